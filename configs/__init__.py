@@ -1,0 +1,1 @@
+"""Experiments: one readable file each, over what `common.py` says."""

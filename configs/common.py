@@ -1,0 +1,193 @@
+"""Every field that a run depends on, with the paper's networks as defaults."""
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+    """What all experiments share; `configs/di.py` and the others add stages."""
+    config = ConfigDict()
+    config.seed = 0
+
+    # 8: 12×14 → 96×112; 4: 24×28 → 96×112 (Sec. 4.5).
+    config.scale = 8
+    # 'bicubic' (antialiased, a = −0.5) or 'area' (mean of scale × scale pixels).
+    config.degradation = 'bicubic'
+
+    config.data = ConfigDict()
+    # 'records': shards in `dir`, as sicnn_jax.data.prepare writes them.
+    # 'procedural': embedded faces, rendered on the device; no TensorFlow, no disk.
+    # 'embedded': the same faces, written as shards first.
+    config.data.source = 'procedural'
+    config.data.dir = ''
+    config.data.seed = 0
+    config.data.identities = 17_680
+    config.data.images_per_identity = 1_000
+    config.data.test_identities = 1_000
+    config.data.test_images_per_identity = 10
+    # Augmentation of shards: mirrored with probability ½; moved by up to so many
+    # pixels.
+    config.data.flip = True
+    config.data.shift = 0
+
+    # Table 1.
+    config.cnnr = ConfigDict()
+    config.cnnr.widths = (64, 128, 256, 512)
+    config.cnnr.depths = (1, 2, 5, 3)
+    config.cnnr.feature_dim = 512
+    config.cnnr.init_std = 1.0
+    config.cnnr.dtype = 'bfloat16'
+    config.cnnr.param_dtype = 'float32'
+
+    # Fig. 2a; sizes of the public Caffe definition.
+    config.cnnh = ConfigDict()
+    config.cnnh.width = 64
+    config.cnnh.growth = 32
+    config.cnnh.depth = 6
+    config.cnnh.deconv_width = 256
+    config.cnnh.deconv_kernels = (3, 5, 5)
+    config.cnnh.final_depth = 2
+    config.cnnh.init_std = 1.0
+    config.cnnh.dtype = 'bfloat16'
+    config.cnnh.param_dtype = 'float32'
+
+    # Which of these, with the settings of their papers.
+    config.recognition_loss = ConfigDict()
+    config.recognition_loss.name = 'a_softmax'
+    config.recognition_loss.a_softmax = ConfigDict({'margin': 4})
+    config.recognition_loss.cosface = ConfigDict({'scale': 64.0, 'margin': 0.35})
+    config.recognition_loss.arcface = ConfigDict({'scale': 64.0, 'margin': 0.5})
+
+    config.log_every = 100
+    config.evaluation = ConfigDict()
+    # While training: the first so many held-out faces, and pairs of them.
+    config.evaluation.faces = 512
+    config.evaluation.pairs = 600
+    config.evaluation.pictures = 6
+    # At the end: all held-out faces (0) or the first so many, and pairs of them.
+    config.evaluation.final_faces = 0
+    config.evaluation.final_pairs = 6_000
+    # Independent recognition network: '' is the one shipped for procedural faces,
+    # else the directory of a finished recognition stage.
+    config.evaluation.judge = ''
+
+    config.stages = ()
+    return config
+
+
+def optimizer(
+    name: str,
+    learning_rate: float,
+    *,
+    schedule: str = 'steps',
+    boundaries: tuple[int, ...] = (),
+    warmup_steps: int = 0,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    clip: float = 0.0,
+) -> ConfigDict:
+    """Optimiser of one network; see `sicnn_jax.optimizers.make_optimizer`."""
+    return ConfigDict(
+        {
+            'name': name,
+            'learning_rate': learning_rate,
+            'schedule': schedule,
+            'boundaries': boundaries,
+            'warmup_steps': warmup_steps,
+            'momentum': momentum,
+            'weight_decay': weight_decay,
+            'clip': clip,
+        }
+    )
+
+
+def stage(
+    update_rule: str,
+    *,
+    steps: int,
+    batch_size: int,
+    optimizers: dict[str, ConfigDict],
+    data_seed: int,
+    init: dict[str, str] | None = None,
+    alpha: float = 0.0,
+    best: str,
+    annealing: dict[str, float] | None = None,
+    evaluate_every: int = 5_000,
+    checkpoint_every: int = 1_000,
+) -> ConfigDict:
+    """One stage.
+
+    Args:
+      update_rule: of `sicnn_jax.steps.find_update`.
+      steps: iterations.
+      batch_size: over all devices and processes. In domain-integrated training, N.
+      optimizers: of each network that the rule trains.
+      data_seed: stages with the same one see the same batches.
+      init: network → stage it comes from; other networks are initialised.
+      alpha: α.
+      best: metric by which the best checkpoint is kept.
+      annealing: λ = max(minimum, base / (1 + gamma (step + offset)) ** power).
+      evaluate_every: steps between evaluations on held-out faces.
+      checkpoint_every: steps between checkpoints.
+    """
+    # SphereFace's Caffe definition.
+    default_annealing = {
+        'base': 1000.0,
+        'gamma': 0.12,
+        'power': 1.0,
+        'minimum': 5.0,
+        'offset': 0,
+    }
+    return ConfigDict(
+        {
+            'update_rule': update_rule,
+            'steps': steps,
+            'batch_size': batch_size,
+            'optimizer': optimizers,
+            'data_seed': data_seed,
+            'init': init or {},
+            'alpha': alpha,
+            'beta': 1.0,
+            'loss_scale': 1.0,
+            'best': best,
+            'annealing': default_annealing | (annealing or {}),
+            'evaluate_every': evaluate_every,
+            'checkpoint_every': checkpoint_every,
+            # Directory of this stage, finished in another run: it is not trained.
+            'checkpoint': '',
+        }
+    )
+
+
+def recognition_stage() -> ConfigDict:
+    """Stage 1 of Sec. 4.1: CNNR by A-Softmax."""
+    sgd = optimizer(
+        'sgd',
+        0.1,
+        boundaries=(20_000, 30_000),
+        warmup_steps=1_000,
+        weight_decay=5e-4,
+        clip=5.0,
+    )
+    return stage(
+        'recognition',
+        steps=35_000,
+        batch_size=512,
+        optimizers={'cnnr': sgd, 'class_weights': sgd},
+        data_seed=0,
+        best='verification_accuracy',
+    )
+
+
+def hallucination_stage() -> ConfigDict:
+    """Stage 2 of Sec. 4.1: CNNH by L_SR."""
+    sgd = optimizer(
+        'sgd', 0.02, boundaries=(30_000, 60_000), weight_decay=2.5e-4, clip=1.0
+    )
+    return stage(
+        'hallucination',
+        steps=80_000,
+        batch_size=128,
+        optimizers={'cnnh': sgd},
+        data_seed=1,
+        best='psnr',
+    )

@@ -1,0 +1,177 @@
+"""SICNN by domain-integrated training: the paper's main experiment.
+
+    --config=configs/di.py         the paper: its widths, batches and schedules
+    --config=configs/di.py:small   one modest GPU or a Colab TPU: half the widths
+    --config=configs/di.py:demo    two CPU cores, ten minutes, embedded faces
+
+Stages: CNNR by L_FR (recognition); CNNH by L_SR (hallucination); Algorithm 1
+(domain_integrated); and sr_only, the control: the same batches, schedule and
+optimiser as domain_integrated with α = 0. Each starts from the ones before it.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+VARIANTS = ('', 'small', 'demo')
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    """The experiment; raises ValueError for an unknown variant."""
+    if variant not in VARIANTS:
+        raise ValueError(
+            f'configs/di.py has no variant {variant!r}; it has '
+            f'{", ".join(v or "none (the paper)" for v in VARIANTS)}.'
+        )
+    config = common.base()
+    config.stages = ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
+    if variant == 'demo':
+        _demo(config)
+    else:
+        _paper(config)
+        if variant == 'small':
+            _small(config)
+    return config
+
+
+def _paper(config: ConfigDict) -> None:
+    """Sec. 4.1. Momentum, decay, clipping, warm-up: see docs/decisions.md."""
+    config.recognition = common.recognition_stage()
+    config.hallucination = common.hallucination_stage()
+
+    def sgd(clip):
+        return common.optimizer(
+            'sgd', 0.01, boundaries=(6_000,), weight_decay=2.5e-4, clip=clip
+        )
+
+    third_stage = {
+        'steps': 9_000,
+        'batch_size': 128,
+        'data_seed': 2,
+        'best': 'identity_similarity',
+    }
+    config.sr_only = common.stage(
+        'hallucination',
+        optimizers={'cnnh': sgd(1.0)},
+        init={'cnnh': 'hallucination'},
+        **third_stage,
+    )
+    config.domain_integrated = common.stage(
+        'domain_integrated',
+        optimizers={'cnnr': sgd(5.0), 'class_weights': sgd(5.0), 'cnnh': sgd(1.0)},
+        init={
+            'cnnr': 'recognition',
+            'class_weights': 'recognition',
+            'cnnh': 'hallucination',
+        },
+        alpha=8.0,
+        # λ goes on from where the recognition stage left it.
+        annealing={'offset': 35_000},
+        **third_stage,
+    )
+
+
+def _small(config: ConfigDict) -> None:
+    config.cnnr.widths = (32, 64, 128, 256)
+    config.cnnr.feature_dim = 256
+    config.cnnh.width = 32
+    config.cnnh.growth = 16
+    config.cnnh.deconv_width = 64
+    config.data.identities = 4_000
+    config.data.test_identities = 200
+    for name, steps, batch_size in (
+        ('recognition', 10_000, 128),
+        ('hallucination', 10_000, 64),
+        ('sr_only', 2_000, 64),
+        ('domain_integrated', 2_000, 64),
+    ):
+        stage = config[name]
+        shrink = steps / stage.steps
+        for optimizer in stage.optimizer.values():
+            optimizer.boundaries = tuple(
+                round(boundary * shrink) for boundary in optimizer.boundaries
+            )
+        stage.steps, stage.batch_size = steps, batch_size
+        stage.evaluate_every = 1_000
+    # Learning rate by the square root of the batch size.
+    config.recognition.optimizer.cnnr.learning_rate = 0.05
+    config.recognition.optimizer.class_weights.learning_rate = 0.05
+    config.domain_integrated.annealing.offset = 10_000
+
+
+def _demo(config: ConfigDict) -> None:
+    """Real geometry, narrow networks, Adam: see docs/decisions.md."""
+    config.data.source = 'embedded'
+    config.data.identities = 800
+    config.data.images_per_identity = 10
+    config.data.test_identities = 100
+    config.data.test_images_per_identity = 10
+
+    config.cnnr.widths = (8, 16, 48, 96)
+    config.cnnr.depths = (1, 1, 2, 1)
+    config.cnnr.feature_dim = 128
+    config.cnnr.dtype = 'float32'
+    config.cnnh.width = 16
+    config.cnnh.growth = 8
+    config.cnnh.depth = 3
+    config.cnnh.deconv_width = 32
+    config.cnnh.final_depth = 1
+    config.cnnh.dtype = 'float32'
+
+    def adam(learning_rate, clip):
+        return common.optimizer('adam', learning_rate, schedule='cosine', clip=clip)
+
+    config.log_every = 20
+    config.evaluation.faces = 200
+    config.evaluation.pairs = 400
+    config.evaluation.final_pairs = 2_000
+    annealing = {'base': 1500.0, 'gamma': 0.3}
+    often = {'evaluate_every': 200, 'checkpoint_every': 100}
+    config.recognition = common.stage(
+        'recognition',
+        steps=700,
+        batch_size=32,
+        optimizers={'cnnr': adam(2e-3, 5.0), 'class_weights': adam(2e-3, 5.0)},
+        data_seed=0,
+        best='verification_accuracy',
+        annealing=annealing,
+        **often,
+    )
+    config.hallucination = common.stage(
+        'hallucination',
+        steps=500,
+        batch_size=16,
+        optimizers={'cnnh': adam(2e-3, 1e6)},
+        data_seed=1,
+        best='psnr',
+        **often,
+    )
+    third_stage = {
+        'steps': 200,
+        'batch_size': 16,
+        'data_seed': 2,
+        'best': 'identity_similarity',
+        **often,
+    }
+    config.sr_only = common.stage(
+        'hallucination',
+        optimizers={'cnnh': adam(5e-4, 1e6)},
+        init={'cnnh': 'hallucination'},
+        **third_stage,
+    )
+    config.domain_integrated = common.stage(
+        'domain_integrated',
+        optimizers={
+            'cnnr': adam(5e-4, 5.0),
+            'class_weights': adam(5e-4, 5.0),
+            'cnnh': adam(5e-4, 1e6),
+        },
+        init={
+            'cnnr': 'recognition',
+            'class_weights': 'recognition',
+            'cnnh': 'hallucination',
+        },
+        alpha=8.0,
+        annealing=annealing | {'offset': 700},
+        **third_stage,
+    )

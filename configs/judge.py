@@ -1,0 +1,54 @@
+"""The judge: an independent recognition network for procedural faces.
+
+Another seed and other identities than any experiment's, so that what it measures is
+not what a hallucination network was trained against. The one that ships was made by
+
+    python -m sicnn_jax.main --config=configs/judge.py
+    python -m sicnn_jax.metrics.judge --stage=runs/judge/recognition \
+        --out=sicnn_jax/metrics/judge.safetensors
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config() -> ConfigDict:
+    config = common.base()
+    config.seed = 1
+    config.data.source = 'embedded'
+    config.data.seed = 1
+    config.data.identities = 1_500
+    config.data.images_per_identity = 16
+    config.data.test_identities = 100
+    config.data.test_images_per_identity = 10
+
+    config.cnnr.widths = (12, 24, 64, 128)
+    config.cnnr.depths = (1, 1, 2, 1)
+    config.cnnr.feature_dim = 128
+    config.cnnr.dtype = 'float32'
+    config.recognition_loss.name = 'cosface'
+    config.recognition_loss.cosface.scale = 24.0
+    config.recognition_loss.cosface.margin = 0.25
+
+    config.log_every = 50
+    config.evaluation.faces = 1_000
+    config.evaluation.pairs = 2_000
+
+    def adam(learning_rate):
+        return common.optimizer(
+            'adam', learning_rate, schedule='cosine', warmup_steps=100, clip=5.0
+        )
+
+    config.stages = ('recognition',)
+    config.recognition = common.stage(
+        'recognition',
+        steps=4_000,
+        batch_size=32,
+        optimizers={'cnnr': adam(2e-3), 'class_weights': adam(2e-3)},
+        data_seed=0,
+        best='verification_accuracy',
+        evaluate_every=500,
+        checkpoint_every=500,
+    )
+    return config

@@ -1,0 +1,47 @@
+"""Installs sicnn_jax: SICNN face hallucination (ECCV 2018) in JAX/Flax."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+
+# The CPU build is enough: TensorFlow only reads data here, JAX computes.
+# It has wheels for x86-64 Linux alone; elsewhere the full package stands in.
+ON_LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+ELSEWHERE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
+
+setup(
+    name='sicnn_jax',
+    version='0.1.0',
+    description='Super-Identity CNN for face hallucination in JAX/Flax',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    packages=find_packages(include=['sicnn_jax', 'sicnn_jax.*']),
+    package_data={'sicnn_jax.metrics': ['judge.safetensors']},
+    install_requires=[
+        'absl-py>=2.1',
+        'chex>=0.1.89,<0.2',
+        'flax>=0.10.4,<0.13',
+        'jax>=0.5.3,<0.12',
+        'ml-collections>=1.0,<2',
+        'numpy>=1.26,<3',
+        'optax>=0.2.4,<0.3',
+        'orbax-checkpoint>=0.11.12,<0.13',
+        'pillow>=10.1,<14',
+        'safetensors>=0.4.5,<1',
+        'scikit-image>=0.24,<0.27',
+        'scipy>=1.11,<2',
+        'tensorboardX>=2.6.2,<3',
+        f'tensorflow-cpu>=2.18,<2.22; {ON_LINUX_X86}',
+        f'tensorflow>=2.18,<2.22; {ELSEWHERE}',
+        'tensorflow-datasets>=4.9.7,<5',
+    ],
+    extras_require={
+        'cuda': ['jax[cuda12]'],
+        'tpu': ['jax[tpu]'],
+        'test': ['pytest>=8,<10', 'ruff>=0.9'],
+    },
+)

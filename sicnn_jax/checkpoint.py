@@ -1,0 +1,178 @@
+"""Checkpoints: what a stage continues from, and what it leaves behind.
+
+All hold plain host arrays without a device axis, so that they load on any number of
+devices, and a record (JSON) of what the networks are and of the images they know.
+Orbax writes under a temporary name and renames: a killed run leaves no half one.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+from sicnn_jax.train_state import TrainState
+
+_FINAL = 'final'
+_KEPT = 2
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing or was made under other conventions."""
+
+
+class Checkpoints:
+    """The checkpoints of one stage while it trains: the last two and the best.
+
+    Args:
+      directory: of the stage.
+      record: stored with each, see `check_record`.
+    """
+
+    def __init__(self, directory: str | os.PathLike, record: Mapping[str, Any]):
+        self.directory = _absolute(directory)
+        self._record = dict(record)
+        self._last = ocp.CheckpointManager(
+            self.directory / 'last',
+            options=ocp.CheckpointManagerOptions(max_to_keep=_KEPT),
+        )
+        self._best = ocp.CheckpointManager(
+            self.directory / 'best',
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=1, best_fn=lambda metrics: metrics['score']
+            ),
+        )
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest checkpoint, None if there is none."""
+        return self._last.latest_step()
+
+    def save(self, step: int, state: TrainState, score: float | None = None) -> None:
+        """Starts to write the state; returns before it is on disk.
+
+        Args:
+          step: of the state.
+          state: host arrays, no device axis.
+          score: higher is better; None where the step was not evaluated.
+        """
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(self._record)
+        )
+        self._last.save(step, args=items)
+        if score is not None:
+            self._best.save(step, args=items, metrics={'score': score})
+
+    def restore(self, template: TrainState) -> TrainState:
+        """The newest state.
+
+        Args:
+          template: a state of the same structure, whose arrays say shape and dtype.
+
+        Raises:
+          CheckpointError: its record differs from that of this run.
+        """
+        step = self.latest_step
+        restored = self._last.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(template),
+                record=ocp.args.JsonRestore(),
+            ),
+        )
+        check_record(
+            restored.record, self._record, f'{self.directory / "last" / str(step)}'
+        )
+        return restored.state
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        for manager in (self._last, self._best):
+            manager.wait_until_finished()
+            manager.close()
+
+
+def has_networks(directory: str | os.PathLike) -> bool:
+    """Whether a stage was trained to its end in that directory."""
+    return (_absolute(directory) / _FINAL).is_dir()
+
+
+def save_networks(
+    directory: str | os.PathLike,
+    params: Mapping[str, Any],
+    record: Mapping[str, Any],
+) -> None:
+    """Writes the parameters that a stage ends with, and their record."""
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(
+            _absolute(directory) / _FINAL,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(dict(params)),
+                record=ocp.args.JsonSave(dict(record)),
+            ),
+        )
+
+
+def load_networks(
+    directory: str | os.PathLike, names: Iterable[str] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and record of a stage that was trained to its end.
+
+    Args:
+      directory: of the stage, such as `runs/di/recognition`.
+      names: networks wanted; None for all.
+
+    Returns:
+      Parameters by network name, as host arrays, and the record.
+
+    Raises:
+      CheckpointError: there is no such checkpoint, or it lacks a network.
+    """
+    path = _absolute(directory) / _FINAL
+    if not path.is_dir():
+        raise CheckpointError(
+            f'{path} is missing: expected the networks of a finished stage. '
+            'Train that stage first, or name the directory of one that is finished.'
+        )
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        restored = checkpointer.restore(
+            path,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()
+            ),
+        )
+    params = restored.params
+    missing = sorted(set(names or ()) - set(params))
+    if missing:
+        raise CheckpointError(
+            f'{path} has no network {", ".join(missing)}; it has '
+            f'{", ".join(sorted(params))}.'
+        )
+    return {name: params[name] for name in names or params}, restored.record
+
+
+def check_record(
+    found: Mapping[str, Any], expected: Mapping[str, Any], where: str
+) -> None:
+    """Refuses a checkpoint of other images or networks than this run's.
+
+    Args:
+      found: the record of the checkpoint.
+      expected: what this run would record; only its fields are compared.
+      where: names the checkpoint in the error.
+
+    Raises:
+      CheckpointError: a field differs.
+    """
+    for field, value in expected.items():
+        if found.get(field) != value:
+            raise CheckpointError(
+                f'{where} was made with {field} = {found.get(field)!r}, but this run '
+                f'has {value!r}. Give the run the same setting or start a new workdir.'
+            )
+
+
+def _absolute(path: str | os.PathLike) -> Path:
+    # Orbax refuses relative paths.
+    return Path(path).absolute()

@@ -1,0 +1,1 @@
+"""Faces in, batches out; the only package that may import TensorFlow."""

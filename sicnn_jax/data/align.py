@@ -1,0 +1,223 @@
+"""Faces into place: five landmarks to a template, by one warp of the original pixels.
+
+Points are (x, y) in pixels; the centre of the first pixel is (0, 0).
+"""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from sicnn_jax.data.records import HEIGHT, WIDTH, DatasetError
+
+# Left eye, right eye (as seen in the picture), nose, left and right mouth corner in a
+# 96×112 image: the template that SphereFace, MTCNN and their descendants share.
+TEMPLATE = (
+    (30.2946, 51.6963),
+    (65.5318, 51.5014),
+    (48.0252, 71.7366),
+    (33.5493, 92.3655),
+    (62.7299, 92.2041),
+)
+
+# Of the source beyond what the output shows: enough for the support of the cubic
+# spline, which decays by a factor of 0.27 a pixel, and of the Gaussian below.
+_MARGIN = 12
+
+
+def similarity_transform(
+    source_points: np.ndarray | Sequence, target_points: np.ndarray | Sequence
+) -> np.ndarray:
+    """The rotation, uniform scale and translation that best maps source to target.
+
+    Least squares, without shear and without reflection. Umeyama, "Least-squares
+    estimation of transformation parameters between two point patterns", 1991.
+
+    Args:
+      source_points, target_points: [n, 2] points (x, y), n >= 2.
+
+    Returns:
+      float64 [2, 3]: target = transform[:, :2] @ source + transform[:, 2].
+
+    Raises:
+      DatasetError: shapes differ, a number is not finite, all points coincide,
+        or no scale and rotation fits better than shrinking to a point.
+    """
+    source = np.asarray(source_points, np.float64)
+    target = np.asarray(target_points, np.float64)
+    if source.shape != target.shape or source.shape[1:] != (2,) or len(source) < 2:
+        raise DatasetError(
+            f'Points have shapes {list(source.shape)} and {list(target.shape)}; '
+            'expected both [n, 2] with n >= 2.'
+        )
+    if not (np.isfinite(source).all() and np.isfinite(target).all()):
+        raise DatasetError('A landmark is not a finite number.')
+    source_mean, target_mean = source.mean(0), target.mean(0)
+    source, target = source - source_mean, target - target_mean
+    variance = (source**2).sum()
+    if variance < 1e-12 or (target**2).sum() < 1e-12:
+        raise DatasetError('All landmarks lie on one point.')
+    left, singular, right = np.linalg.svd(target.T @ source)
+    signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
+    rotation = (left * signs) @ right
+    scale = (singular @ signs) / variance
+    if scale < 1e-9:
+        raise DatasetError('No rotation brings the landmarks near the target.')
+    linear = scale * rotation
+    return np.concatenate(
+        [linear, (target_mean - linear @ source_mean)[:, None]], axis=1
+    )
+
+
+def warp(
+    image: np.ndarray, transform: np.ndarray, size: tuple[int, int] = (HEIGHT, WIDTH)
+) -> np.ndarray:
+    """Moves an image by a similarity transform, in one interpolation.
+
+    By cubic splines; where the image shrinks, after a Gaussian against aliasing of
+    σ = (1 / scale − 1) / 2 source pixels. Beyond the image its edge is repeated.
+
+    Args:
+      image: uint8 [height, width, 3].
+      transform: [2, 3], of source points to points of the result.
+      size: (height, width) of the result.
+
+    Returns:
+      uint8 [*size, 3].
+
+    Raises:
+      DatasetError: the image is not uint8 [height, width, 3].
+    """
+    image = _checked(image)
+    transform = np.asarray(transform, np.float64)
+    inverse = np.linalg.inv(transform[:, :2])
+    offset = -inverse @ transform[:, 2]
+    scale = np.sqrt(abs(np.linalg.det(transform[:, :2])))
+    sigma = max(0.0, (1 / scale - 1) / 2)
+
+    part, corner = _visible_part(image, inverse, offset, size, sigma)
+    result = np.empty((*size, 3), np.uint8)
+    for channel in range(3):
+        plane = part[..., channel].astype(np.float32)
+        if sigma:
+            plane = ndimage.gaussian_filter(plane, sigma, mode='nearest')
+        warped = ndimage.affine_transform(
+            plane,
+            inverse[::-1, ::-1],
+            (offset - corner)[::-1],
+            size,
+            order=3,
+            mode='nearest',
+        )
+        result[..., channel] = np.clip(np.rint(warped), 0, 255)
+    return result
+
+
+def align_face(image: np.ndarray, landmarks: np.ndarray | Sequence) -> np.ndarray:
+    """Brings a face to the template.
+
+    Args:
+      image: uint8 [height, width, 3].
+      landmarks: [5, 2] points (x, y) in the order of `TEMPLATE`.
+
+    Returns:
+      uint8 [112, 96, 3].
+
+    Raises:
+      DatasetError: as `similarity_transform` and `warp`.
+    """
+    return warp(image, similarity_transform(landmarks, TEMPLATE))
+
+
+def center_crop(image: np.ndarray) -> np.ndarray:
+    """The largest part in the middle of the shape 96:112, resized without aliasing.
+
+    Args:
+      image: uint8 [height, width, 3].
+
+    Returns:
+      uint8 [112, 96, 3], by Lanczos resampling; an image of that size as it is.
+
+    Raises:
+      DatasetError: the image is not uint8 [height, width, 3].
+    """
+    image = _checked(image)
+    height, width = image.shape[:2]
+    scale = min(height / HEIGHT, width / WIDTH)
+    left, top = (width - scale * WIDTH) / 2, (height - scale * HEIGHT) / 2
+    box = (left, top, left + scale * WIDTH, top + scale * HEIGHT)
+    resized = Image.fromarray(image).resize(
+        (WIDTH, HEIGHT), Image.Resampling.LANCZOS, box=box
+    )
+    return np.asarray(resized)
+
+
+def read_landmarks(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Landmarks by relative path, from lines of a path and ten numbers.
+
+    The numbers are x and y of the points of `TEMPLATE`, in that order, in pixels of
+    the image; they and the path are separated by blanks or tabs.
+
+    Returns:
+      float64 [5, 2] by path.
+
+    Raises:
+      DatasetError: there is no such file, or a line is not of that form.
+    """
+    landmarks = {}
+    try:
+        with open(path, encoding='utf-8') as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    name, points = _parse_landmarks(line, f'{path}, line {number}')
+                    if name in landmarks:
+                        raise DatasetError(
+                            f'{path}, line {number}: {name} occurs a second time.'
+                        )
+                    landmarks[name] = points
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f'{path} cannot be read as landmarks: {error}') from error
+    return landmarks
+
+
+def _parse_landmarks(line, place):
+    name, *numbers = line.strip().rsplit(maxsplit=10)
+    try:
+        points = np.array(numbers, np.float64)
+    except ValueError:
+        points = np.array([np.nan])
+    if points.shape != (10,) or not np.isfinite(points).all():
+        raise DatasetError(
+            f'{place}: expected a path and ten numbers (x and y of left eye, right '
+            f'eye, nose, left and right mouth corner); found {line.strip()!r}.'
+        )
+    return name, points.reshape(5, 2)
+
+
+def _checked(image):
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DatasetError(
+            f'The image is {image.dtype} {list(image.shape)}; expected uint8 '
+            '[height, width, 3].'
+        )
+    return image
+
+
+def _visible_part(image, inverse, offset, size, sigma):
+    """The part of an image that a warp shows, and its first point (x, y).
+
+    Photographs are often many times larger than the face in them.
+    """
+    height, width = size
+    corners = np.array(
+        [[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]]
+    )
+    points = corners @ inverse.T + offset
+    margin = _MARGIN + 4 * sigma
+    limits = np.array(image.shape[1::-1]) - 1
+    first = np.clip(np.floor(points.min(0) - margin), 0, limits).astype(int)
+    last = np.clip(np.ceil(points.max(0) + margin), 0, limits).astype(int)
+    return image[first[1] : last[1] + 1, first[0] : last[0] + 1], first

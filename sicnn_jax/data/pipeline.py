@@ -1,0 +1,257 @@
+"""Batches from shards, by tf.data.
+
+The order of training examples is a function of (seed, step) alone: every process
+reads the same global stream of serialised examples and decodes its own rows of each
+global batch. Resuming skips whole epochs by arithmetic and the rest undecoded.
+"""
+
+import functools
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from sicnn_jax.data import records
+
+# What the order of examples depends on beside seed and step. They are constants,
+# not functions of the machine, so that every machine sees the same order.
+_SHUFFLE_BYTES = 512 * 2**20
+_CYCLE_LENGTH = 16
+_BLOCK_LENGTH = 16
+
+_READ_BUFFER = 2**20
+_PREFETCH = 4
+
+
+def train_batches(
+    directory: str | os.PathLike,
+    split: str = 'train',
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    flip: bool = True,
+    shift: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Shuffled, augmented batches without end.
+
+    Each epoch visits every face once, in an order of its own; epochs run into each
+    other, so that every batch is full. Data sets of up to 512 MiB are shuffled
+    whole, larger ones by shard and within a window of that size.
+
+    Args:
+      directory: a data set written by `records.write_dataset`.
+      split: which split.
+      batch_size: of the global batch, over all processes.
+      seed: of order and augmentation, 0 <= seed < 2**32.
+      start_step: the first batch is that of this step.
+      flip: mirror each face with probability one half.
+      shift: move each face by up to so many pixels in x and y, edges repeated.
+      process_index, process_count: this process gets the rows
+        [index · batch_size / count, (index + 1) · batch_size / count) of each batch.
+
+    Returns:
+      An iterator of {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}, where n is
+      batch_size / process_count.
+
+    Raises:
+      DatasetError: the data set or an argument is wrong, at once; or, on the way,
+        that a shard is damaged inside.
+    """
+    info = records.read_dataset_info(directory)
+    examples = info.split(split)
+    _check_arguments(batch_size, seed, start_step, shift, process_index, process_count)
+    local_size = batch_size // process_count
+    first_row = process_index * local_size
+    position = start_step * batch_size
+
+    tf = records.import_tensorflow()
+    dataset = _shuffled_stream(tf, examples, seed, position)
+    if process_count > 1:
+        dataset = (
+            dataset.batch(batch_size)
+            .map(lambda rows: rows[first_row : first_row + local_size])
+            .unbatch()
+        )
+
+    def decode_and_augment(i, serialised):
+        example = _decode(tf, info.encoding, serialised)
+        if flip or shift:
+            place = position + i // local_size * batch_size + first_row + i % local_size
+            example['hr'] = _augment(tf, example['hr'], seed, place, flip, shift)
+        return example
+
+    dataset = (
+        dataset.enumerate()
+        .map(decode_and_augment, num_parallel_calls=records.num_cpus())
+        .batch(local_size, drop_remainder=True)
+        .prefetch(_PREFETCH)
+    )
+    return _iterate(tf, dataset, info, examples)
+
+
+def eval_batches(
+    directory: str | os.PathLike,
+    split: str,
+    *,
+    batch_size: int,
+    limit: int | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Every face of a split once, in file order (that of `records.read_keys`).
+
+    Args:
+      directory: a data set written by `records.write_dataset`.
+      split: which split.
+      batch_size: of all batches but the last, which may be smaller.
+      limit: stop after so many faces.
+
+    Returns:
+      An iterator of {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}.
+
+    Raises:
+      DatasetError: as `train_batches`.
+    """
+    info = records.read_dataset_info(directory)
+    examples = info.split(split)
+    if batch_size < 1:
+        raise records.DatasetError(
+            f'batch_size is {batch_size}; it must be at least 1.'
+        )
+    if limit is not None and limit < 1:
+        raise records.DatasetError(f'limit is {limit}; it must be at least 1, or None.')
+    tf = records.import_tensorflow()
+    dataset = _read(tf, [os.fspath(path) for path in examples.shards])
+    if limit is not None:
+        dataset = dataset.take(limit)
+    dataset = (
+        dataset.map(
+            functools.partial(_decode, tf, info.encoding),
+            num_parallel_calls=records.num_cpus(),
+        )
+        .batch(batch_size)
+        .prefetch(_PREFETCH)
+    )
+    return _iterate(tf, dataset, info, examples)
+
+
+def _check_arguments(batch_size, seed, start_step, shift, process_index, process_count):
+    if process_count < 1 or not 0 <= process_index < process_count:
+        raise records.DatasetError(
+            f'process_index is {process_index} of {process_count}; expected '
+            '0 <= process_index < process_count.'
+        )
+    if batch_size < 1 or batch_size % process_count:
+        raise records.DatasetError(
+            f'batch_size is {batch_size}; it must be a positive multiple of the '
+            f'{process_count} processes.'
+        )
+    if not 0 <= seed < 2**32:
+        raise records.DatasetError(f'seed is {seed}; expected 0 <= seed < 2**32.')
+    for name, value in (('start_step', start_step), ('shift', shift)):
+        if value < 0:
+            raise records.DatasetError(f'{name} is {value}; it must not be negative.')
+
+
+def _read(tf, paths):
+    return tf.data.TFRecordDataset(paths, buffer_size=_READ_BUFFER)
+
+
+def _shuffled_stream(tf, examples, seed, position):
+    """All epochs one after the other from a global position on, serialised."""
+    paths = [os.fspath(path) for path in examples.shards]
+    example_bytes = sum(examples.shard_bytes) / examples.num_examples
+    window = min(examples.num_examples, max(1, int(_SHUFFLE_BYTES / example_bytes)))
+
+    def epoch_stream(epoch):
+        # The seed of this function's graph: without it, order would depend on
+        # whether anybody called tf.random.set_seed. Zero means "none" to TF.
+        tf.compat.v1.set_random_seed(seed + 1)
+        order = tf.random.experimental.stateless_shuffle(paths, seed=[seed, epoch])
+        return (
+            tf.data.Dataset.from_tensor_slices(order)
+            .interleave(
+                functools.partial(_read, tf),
+                cycle_length=min(len(paths), _CYCLE_LENGTH),
+                block_length=_BLOCK_LENGTH,
+                num_parallel_calls=min(len(paths), _CYCLE_LENGTH),
+                deterministic=True,
+            )
+            .shuffle(window, seed=epoch, reshuffle_each_iteration=False)
+        )
+
+    first_epoch, rest = divmod(position, examples.num_examples)
+    return (
+        tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
+        .flat_map(epoch_stream)
+        .skip(rest)
+    )
+
+
+def _decode(tf, encoding, serialised):
+    example = tf.io.parse_single_example(
+        serialised,
+        {
+            'image': tf.io.FixedLenFeature([], tf.string),
+            'label': tf.io.FixedLenFeature([], tf.int64),
+        },
+    )
+    if encoding == 'png':
+        image = tf.io.decode_png(example['image'], channels=3)
+    else:
+        image = tf.io.decode_jpeg(
+            example['image'], channels=3, dct_method='INTEGER_ACCURATE'
+        )
+    return {
+        'hr': tf.ensure_shape(image, (records.HEIGHT, records.WIDTH, 3)),
+        'label': tf.cast(example['label'], tf.int32),
+    }
+
+
+def _augment(tf, image, seed, place, flip, shift):
+    """Mirrors and shifts an image by randomness from (seed, place) alone."""
+    draws = tf.random.stateless_uniform([3], seed=[tf.cast(seed, tf.int64), place])
+    columns = tf.range(records.WIDTH)
+    if flip:
+        columns = tf.where(draws[0] < 0.5, columns[::-1], columns)
+    if shift:
+        dy, dx = tf.unstack(tf.cast(draws[1:] * (2 * shift + 1), tf.int32) - shift)
+        rows = tf.clip_by_value(tf.range(records.HEIGHT) + dy, 0, records.HEIGHT - 1)
+        image = tf.gather(image, rows, axis=0)
+        shifted = tf.clip_by_value(tf.range(records.WIDTH) + dx, 0, records.WIDTH - 1)
+        columns = tf.gather(columns, shifted)
+    return tf.gather(image, columns, axis=1)
+
+
+def _iterate(tf, dataset, info, examples):
+    options = tf.data.Options()
+    options.deterministic = True
+    options.threading.private_threadpool_size = records.num_cpus()
+    options.threading.max_intra_op_parallelism = 1
+    # By a name of its own: at interpreter exit `tf` may be gone before this generator.
+    op_error = tf.errors.OpError
+    try:
+        yield from dataset.with_options(options).as_numpy_iterator()
+    except op_error as error:
+        raise _explain(tf, info, examples, error) from error
+
+
+def _explain(tf, info, examples, error):
+    """Finds what made reading fail; tf.data does not say which file it was."""
+    for path in examples.shards:
+        dataset = _read(tf, os.fspath(path)).map(
+            functools.partial(_decode, tf, info.encoding)
+        )
+        count = 0
+        try:
+            for _ in dataset:
+                count += 1
+        except tf.errors.OpError as fault:
+            return records.DatasetError(
+                f'{path} is damaged at record {count}: {fault.message} Copy it again '
+                'or prepare the data set again.'
+            )
+    return records.DatasetError(
+        f'Reading {info.directory} failed, and reading it again did not: {error}'
+    )

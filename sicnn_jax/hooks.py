@@ -1,0 +1,251 @@
+"""What happens between updates: evaluate, log, draw, save. None is known to them.
+
+A hook is called after every step with the step, the replicated state and a dict of
+metrics, to which it may add for the hooks after it.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from sicnn_jax import inference, metrics, parallel, pictures, steps
+from sicnn_jax.checkpoint import Checkpoints
+from sicnn_jax.train_state import TrainState
+
+# Replicated device scalars of the step under 'step', host floats under other names.
+Metrics = dict[str, Any]
+Hook = Callable[[int, TrainState, Metrics], None]
+
+_STEP = 'step'
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss or gradient was not finite; the update was not applied."""
+
+
+@dataclasses.dataclass
+class Evaluate:
+    """Adds metrics of held-out faces every so many steps, and at the last."""
+
+    every: int
+    last: int
+    measure: Callable[[dict[str, Any]], dict[str, float]]
+
+    def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
+        if _due(step, self.every, self.last):
+            metrics |= self.measure(parallel.unreplicate(state).params)
+
+
+class Log:
+    """Writes the means of each window of steps: progress line, JSON lines, TensorBoard.
+
+    Args:
+      name: of the stage.
+      directory: of the stage; gets `metrics.jsonl` and TensorBoard's event files.
+      every: length of the window.
+      start: step the run begins or continues at; lines after it are of a run that
+        was interrupted, and are dropped.
+      last: step it ends at.
+      batch_size: to tell images/s.
+      checkpoints: named in the error of a run that must stop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        *,
+        every: int,
+        start: int,
+        last: int,
+        batch_size: int,
+        checkpoints: Checkpoints,
+    ):
+        self._name, self._every, self._last = name, every, last
+        self._batch_size, self._checkpoints = batch_size, checkpoints
+        self._pending: list[Any] = []
+        self._lines = _reopen_lines(directory / 'metrics.jsonl', start)
+        self._board = SummaryWriter(str(directory / 'tensorboard'), purge_step=start)
+        self._step, self._time = start, time.monotonic()
+
+    def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
+        self._pending.append(metrics[_STEP])
+        measured = {key: value for key, value in metrics.items() if key != _STEP}
+        if not (measured or _due(step, self._every, self._last)):
+            return
+        window = self._window(step)
+        seconds = time.monotonic() - self._time
+        rate = (step - self._step) * self._batch_size / seconds
+        self._write(step, window | measured | {'images_per_second': rate})
+        remaining = (self._last - step) * seconds / (step - self._step)
+        self._print(step, window | measured, rate, remaining)
+        self._step, self._time = step, time.monotonic()
+
+    def _window(self, step: int) -> dict[str, float]:
+        """Means over the steps since the last line; stops the run if one is bad."""
+        pending = [parallel.unreplicate(values) for values in self._pending]
+        self._pending.clear()
+        first = step - len(pending) + 1
+        for offset, values in enumerate(pending):
+            if not values['finite']:
+                raise NonFiniteError(self._bad_step(first + offset, values))
+        return {
+            key: float(np.mean([values[key] for values in pending]))
+            for key in pending[0]
+            if key != 'finite'
+        }
+
+    def _bad_step(self, step, values):
+        found = ', '.join(f'{key} {float(value):.4g}' for key, value in values.items())
+        saved = self._checkpoints.latest_step
+        where = (
+            'No checkpoint was written yet.'
+            if saved is None
+            else f'The last good checkpoint is {self._checkpoints.directory} at step '
+            f'{saved}; the same command continues from it.'
+        )
+        return (
+            f'[{self._name}] step {step} was not finite and not applied: {found}. '
+            f'{where} Lower the learning rate or the clipping norm of the stage.'
+        )
+
+    def _write(self, step, values):
+        # JSON has no NaN; an evaluation may yield one.
+        line = {'step': step} | {
+            key: value if math.isfinite(value) else None
+            for key, value in values.items()
+        }
+        self._lines.write(json.dumps(line) + '\n')
+        self._lines.flush()
+        for key, value in values.items():
+            self._board.add_scalar(f'{self._name}/{key}', value, step)
+        self._board.flush()
+
+    def _print(self, step, values, rate, remaining):
+        minutes, seconds = divmod(round(remaining), 60)
+        shown = '  '.join(
+            f'{key} {value:.4g}'
+            for key, value in values.items()
+            if not key.endswith('gradient_norm')
+        )
+        print(
+            f'[{self._name}] {step}/{self._last}  {shown}  '
+            f'{rate:.1f} images/s  ETA {minutes}:{seconds:02d}',
+            flush=True,
+        )
+
+
+@dataclasses.dataclass
+class Picture:
+    """Draws held-out faces: input | SR | HR, every so many steps and at the last."""
+
+    every: int
+    last: int
+    directory: Path
+    method: steps.Method
+    hr: np.ndarray
+
+    def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
+        if not _due(step, self.every, self.last):
+            return
+        params = parallel.unreplicate(state.networks['cnnh'].params)
+        lr = inference.degrade_faces(
+            self.hr, scale=self.method.scale, kind=self.method.degradation
+        )
+        columns = {
+            'input': pictures.enlarge_pixels(lr),
+            'SR': inference.super_resolve(self.method.cnnh, params, lr),
+            'HR': self.hr,
+        }
+        pictures.save_grid(self.directory / f'{step:07d}.png', columns)
+
+
+@dataclasses.dataclass
+class Checkpoint:
+    """Saves the state every so many steps and at the last; the best by a metric.
+
+    Attributes:
+      every, last: when.
+      checkpoints: where.
+      best: metric of `Evaluate` by which the best is kept; higher is better.
+    """
+
+    every: int
+    last: int
+    checkpoints: Checkpoints
+    best: str
+
+    def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
+        if _due(step, self.every, self.last):
+            score = metrics.get(self.best)
+            self.checkpoints.save(step, parallel.unreplicate(state), score)
+
+
+def measure_recognition(
+    cnnr, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
+) -> Callable[[dict[str, Any]], dict[str, float]]:
+    """Verification accuracy of CNNR on pairs of held-out faces, ten folds."""
+    a, b, same = metrics.make_pairs(labels, num_pairs=num_pairs, seed=0)
+
+    def measure(params):
+        features = inference.extract_features(cnnr, params['cnnr'], hr, mirror=True)
+        result = metrics.verify(features[a], features[b], same, 10)
+        return {'verification_accuracy': result.accuracy}
+
+    return measure
+
+
+def measure_hallucination(
+    method: steps.Method, hr: np.ndarray, reference: Any | None
+) -> Callable[[dict[str, Any]], dict[str, float]]:
+    """PSNR of held-out faces and, given a reference CNNR, identity similarity.
+
+    Args:
+      method: the networks and the degradation.
+      hr: uint8 [n, 112, 96, 3].
+      reference: parameters of the CNNR trained on HR only, or None.
+    """
+    lr = inference.degrade_faces(hr, scale=method.scale, kind=method.degradation)
+    if reference is not None:
+        hr_features = inference.extract_features(method.cnnr, reference, hr)
+
+    def measure(params):
+        sr = inference.super_resolve(method.cnnh, params['cnnh'], lr)
+        measured = {'psnr': float(metrics.psnr(sr, hr).mean())}
+        if reference is not None:
+            features = inference.extract_features(method.cnnr, reference, sr)
+            measured['identity_similarity'] = metrics.identity_similarity(
+                features, hr_features
+            )
+        return measured
+
+    return measure
+
+
+def _due(step: int, every: int, last: int) -> bool:
+    return step == last or (bool(every) and step % every == 0)
+
+
+def _reopen_lines(path: Path, start: int):
+    """The file of JSON lines, cut back to the step that the run continues from."""
+    kept = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            # A killed run may leave half a line at the end.
+            try:
+                if json.loads(line)['step'] <= start:
+                    kept.append(line + '\n')
+            except json.JSONDecodeError:
+                break
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix('.unfinished')
+    unfinished.write_text(''.join(kept))
+    unfinished.replace(path)
+    return path.open('a')

@@ -1,0 +1,83 @@
+"""Networks applied to any number of faces, uint8 in and uint8 or features out."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sicnn_jax import images
+from sicnn_jax.models import CNNH, CNNR
+
+_BATCH = 64
+
+
+def degrade_faces(hr: np.ndarray, *, scale: int, kind: str) -> np.ndarray:
+    """`images.degrade` of any number of faces: uint8 → uint8."""
+    return _in_batches(functools.partial(_degrade, scale, kind), hr)
+
+
+def enlarge_faces(lr: np.ndarray) -> np.ndarray:
+    """`images.enlarge` of any number of faces: uint8 → uint8 [n, 112, 96, 3]."""
+    return _in_batches(_enlarge, lr)
+
+
+def super_resolve(cnnh: CNNH, params: Any, lr: np.ndarray) -> np.ndarray:
+    """Hallucinated faces: uint8 [n, h, w, 3] → uint8 [n, 112, 96, 3]."""
+    return _in_batches(functools.partial(_super_resolve, cnnh, params), lr)
+
+
+def extract_features(
+    cnnr: CNNR, params: Any, faces: np.ndarray, *, mirror: bool = False
+) -> np.ndarray:
+    """Identity features of any number of faces.
+
+    Args:
+      cnnr: recognition network.
+      params: its parameters.
+      faces: uint8 [n, 112, 96, 3].
+      mirror: append the features of the mirrored face, as SphereFace's
+        verification protocol does.
+
+    Returns:
+      float32 [n, feature_dim], or [n, 2 · feature_dim] with `mirror`.
+    """
+    return _in_batches(functools.partial(_features, cnnr, mirror, params), faces)
+
+
+# Compiled once for each network, however often they are called.
+_enlarge = jax.jit(images.enlarge)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _degrade(scale, kind, hr):
+    return images.degrade(hr, scale=scale, kind=kind)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _super_resolve(cnnh, params, lr):
+    return images.to_levels(cnnh.apply({'params': params}, images.to_float(lr)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _features(cnnr, mirror, params, faces):
+    def apply(faces):
+        return cnnr.apply({'params': params}, images.to_float(faces))
+
+    features = apply(faces)
+    if mirror:
+        features = jnp.concatenate([features, apply(faces[:, :, ::-1])], axis=-1)
+    return features
+
+
+def _in_batches(function: Callable, faces: np.ndarray) -> np.ndarray:
+    """Applies a function to batches of one size, so that it compiles once."""
+    outputs = []
+    for start in range(0, len(faces), _BATCH):
+        batch = faces[start : start + _BATCH]
+        missing = min(_BATCH, len(faces)) - len(batch)
+        padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+        outputs.append(np.asarray(function(padded))[: len(batch)])
+    return np.concatenate(outputs)

@@ -1,0 +1,31 @@
+"""Super-resolution, super-identity and recognition losses: pure jax.numpy."""
+
+from sicnn_jax.losses.identity import (
+    cosine_similarity,
+    normalize,
+    super_identity_loss,
+)
+from sicnn_jax.losses.margin import (
+    a_softmax_loss,
+    annealing_schedule,
+    arcface_loss,
+    cosface_loss,
+    cosine_logits,
+    margin_diagnostics,
+    recognition_loss,
+)
+from sicnn_jax.losses.reconstruction import super_resolution_loss
+
+__all__ = [
+    'a_softmax_loss',
+    'annealing_schedule',
+    'arcface_loss',
+    'cosface_loss',
+    'cosine_logits',
+    'cosine_similarity',
+    'margin_diagnostics',
+    'normalize',
+    'recognition_loss',
+    'super_identity_loss',
+    'super_resolution_loss',
+]

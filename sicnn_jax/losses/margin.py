@@ -1,0 +1,351 @@
+"""Recognition losses with an angular margin: A-Softmax (Eq. 2), CosFace, ArcFace.
+
+All of them compare features with one weight vector an identity by the cosine of the
+angle between the two, and ask more of the true identity's angle than of the others.
+"""
+
+import math
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from sicnn_jax.losses.identity import normalize
+
+# sin² θ under which float32 cosines no longer resolve θ (they are 6e-8 apart near 1).
+_SMALLEST_SQUARED_SINE = 1e-7
+
+_SETTINGS = {
+    'a_softmax': ('margin',),
+    'cosface': ('scale', 'margin'),
+    'arcface': ('scale', 'margin'),
+}
+
+
+def cosine_logits(features: jax.Array, class_weights: jax.Array) -> jax.Array:
+    """Cosine between each feature and each identity's weight vector.
+
+    The losses and `margin_diagnostics` all begin with it; called with the same
+    arguments inside one `jit`, XLA merges the copies into one matrix product.
+
+    Args:
+      features: [n, feature_dim], need not be normalised.
+      class_weights: [feature_dim, num_identities], need not be normalised.
+
+    Returns:
+      float32 [n, num_identities], in [−1, 1] up to rounding; 0 for zero features
+      and zero weight vectors. No label is involved, nor a margin.
+
+    Raises:
+      AssertionError: the arguments are not of rank 2, or their feature_dim differ.
+    """
+    chex.assert_rank([features, class_weights], 2)
+    chex.assert_equal(features.shape[1], class_weights.shape[0])
+    # Accelerators round the factors of a float32 product to 8 to 11 bits by default,
+    # which a scale of 64 turns into errors of 0.1 in a logit; and in full precision
+    # the product is still small beside the network in front of it.
+    return jnp.matmul(
+        normalize(features),
+        normalize(class_weights, axis=0),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+
+
+def a_softmax_loss(
+    features: jax.Array,
+    class_weights: jax.Array,
+    labels: jax.Array,
+    *,
+    margin: int = 4,
+    annealing: jax.Array | float = 0.0,
+) -> jax.Array:
+    """Angular softmax loss, Eq. 2 of the paper (SphereFace, Liu et al., CVPR 2017).
+
+    Softmax cross entropy of the logits ‖x‖ cos θ_j (unit-norm weights, no bias), but
+    for the true identity, whose logit is ‖x‖ (λ cos θ + ψ(θ)) / (1 + λ), with
+    ψ(θ) = (−1)^k cos(mθ) − 2k for θ in [kπ/m, (k+1)π/m]: 1 at 0, falling to
+    1 − 2m at π, with a continuous derivative.
+
+    Args:
+      features: [n, feature_dim], not normalised.
+      class_weights: [feature_dim, num_identities], normalised here.
+      labels: integer [n], in [0, num_identities).
+      margin: m, the factor by which the true identity's angle counts; 1 is softmax
+        with normalised weights.
+      annealing: λ ≥ 0, a number or a scalar array (see `annealing_schedule`); 0 is
+        the loss as published, ∞ the same as margin 1.
+
+    Returns:
+      float32 scalar, the mean over the batch; NaN if a label is out of range.
+      Computed in float32 whatever the inputs are. Algorithm 1 divides by its N
+      *pairs*, over the 2N faces of which this loss takes the mean: it is half of
+      the paper's there.
+
+    Raises:
+      ValueError: the margin is not an int of at least 1.
+      AssertionError: shapes do not fit, or labels are not integers.
+    """
+    if isinstance(margin, bool) or not isinstance(margin, int) or margin < 1:
+        raise ValueError(
+            f'The margin of A-Softmax multiplies the angle and is an int of at '
+            f'least 1 (the paper has 4), not {margin!r}.'
+        )
+    cosines = cosine_logits(features, class_weights)
+    target = _target_cosine(cosines, labels)
+    # As a difference, so that λ may be infinite.
+    target += (_psi(target, margin) - target) / (1.0 + annealing)
+    norms = _norms(features)
+    return _cross_entropy(norms[:, None] * cosines, norms * target, labels)
+
+
+def cosface_loss(
+    features: jax.Array,
+    class_weights: jax.Array,
+    labels: jax.Array,
+    *,
+    scale: float = 64.0,
+    margin: float = 0.35,
+) -> jax.Array:
+    """Large margin cosine loss (CosFace, Wang et al., CVPR 2018).
+
+    Softmax cross entropy of the logits s cos θ_j, but for the true identity, whose
+    logit is s (cos θ − m).
+
+    Args:
+      features: [n, feature_dim], normalised here.
+      class_weights: [feature_dim, num_identities], normalised here.
+      labels: integer [n], in [0, num_identities).
+      scale: s, the feature norm that replaces the features' own.
+      margin: m, subtracted from the true identity's cosine.
+
+    Returns:
+      float32 scalar, the mean over the batch; NaN if a label is out of range.
+      Computed in float32 whatever the inputs are.
+
+    Raises:
+      AssertionError: shapes do not fit, or labels are not integers.
+    """
+    cosines = cosine_logits(features, class_weights)
+    target = _target_cosine(cosines, labels) - margin
+    return _cross_entropy(scale * cosines, scale * target, labels)
+
+
+def arcface_loss(
+    features: jax.Array,
+    class_weights: jax.Array,
+    labels: jax.Array,
+    *,
+    scale: float = 64.0,
+    margin: float = 0.5,
+) -> jax.Array:
+    """Additive angular margin loss (ArcFace, Deng et al., CVPR 2019).
+
+    Softmax cross entropy of the logits s cos θ_j, but for the true identity, whose
+    logit is s cos(θ + m). Where θ + m > π that would rise again and pull the feature
+    the wrong way; there it is s (cos θ − m sin m), as in the authors' code: it falls
+    all the way to θ = π, by a small step at π − m.
+
+    Args:
+      features: [n, feature_dim], normalised here.
+      class_weights: [feature_dim, num_identities], normalised here.
+      labels: integer [n], in [0, num_identities).
+      scale: s, the feature norm that replaces the features' own.
+      margin: m, radians in [0, π/2], added to the true identity's angle.
+
+    Returns:
+      float32 scalar, the mean over the batch; NaN if a label is out of range.
+      Computed in float32 whatever the inputs are. At θ = 0 the loss has a tip: the
+      gradient there is that of s (cos θ cos m), which is 0.
+
+    Raises:
+      ValueError: the margin is not in [0, π/2].
+      AssertionError: shapes do not fit, or labels are not integers.
+    """
+    if not 0.0 <= margin <= math.pi / 2:
+        raise ValueError(
+            f'The margin of ArcFace is an angle in [0, π/2] radians (its paper has '
+            f'0.5), not {margin!r}.'
+        )
+    cosines = cosine_logits(features, class_weights)
+    target = _target_cosine(cosines, labels)
+    # sin θ has an infinite derivative in cos θ at ±1, and rounding may carry the
+    # cosine beyond: below the floor the derivative is 0 instead.
+    sine = jnp.sqrt(
+        jnp.maximum((1.0 - target) * (1.0 + target), _SMALLEST_SQUARED_SINE)
+    )
+    target = jnp.where(
+        target > -math.cos(margin),
+        target * math.cos(margin) - sine * math.sin(margin),
+        target - margin * math.sin(margin),
+    )
+    return _cross_entropy(scale * cosines, scale * target, labels)
+
+
+def annealing_schedule(
+    *,
+    base: float = 1000.0,
+    gamma: float = 0.12,
+    power: float = 1.0,
+    minimum: float = 5.0,
+    offset: int = 0,
+) -> Callable[[jax.Array | int], jax.Array]:
+    """The λ of `a_softmax_loss` as a function of the step.
+
+    λ = max(minimum, base / (1 + gamma (step + offset)) ** power): begins as nearly
+    plain softmax, which is what lets A-Softmax converge. Defaults are those of
+    SphereFace's Caffe definition. It keeps no count of its own: give it the step of
+    the checkpointed state, or training resumes with an easier loss.
+
+    Args:
+      base: λ at step + offset = 0.
+      gamma: rate of the decay, a step.
+      power: its exponent.
+      minimum: the λ it stays at.
+      offset: steps already trained, added to the step (for fine-tuning).
+
+    Returns:
+      A function from the step, an int or integer scalar array (traced or not), to
+      λ, a float32 scalar.
+
+    Raises:
+      ValueError: a setting is negative.
+    """
+    settings = {
+        'base': base,
+        'gamma': gamma,
+        'power': power,
+        'minimum': minimum,
+        'offset': offset,
+    }
+    for name, value in settings.items():
+        if value < 0:
+            raise ValueError(
+                f'annealing_schedule: {name} is {value!r}, but may not be negative.'
+            )
+
+    def annealing(step: jax.Array | int) -> jax.Array:
+        steps = jnp.asarray(step, jnp.float32) + offset
+        return jnp.maximum(base / (1.0 + gamma * steps) ** power, minimum)
+
+    return annealing
+
+
+def margin_diagnostics(
+    features: jax.Array, class_weights: jax.Array, labels: jax.Array
+) -> dict[str, jax.Array]:
+    """What to log beside a margin loss, to see whether it trains at all.
+
+    The value of A-Softmax does not tell: λ falls, so the loss may rise while the
+    network learns, and a network stuck at a plateau (one direction for every face)
+    shows the same slowly moving number as a healthy one. These do: at a plateau the
+    accuracy stays at 1 / num_identities and the target cosine near 0, and a feature
+    norm that shrinks to 0 or grows without end says why.
+
+    Costs next to nothing in a training step: see `cosine_logits`.
+
+    Args:
+      features: [n, feature_dim], not normalised.
+      class_weights: [feature_dim, num_identities], normalised here.
+      labels: integer [n], in [0, num_identities).
+
+    Returns:
+      float32 scalars, means over the batch: 'feature_norm', 'target_cosine' (of the
+      angle to the true identity's weights), 'recognition_accuracy' (how often its
+      cosine is the largest, without a margin; in [0, 1]).
+
+    Raises:
+      AssertionError: shapes do not fit, or labels are not integers.
+    """
+    cosines = cosine_logits(features, class_weights)
+    correct = jnp.argmax(cosines, axis=1) == labels
+    return {
+        'feature_norm': jnp.mean(_norms(features)),
+        'target_cosine': jnp.mean(_target_cosine(cosines, labels)),
+        'recognition_accuracy': jnp.mean(correct.astype(jnp.float32)),
+    }
+
+
+def recognition_loss(name: str, **settings: float) -> Callable[..., jax.Array]:
+    """The margin loss a config names, all called alike.
+
+    Args:
+      name: 'a_softmax', 'cosface' or 'arcface'.
+      **settings: margin for all three, scale for the last two; what is left out has
+        the default of `a_softmax_loss`, `cosface_loss` or `arcface_loss`.
+
+    Returns:
+      loss(features, class_weights, labels, *, annealing=0.0), a float32 scalar.
+      CosFace and ArcFace have no annealing and ignore it.
+
+    Raises:
+      ValueError: there is no such loss, or it has no such setting.
+    """
+    if name not in _SETTINGS:
+        raise ValueError(
+            f'There is no recognition loss {name!r}, '
+            f'choose from {", ".join(_SETTINGS)}.'
+        )
+    unknown = sorted(set(settings) - set(_SETTINGS[name]))
+    if unknown:
+        raise ValueError(
+            f'The recognition loss {name!r} has no setting {", ".join(unknown)}, '
+            f'only {", ".join(_SETTINGS[name])}.'
+        )
+
+    def loss(features, class_weights, labels, *, annealing=0.0):
+        arguments = (features, class_weights, labels)
+        if name == 'a_softmax':
+            return a_softmax_loss(*arguments, annealing=annealing, **settings)
+        if name == 'cosface':
+            return cosface_loss(*arguments, **settings)
+        return arcface_loss(*arguments, **settings)
+
+    return loss
+
+
+def _psi(cosine: jax.Array, margin: int) -> jax.Array:
+    """ψ(θ) of Eq. 2 from cos θ, elementwise.
+
+    cos(mθ) is the Chebyshev polynomial T_m of cos θ, and k counts the interval
+    bounds that cos θ has passed. So θ itself, whose derivative is infinite at 0 and
+    π, is never computed. At a bound both neighbouring pieces agree in value and
+    slope, so it does not matter to which one rounding assigns it.
+    """
+    previous, multiple = jnp.ones_like(cosine), cosine
+    for _ in range(margin - 1):
+        previous, multiple = multiple, 2.0 * cosine * multiple - previous
+    k = jnp.zeros_like(cosine)
+    sign = jnp.ones_like(cosine)
+    for bound in range(1, margin):
+        passed = cosine < math.cos(bound * math.pi / margin)
+        k += passed
+        sign = jnp.where(passed, -sign, sign)
+    return sign * multiple - 2.0 * k
+
+
+def _norms(features: jax.Array) -> jax.Array:
+    """L2 norms, float32 [n]; zero gradient where the feature is zero."""
+    return jnp.sum(jnp.asarray(features, jnp.float32) * normalize(features), axis=-1)
+
+
+def _is_target(labels: jax.Array, num_identities: int) -> jax.Array:
+    """Bool [n, num_identities]. A mask, unlike a gather, has no scatter as gradient."""
+    return labels[:, None] == jnp.arange(num_identities)
+
+
+def _target_cosine(cosines: jax.Array, labels: jax.Array) -> jax.Array:
+    """The cosine at the label, float32 [n]; NaN where the label is out of range."""
+    chex.assert_shape(labels, (cosines.shape[0],))
+    chex.assert_type(labels, int)
+    mask = _is_target(labels, cosines.shape[1])
+    target = jnp.sum(jnp.where(mask, cosines, 0.0), axis=1)
+    return jnp.where(jnp.any(mask, axis=1), target, jnp.nan)
+
+
+def _cross_entropy(
+    logits: jax.Array, target: jax.Array, labels: jax.Array
+) -> jax.Array:
+    """Mean softmax cross entropy, with `target` [n] as the logits at the labels."""
+    logits = jnp.where(_is_target(labels, logits.shape[1]), target[:, None], logits)
+    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - target)

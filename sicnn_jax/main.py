@@ -1,0 +1,93 @@
+"""Trains the stages of a config and evaluates the result.
+
+    python -m sicnn_jax.main --config=configs/di.py:demo
+    python -m sicnn_jax.main --config=configs/di.py --workdir=runs/paper \\
+        --config.data.source=records --config.data.dir=/data/faces
+
+A run that was interrupted continues with the same command.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from sicnn_jax import evaluate, train
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+_CONFIG = config_flags.DEFINE_config_file(
+    'config',
+    None,
+    'Experiment, FILE[:VARIANT], such as configs/di.py:demo. Any of its fields can '
+    'be set: --config.recognition.steps=100.',
+)
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Where everything is written; runs/ and the config by default.'
+)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f'Unexpected arguments: {" ".join(argv[1:])}')
+    if _CONFIG.value is None:
+        raise app.UsageError('--config is missing, such as --config=configs/di.py:demo')
+    name = config_flags.get_config_filename(flags.FLAGS['config'])
+    workdir = Path(_WORKDIR.value or default_workdir(name))
+    try:
+        train.run(_CONFIG.value, workdir)
+        evaluate.run(_CONFIG.value, workdir)
+    except (ValueError, FloatingPointError) as error:
+        sys.exit(f'Error: {error}')
+
+
+def default_workdir(config: str) -> Path:
+    """`runs/NAME[-VARIANT]` for `…/NAME.py[:VARIANT]`."""
+    path, _, variant = config.partition(':')
+    return Path('runs') / '-'.join(filter(None, (Path(path).stem, variant)))
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Finds the config file, then leaves the flags to absl.
+
+    Raises:
+      SystemExit: the file is not found; the message says where it was looked for.
+    """
+    # Configs import `configs.common`, wherever the program is started from.
+    sys.path.append(str(_ROOT))
+    argv = [
+        f'{option}={_find_config(value)}' if option.lstrip('-') == 'config' else arg
+        for arg, (option, _, value) in (
+            (arg, arg.partition('=')) for arg in _join_value(argv)
+        )
+    ]
+    if len(argv) == 1:
+        argv.append('--help')
+    if not any(arg.startswith(('--verbosity', '-v')) for arg in argv):
+        # absl would show Orbax's thirty lines a checkpoint; --verbosity=0 does.
+        argv.append('--verbosity=-1')
+    return app.parse_flags_with_usage(argv)
+
+
+def _join_value(argv):
+    """`--config FILE` as `--config=FILE`."""
+    for option in ('--config', '-config'):
+        if option in argv[:-1]:
+            at = argv.index(option)
+            return [*argv[:at], f'{option}={argv[at + 1]}', *argv[at + 2 :]]
+    return argv
+
+
+def _find_config(value):
+    path, _, variant = value.partition(':')
+    tried = [Path.cwd() / path, _ROOT / path]
+    for candidate in tried:
+        if candidate.is_file():
+            return ':'.join(filter(None, (str(candidate), variant)))
+    looked = ' nor '.join(str(candidate) for candidate in tried)
+    sys.exit(f'Error: --config={value}: there is neither {looked}.')
+
+
+if __name__ == '__main__':
+    app.run(main, flags_parser=parse_flags)

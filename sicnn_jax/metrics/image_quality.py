@@ -1,0 +1,124 @@
+"""PSNR and SSIM (Sec. 4.2) in float64, on RGB or on luminance."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import ArrayLike
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+_WINDOW = 11
+
+
+def psnr(sr: ArrayLike, hr: ArrayLike) -> np.ndarray:
+    """Peak signal-to-noise ratio of each image, by scikit-image's definition.
+
+    Over all pixels and channels together, with a peak of 255.
+
+    Args:
+      sr: uint8 [n, height, width, 3], RGB; or float64 [n, height, width], both from
+        `luminance`.
+      hr: the originals, likewise.
+
+    Returns:
+      float64 [n], in decibels; ∞ where the images are equal.
+
+    Raises:
+      ValueError: the images are of another type or shape, or differ in shape.
+    """
+    sr, hr = _check(sr, hr)
+    # An infinite ratio is the definition's answer to equal images, not an accident.
+    with np.errstate(divide='ignore'):
+        values = [
+            peak_signal_noise_ratio(b, a, data_range=255)
+            for a, b in zip(sr, hr, strict=True)
+        ]
+    return np.asarray(values, np.float64)
+
+
+def ssim(sr: ArrayLike, hr: ArrayLike) -> np.ndarray:
+    """Structural similarity of each image (Wang et al., TIP 2004).
+
+    With the 11×11 Gaussian window (σ = 1.5) and the population covariance of that
+    paper, over the pixels whose window lies inside the image, mean over the
+    channels, peak of 255: scikit-image's, 4 ms a 112×96 RGB face on one core. Its
+    filters release the interpreter lock, so one thread a core nearly divides that
+    by the cores.
+
+    Args:
+      sr: uint8 [n, height, width, 3], RGB; or float64 [n, height, width], both from
+        `luminance`. Height and width at least 11.
+      hr: the originals, likewise.
+
+    Returns:
+      float64 [n], in [−1, 1]; 1 where the images are equal.
+
+    Raises:
+      ValueError: the images are of another type or shape, or differ in shape.
+    """
+    sr, hr = _check(sr, hr)
+    if min(sr.shape[1:3]) < _WINDOW:
+        raise ValueError(
+            f'SSIM has a window of {_WINDOW}×{_WINDOW} pixels, the images have only '
+            f'{sr.shape[1]}×{sr.shape[2]}.'
+        )
+
+    def one(a: np.ndarray, b: np.ndarray) -> float:
+        return structural_similarity(
+            a,
+            b,
+            data_range=255,
+            channel_axis=-1 if a.ndim == 3 else None,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.asarray(list(pool.map(one, sr, hr)), np.float64)
+
+
+def luminance(images: ArrayLike) -> np.ndarray:
+    """The Y of Y'CbCr (ITU-R BT.601) of RGB images, as MATLAB's rgb2ycbcr.
+
+    Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255, not rounded.
+
+    Args:
+      images: uint8 [n, height, width, 3], RGB.
+
+    Returns:
+      float64 [n, height, width], in [16, 235]; `psnr` and `ssim` take it, still with
+      a peak of 255.
+
+    Raises:
+      ValueError: the images are of another type or shape.
+    """
+    images = np.asarray(images)
+    _check_rgb('images', images)
+    return 16.0 + images @ np.array([65.481, 128.553, 24.966]) / 255.0
+
+
+def _check(sr: ArrayLike, hr: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    sr, hr = np.asarray(sr), np.asarray(hr)
+    for name, images in (('sr', sr), ('hr', hr)):
+        is_luminance = images.dtype == np.float64 and images.ndim == 3
+        # One RGB image without a batch axis is of rank 3, too.
+        if not is_luminance or images.shape[2] == 3:
+            _check_rgb(name, images)
+    if sr.shape != hr.shape:
+        raise ValueError(f'sr has the shape {sr.shape}, hr {hr.shape}.')
+    return sr, hr
+
+
+def _check_rgb(name: str, images: np.ndarray) -> None:
+    if images.dtype != np.uint8:
+        raise ValueError(
+            f'{name} is {images.dtype}, and should be uint8: bring it to 0 to 255 '
+            f'(128 x + 127.5 for what the networks return), round and clip it, as an '
+            f'image file would.'
+        )
+    if images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(
+            f'{name} has the shape {images.shape}, and should have '
+            f'[n, height, width, 3].'
+        )

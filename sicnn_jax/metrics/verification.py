@@ -1,0 +1,376 @@
+"""Face verification (Sec. 4.2): is this pair of faces the same person?"""
+
+import collections
+import dataclasses
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclasses.dataclass(frozen=True)
+class VerificationResult:
+    """What `verify` found.
+
+    Attributes:
+      accuracy: mean over the folds of the fraction of pairs decided rightly.
+      std: standard deviation of that fraction over the folds (population; the
+        standard error in LFW's tables is std / √(folds − 1)).
+      fold_accuracies: float64 [folds], in the order of the sorted fold ids.
+      thresholds: float64 [folds], on the cosine, each chosen on the other folds.
+    """
+
+    accuracy: float
+    std: float
+    fold_accuracies: np.ndarray
+    thresholds: np.ndarray
+
+
+class LFWPair(NamedTuple):
+    """One line of LFW's pairs.txt: two image keys, same person or not, fold from 0."""
+
+    key_a: str
+    key_b: str
+    same: bool
+    fold: int
+
+
+def pair_scores(features_a: ArrayLike, features_b: ArrayLike) -> np.ndarray:
+    """Cosine between the features of each pair.
+
+    Args:
+      features_a: [n, feature_dim], not normalised.
+      features_b: [n, feature_dim], of the other face of each pair.
+
+    Returns:
+      float64 [n], in [−1, 1] up to rounding; 0 where a feature is zero.
+
+    Raises:
+      ValueError: the features are not of rank 2, differ in shape or are not finite.
+    """
+    features_a, features_b = _check_features(features_a, features_b)
+    return np.sum(_normalize(features_a) * _normalize(features_b), axis=1)
+
+
+def best_threshold(scores: ArrayLike, same: ArrayLike) -> float:
+    """The threshold that decides most pairs rightly, a pair above it being 'same'.
+
+    Exact, not from a grid: thresholds between two neighbouring scores are all
+    alike, so the middle of each gap is tried. Of equally good ones the middle one.
+
+    Args:
+      scores: [n], larger for more alike faces.
+      same: bool [n], whether the pair shows one person.
+
+    Returns:
+      The threshold. One below or above all scores, where deciding every pair alike
+      is best, is 1 away from them.
+
+    Raises:
+      ValueError: shapes differ, there is no pair, or scores are not finite.
+    """
+    scores, same = _check_scores(scores, same)
+    values, positions = np.unique(scores, return_inverse=True)
+    # Cut i lies above the i smallest values. Right are the different pairs below it
+    # and the same pairs above it.
+    gained = np.bincount(positions, weights=np.where(same, -1, 1))
+    right = np.sum(same) + np.concatenate([[0], np.cumsum(gained)])
+    best = np.flatnonzero(right == right.max())
+    cut = best[len(best) // 2]
+    edges = np.concatenate([[values[0] - 2], values, [values[-1] + 2]])
+    return float((edges[cut] + edges[cut + 1]) / 2)
+
+
+def k_fold_accuracy(
+    scores: ArrayLike, same: ArrayLike, folds: ArrayLike = 10
+) -> tuple[float, float]:
+    """Verification accuracy over folds, each decided by the others' best threshold.
+
+    The protocol of LFW (Huang et al., 2007) for scores that involve no training.
+
+    Args:
+      scores: [n], larger for more alike faces.
+      same: bool [n], whether the pair shows one person.
+      folds: integer [n], the fold of each pair; or a number of folds, to which same
+        and different pairs are then dealt in turn.
+
+    Returns:
+      Mean accuracy over the folds, in [0, 1], and its standard deviation
+      (population).
+
+    Raises:
+      ValueError: shapes differ, there are fewer than two folds, or scores are not
+        finite.
+    """
+    scores, same = _check_scores(scores, same)
+    fold_ids = _fold_ids(folds, same)
+    accuracies = [
+        _fold_accuracy(scores, same, fold_ids == fold)[0]
+        for fold in np.unique(fold_ids)
+    ]
+    return float(np.mean(accuracies)), float(np.std(accuracies))
+
+
+def verify(
+    features_a: ArrayLike,
+    features_b: ArrayLike,
+    same: ArrayLike,
+    fold_ids: ArrayLike,
+) -> VerificationResult:
+    """SphereFace's verification protocol (Liu et al., CVPR 2017), on LFW and others.
+
+    For each fold: subtract the mean feature of the other folds, take the cosine,
+    choose the threshold that is best on the other folds, and decide this one.
+
+    Args:
+      features_a: [n, feature_dim], not normalised; in the protocol the features of
+        the image and of its mirror image, concatenated.
+      features_b: [n, feature_dim], of the other face of each pair.
+      same: bool [n], whether the pair shows one person.
+      fold_ids: integer [n], the fold of each pair; or a number of folds, to which
+        same and different pairs are then dealt in turn.
+
+    Returns:
+      A `VerificationResult`, computed in float64.
+
+    Raises:
+      ValueError: shapes differ, there are fewer than two folds, or features are not
+        finite.
+    """
+    features_a, features_b = _check_features(features_a, features_b)
+    same = _check_same(same, len(features_a))
+    fold_ids = _fold_ids(fold_ids, same)
+    results = []
+    for fold in np.unique(fold_ids):
+        held = fold_ids == fold
+        # The sides have equally many faces, so this is the mean over all of them.
+        mean = (features_a[~held].mean(axis=0) + features_b[~held].mean(axis=0)) / 2.0
+        scores = pair_scores(features_a - mean, features_b - mean)
+        results.append(_fold_accuracy(scores, same, held))
+    accuracies, thresholds = np.array(results).T
+    return VerificationResult(
+        accuracy=float(np.mean(accuracies)),
+        std=float(np.std(accuracies)),
+        fold_accuracies=accuracies,
+        thresholds=thresholds,
+    )
+
+
+def make_pairs(
+    labels: ArrayLike, *, num_pairs: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws verification pairs from labelled (held-out) faces.
+
+    Half show the same identity, half different ones; no pair occurs twice, in
+    either order. Identities take turns, so that of each kind they get equally many
+    pairs, give or take one, as long as those with few faces have pairs left.
+
+    Args:
+      labels: [n], the identity of each face.
+      num_pairs: how many pairs to draw, even.
+      seed: of the drawing; the pairs are a function of the arguments alone.
+
+    Returns:
+      index_a, index_b: int64 [num_pairs], into labels.
+      same: bool [num_pairs], alternately True and False, so that every even prefix
+        is balanced, too.
+
+    Raises:
+      ValueError: num_pairs is odd or not positive, or there are not so many pairs.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise ValueError(f'labels has the shape {labels.shape}, and should have [n].')
+    if num_pairs < 2 or num_pairs % 2:
+        raise ValueError(
+            f'num_pairs is {num_pairs}: half of the pairs show the same identity, so '
+            f'it should be a positive even number.'
+        )
+    _, identities = np.unique(labels, return_inverse=True)
+    faces = [
+        np.flatnonzero(identities == identity)
+        for identity in range(identities.max(initial=-1) + 1)
+    ]
+    sizes = np.array([len(own) for own in faces], np.int64)
+    if not np.any(sizes >= 2):
+        raise ValueError(
+            f'None of the {len(faces)} identities in labels has two faces, so there '
+            f'is no pair of the same identity.'
+        )
+    wanted = num_pairs // 2
+    possible_same = int(np.sum(sizes * (sizes - 1) // 2))
+    possible_different = len(labels) * (len(labels) - 1) // 2 - possible_same
+    if wanted > min(possible_same, possible_different):
+        raise ValueError(
+            f'num_pairs is {num_pairs}, but the labels allow {possible_same} pairs of '
+            f'the same identity and {possible_different} of different ones; half of '
+            f'num_pairs may be at most the smaller number.'
+        )
+    rng = np.random.default_rng(seed)
+    same_pairs = _draw(faces, _turns_same(rng, sizes), wanted, rng)
+    different_pairs = _draw(faces, _turns_different(rng, len(faces)), wanted, rng)
+    pairs = np.stack([same_pairs, different_pairs], axis=1).reshape(num_pairs, 2)
+    return pairs[:, 0], pairs[:, 1], np.tile([True, False], wanted)
+
+
+def read_lfw_pairs(path: str | os.PathLike) -> list[LFWPair]:
+    """Reads the pairs.txt of LFW (Huang et al., 2007).
+
+    The header says `folds pairs`; then come, for each fold, so many lines
+    `Name i j` of the same and as many `Name i Other j` of different people.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      The pairs in the order of the file, with keys such as `Name/Name_0001.jpg`.
+
+    Raises:
+      ValueError: a line is malformed, missing or left over; it names the line.
+    """
+    text = pathlib.Path(path).read_text(encoding='utf-8')
+    header, *lines = text.rstrip().split('\n')
+    try:
+        folds, per_kind = map(int, header.split())
+    except ValueError:
+        raise ValueError(
+            f'{path}, line 1: expected the number of folds and of pairs of a kind in '
+            f'each, found {header!r}.'
+        ) from None
+    if len(lines) != 2 * folds * per_kind:
+        raise ValueError(
+            f'{path}, line 1: announces {folds} folds of 2 · {per_kind} pairs, so '
+            f'{2 * folds * per_kind} lines should follow it, but {len(lines)} do.'
+        )
+    pairs = []
+    for position, line in enumerate(lines):
+        fold, within = divmod(position, 2 * per_kind)
+        same = within < per_kind
+        fields = line.split()
+        try:
+            if same:
+                name, first, second = fields
+                other = name
+            else:
+                name, first, other, second = fields
+            keys = _lfw_key(name, first), _lfw_key(other, second)
+        except ValueError:
+            form = 'Name i j' if same else 'Name i Other j'
+            raise ValueError(
+                f'{path}, line {position + 2}: expected {form!r} with image numbers '
+                f'from 1, found {line!r}.'
+            ) from None
+        pairs.append(LFWPair(*keys, same=same, fold=fold))
+    return pairs
+
+
+def _lfw_key(name: str, number: str) -> str:
+    if int(number) < 1:
+        raise ValueError(number)
+    return f'{name}/{name}_{int(number):04d}.jpg'
+
+
+def _turns_same(rng, sizes):
+    """Yields (identity, identity) for ever, all that have two faces in turn."""
+    eligible = np.flatnonzero(sizes >= 2)
+    while True:
+        for identity in rng.permutation(eligible):
+            yield identity, identity
+
+
+def _turns_different(rng, num_identities):
+    """Yields two identities for ever, all in turn."""
+    waiting = []
+    while True:
+        turn = rng.permutation(num_identities).tolist()
+        if waiting == turn[:1]:
+            turn[0], turn[-1] = turn[-1], turn[0]
+        turn = waiting + turn
+        yield from zip(turn[::2], turn[1::2], strict=False)
+        # An odd one out waits for the next turn.
+        waiting = turn[len(turn) // 2 * 2 :]
+
+
+def _draw(faces, turns, wanted, rng):
+    """Unused pairs of faces of the identities whose turn it is, int64 [wanted, 2]."""
+    pairs = {}  # Not a set, which would lose the order.
+    used = collections.Counter()
+    while len(pairs) < wanted:
+        first, second = sorted(map(int, next(turns)))
+        a, b = faces[first], faces[second]
+        possible = len(a) * (len(a) - 1) // 2 if first == second else len(a) * len(b)
+        if used[first, second] == possible:
+            continue
+        used[first, second] += 1
+        drawn = len(pairs)
+        while len(pairs) == drawn:
+            i, j = sorted((int(rng.choice(a)), int(rng.choice(b))))
+            if i != j:
+                pairs[i, j] = None
+    return np.array(list(pairs), np.int64)
+
+
+def _fold_accuracy(scores, same, held):
+    """Accuracy on the held pairs, and the threshold chosen on the others."""
+    threshold = best_threshold(scores[~held], same[~held])
+    return np.mean((scores[held] > threshold) == same[held]), threshold
+
+
+def _fold_ids(folds, same):
+    if np.ndim(folds) == 0:
+        fold_ids = np.empty(len(same), np.int64)
+        for kind in (True, False):
+            fold_ids[same == kind] = np.arange(np.sum(same == kind)) % int(folds)
+    else:
+        fold_ids = np.asarray(folds)
+        if fold_ids.shape != same.shape:
+            raise ValueError(
+                f'The fold ids have the shape {fold_ids.shape}, but there are '
+                f'{len(same)} pairs.'
+            )
+    if len(np.unique(fold_ids)) < 2:
+        raise ValueError(
+            'Pairs in two folds or more are needed: the threshold of each comes from '
+            'the others.'
+        )
+    return fold_ids
+
+
+def _check_scores(scores, same):
+    scores = np.asarray(scores, np.float64)
+    if scores.ndim != 1 or not scores.size:
+        raise ValueError(
+            f'scores has the shape {scores.shape}, and should have [n] with n ≥ 1.'
+        )
+    if not np.all(np.isfinite(scores)):
+        raise ValueError('scores are not all finite: were the features?')
+    return scores, _check_same(same, len(scores))
+
+
+def _check_same(same, num_pairs):
+    same = np.asarray(same, bool)
+    if same.shape != (num_pairs,):
+        raise ValueError(
+            f'same has the shape {same.shape}, but there are {num_pairs} pairs.'
+        )
+    return same
+
+
+def _check_features(features_a, features_b):
+    features_a = np.asarray(features_a, np.float64)
+    features_b = np.asarray(features_b, np.float64)
+    if features_a.ndim != 2 or features_a.shape != features_b.shape:
+        raise ValueError(
+            f'Features should both have the shape [n, feature_dim], but have '
+            f'{features_a.shape} and {features_b.shape}.'
+        )
+    if not (np.all(np.isfinite(features_a)) and np.all(np.isfinite(features_b))):
+        raise ValueError('Features are not all finite: has the network diverged?')
+    return features_a, features_b
+
+
+def _normalize(features):
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(norms > 0, norms, 1.0)

@@ -1,0 +1,89 @@
+"""CNNR, the face recognition network (Table 1)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from sicnn_jax.models.layers import Conv, Dense, Dtype, PReLU, average_pool
+
+
+class CNNR(nn.Module):
+    """Residual network from a face to its identity feature, Table 1 of the paper.
+
+    Attributes:
+      widths: channels of the four levels.
+      depths: residual blocks after each level's pooling.
+      feature_dim: length of the identity feature (the output of FC1).
+      init_std: standard deviation that `init` gives every convolution's output
+        on the batch it is called with (see `layers`); None draws Glorot weights
+        and zero biases. The second convolution of a residual block starts at a
+        fifth of it, so that depth does not add up.
+      dtype: of the computation. Features are returned in float32.
+      param_dtype: of the parameters.
+    """
+
+    widths: Sequence[int] = (64, 128, 256, 512)
+    depths: Sequence[int] = (1, 2, 5, 3)
+    feature_dim: int = 512
+    init_std: float | None = 1.0
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Identity features of faces.
+
+        Args:
+          images: [n, 112, 96, 3], RGB, (x − 127.5) / 128.
+
+        Returns:
+          float32 [n, feature_dim], not normalised.
+        """
+        chex.assert_shape(images, (None, 112, 96, 3))
+        types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+        conv = partial(Conv, init_std=self.init_std, **types)
+        prelu = partial(PReLU, param_dtype=self.param_dtype)
+
+        x = images
+        for level, (width, depth) in enumerate(
+            zip(self.widths, self.depths, strict=True), start=1
+        ):
+            for suffix in ('a', 'b') if level == 1 else ('',):
+                x = conv(width, padding='VALID', name=f'conv{level}{suffix}')(x)
+                x = prelu(name=f'prelu{level}{suffix}')(x)
+            x = average_pool(x)
+            for block in range(1, depth + 1):
+                x = ResidualBlock(
+                    width, self.init_std, **types, name=f'block{level}_{block}'
+                )(x)
+        x = x.reshape(x.shape[0], -1)
+        x = Dense(self.feature_dim, self.init_std, **types, name='fc1')(x)
+        return x.astype(jnp.float32)
+
+
+class ResidualBlock(nn.Module):
+    """x + PReLU(conv(PReLU(conv(x)))), 3×3, [n, h, w, c] → [n, h, w, c]."""
+
+    width: int
+    init_std: float | None = None
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        residual_std = None if self.init_std is None else self.init_std / 5
+        y = x
+        for index, std in enumerate((self.init_std, residual_std), start=1):
+            y = Conv(
+                self.width,
+                std,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                name=f'conv{index}',
+            )(y)
+            y = PReLU(self.param_dtype, name=f'prelu{index}')(y)
+        return x + y

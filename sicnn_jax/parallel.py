@@ -1,0 +1,92 @@
+"""Devices: the only file that knows how many there are.
+
+Arrays on devices have a leading axis of one entry a local device; everything else
+in the project sees them without it.
+"""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from sicnn_jax.steps import AXIS
+
+Devices = Sequence[jax.Device]
+
+
+def local_devices() -> list[jax.Device]:
+    """The accelerators of this process."""
+    return jax.local_devices()
+
+
+def process() -> tuple[int, int]:
+    """Index of this process and the number of processes."""
+    return jax.process_index(), jax.process_count()
+
+
+def parallel(update: Callable, devices: Devices | None = None) -> Callable:
+    """Maps (state, batch) → (state, metrics) over devices; the state is donated."""
+    return jax.pmap(update, axis_name=AXIS, donate_argnums=0, devices=devices)
+
+
+def replicate(tree: Any, devices: Devices | None = None) -> Any:
+    """Copies every leaf to every device: [...] → [devices, ...]."""
+    devices = devices or local_devices()
+    sharding = _sharding(devices)
+
+    def put(leaf):
+        leaf = np.asarray(leaf)
+        return jax.make_array_from_callback(
+            (len(devices), *leaf.shape), sharding, lambda _: leaf[None]
+        )
+
+    return jax.tree.map(put, tree)
+
+
+def unreplicate(tree: Any) -> Any:
+    """Host copy of the first device's share: [devices, ...] → NumPy [...]."""
+
+    # Not `leaf[0]`, which gathers from all devices and compiles a slice for each.
+    def first(leaf):
+        return np.asarray(leaf.addressable_shards[0].data).reshape(leaf.shape[1:])
+
+    return jax.tree.map(first, tree)
+
+
+def shard(batch: Any, devices: Devices | None = None) -> Any:
+    """Splits a host batch over devices: [n, ...] → [devices, n / devices, ...].
+
+    Raises:
+      ValueError: n is not a multiple of the number of devices.
+    """
+    devices = devices or local_devices()
+    sharding = _sharding(devices)
+
+    def put(leaf):
+        if leaf.shape[0] % len(devices):
+            raise ValueError(
+                f'A batch of {leaf.shape[0]} does not split over {len(devices)} '
+                'devices: set batch_size to a multiple of their number.'
+            )
+        return jax.device_put(leaf.reshape(len(devices), -1, *leaf.shape[1:]), sharding)
+
+    return jax.tree.map(put, batch)
+
+
+def prefetch(
+    batches: Iterable[Any], devices: Devices | None = None, ahead: int = 2
+) -> Iterator[Any]:
+    """Shards batches while earlier ones are still computed on, `ahead` of them."""
+    queue = collections.deque()
+    for batch in batches:
+        queue.append(shard(batch, devices))
+        if len(queue) > ahead:
+            yield queue.popleft()
+    yield from queue
+
+
+def _sharding(devices: Devices) -> NamedSharding:
+    return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))

@@ -1,0 +1,316 @@
+"""The loop: one train state, a list of stages, hooks."""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from sicnn_jax import (
+    checkpoint,
+    images,
+    losses,
+    models,
+    parallel,
+    steps,
+)
+from sicnn_jax.data import dataset
+from sicnn_jax.hooks import (
+    Checkpoint,
+    Evaluate,
+    Hook,
+    Log,
+    Picture,
+    measure_hallucination,
+    measure_recognition,
+)
+from sicnn_jax.optimizers import make_optimizer
+from sicnn_jax.train_state import TrainState
+
+# Faces that data-dependent initialisation looks at.
+_INIT_BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stage ready to train: what it updates, with what, for how long."""
+
+    name: str
+    directory: Path
+    config: ConfigDict
+    method: steps.Method
+    update: steps.Update
+    record: dict[str, Any]
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return (*self.update.trained, *self.update.frozen)
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Trains every stage of the config that is not finished yet.
+
+    A stage is skipped where its config gives a `checkpoint`, or `workdir` holds its
+    final one; an interrupted one continues from its last checkpoint.
+
+    Args:
+      config: see `configs/common.py`.
+      workdir: everything is written below it.
+
+    Raises:
+      ValueError: the config does not fit together; before anything is trained.
+    """
+    stages = [build_stage(config, name, workdir) for name in config.stages]
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / 'config.json').write_text(config.to_json(indent=2))
+    faces = dataset.open_faces(config.data, workdir)
+    for stage in stages:
+        if stage.config.checkpoint:
+            print(f'[{stage.name}] given: {stage.config.checkpoint}', flush=True)
+        elif checkpoint.has_networks(stage.directory):
+            print(f'[{stage.name}] finished already: {stage.directory}', flush=True)
+        else:
+            train_stage(config, stage, faces)
+
+
+def stage_directory(config: ConfigDict, name: str, workdir: Path) -> Path:
+    """Where a stage's networks are: given by its config, or below the workdir."""
+    return Path(config[name].checkpoint or workdir / name)
+
+
+def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
+    """Puts a stage together and checks its config.
+
+    Raises:
+      ValueError: a field is unknown, or the stage lacks a network.
+    """
+    if name not in config:
+        raise ValueError(
+            f'config.stages names {name!r}, but there is no config.{name}.'
+        )
+    stage = config[name]
+    update = steps.find_update(stage.update_rule, stage.alpha)
+    record = {
+        'convention': images.CONVENTION,
+        'scale': config.scale,
+        'degradation': config.degradation,
+        'models': {
+            'cnnr': json.loads(config.cnnr.to_json()),
+            'cnnh': json.loads(config.cnnh.to_json()),
+        },
+    }
+    method = steps.Method(
+        cnnr=models.cnnr_from(record),
+        cnnh=models.cnnh_from(record),
+        optimizers={
+            network: make_optimizer(stage.optimizer[network], stage.steps)
+            for network in update.trained
+        },
+        recognition_loss=_recognition_loss(config.recognition_loss),
+        annealing=losses.annealing_schedule(**stage.annealing),
+        scale=config.scale,
+        degradation=config.degradation,
+        alpha=stage.alpha,
+        beta=stage.beta,
+        loss_scale=stage.loss_scale,
+    )
+    for field, value in (
+        ('checkpoint_every', stage.checkpoint_every),
+        ('evaluate_every', stage.evaluate_every),
+    ):
+        if value % config.log_every:
+            raise ValueError(
+                f'config.{name}.{field} is {value}; expected a multiple of '
+                f'config.log_every, {config.log_every}.'
+            )
+    for network in update.frozen:
+        if network not in stage.init:
+            raise ValueError(
+                f'config.{name}.init has no {network!r}, which '
+                f'{stage.update_rule} only reads: say from which stage it comes.'
+            )
+    return Stage(name, workdir / name, stage, method, update, record)
+
+
+def train_stage(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> None:
+    """Trains one stage to its end, from its last checkpoint if there is one.
+
+    Raises:
+      NonFiniteError: a loss or gradient was not finite.
+    """
+    index, count = parallel.process()
+    devices = parallel.local_devices()
+    if stage.config.batch_size % (len(devices) * count):
+        raise ValueError(
+            f'config.{stage.name}.batch_size is {stage.config.batch_size}; expected '
+            f'a multiple of the {len(devices) * count} devices.'
+        )
+    record = stage.record | {
+        'data': {
+            'alignment': faces.alignment,
+            'num_identities': faces.num_identities,
+        }
+    }
+    checkpoints = checkpoint.Checkpoints(stage.directory, record)
+    state = initial_state(config, stage, faces)
+    if checkpoints.latest_step is not None:
+        state = checkpoints.restore(state)
+    start = int(state.step)
+    print(_headline(stage, state, start), flush=True)
+
+    update = parallel.parallel(
+        functools.partial(_iterate, stage.update.iterate, stage.method, faces.to_hr)
+    )
+    batches = parallel.prefetch(
+        faces.train_batches(
+            batch_size=stage.config.batch_size,
+            seed=config.seed * 1000 + stage.config.data_seed,
+            start_step=start,
+            process_index=index,
+            process_count=count,
+        )
+    )
+    replicated = parallel.replicate(state)
+    hooks = make_hooks(config, stage, faces, checkpoints, start) if index == 0 else []
+    for step in range(start + 1, stage.config.steps + 1):
+        replicated, metrics = update(replicated, next(batches))
+        metrics = {'step': metrics}
+        for hook in hooks:
+            hook(step, replicated, metrics)
+    checkpoints.close()
+    params = parallel.unreplicate(replicated).params
+    checkpoint.save_networks(stage.directory, params, record)
+
+
+def initial_state(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> TrainState:
+    """State at step 0: networks of earlier stages, the rest initialised.
+
+    Raises:
+      CheckpointError: an earlier stage is not finished, or was trained on other
+        images, networks or identities.
+    """
+    params = {}
+    for network in stage.networks:
+        source = stage.config.init.get(network)
+        if source:
+            params[network] = _load(config, stage, source, network, faces)
+        else:
+            params[network] = _initialise(config, stage, network, faces)
+    return TrainState.create(params, stage.method.optimizers)
+
+
+def make_hooks(
+    config: ConfigDict,
+    stage: Stage,
+    faces: dataset.Faces,
+    checkpoints: checkpoint.Checkpoints,
+    start: int,
+) -> list[Hook]:
+    """Evaluate · log · picture · checkpoint."""
+    last = stage.config.steps
+    hr, labels = faces.test_faces(config.evaluation.faces)
+    hallucinates = 'cnnh' in stage.update.trained
+    if hallucinates:
+        measure = measure_hallucination(
+            stage.method, hr, _reference(config, stage.directory.parent)
+        )
+    else:
+        measure = measure_recognition(
+            stage.method.cnnr, hr, labels, num_pairs=config.evaluation.pairs
+        )
+    log = Log(
+        stage.name,
+        stage.directory,
+        every=config.log_every,
+        start=start,
+        last=last,
+        batch_size=stage.config.batch_size,
+        checkpoints=checkpoints,
+    )
+    hooks = [Evaluate(stage.config.evaluate_every, last, measure), log]
+    if hallucinates:
+        drawn = hr[_spread(labels, config.evaluation.pictures)]
+        folder = stage.directory / 'samples'
+        hooks.append(
+            Picture(stage.config.evaluate_every, last, folder, stage.method, drawn)
+        )
+    hooks.append(
+        Checkpoint(stage.config.checkpoint_every, last, checkpoints, stage.config.best)
+    )
+    return hooks
+
+
+def _iterate(iterate, method, to_hr, state, batch):
+    return iterate(method, state, to_hr(batch))
+
+
+def _recognition_loss(config):
+    return losses.recognition_loss(config.name, **config.get(config.name, {}))
+
+
+def _load(config, stage, source, network, faces):
+    directory = stage_directory(config, source, stage.directory.parent)
+    params, found = checkpoint.load_networks(directory, [network])
+    expected = {key: value for key, value in stage.record.items() if key != 'models'}
+    checkpoint.check_record(found, expected, str(directory))
+    model = 'cnnh' if network == 'cnnh' else 'cnnr'
+    checkpoint.check_record(
+        found['models'], {model: stage.record['models'][model]}, str(directory)
+    )
+    if network == 'class_weights':
+        checkpoint.check_record(
+            found['data'], {'num_identities': faces.num_identities}, str(directory)
+        )
+    return params[network]
+
+
+def _initialise(config, stage, network, faces):
+    """Fresh parameters, the same on every process."""
+    key = jax.random.key(config.seed)
+    if network == 'class_weights':
+        shape = (config.cnnr.feature_dim, faces.num_identities)
+        return np.asarray(jax.random.normal(key, shape)) / np.sqrt(shape[0])
+    batches = faces.train_batches(
+        batch_size=_INIT_BATCH, seed=config.seed * 1000 + stage.config.data_seed
+    )
+    batch = jax.jit(faces.to_hr)(next(iter(batches)))
+    if network == 'cnnr':
+        model, x = stage.method.cnnr, batch['hr']
+    else:
+        model = stage.method.cnnh
+        x = images.degrade(batch['hr'], scale=config.scale, kind=config.degradation)
+    params = jax.jit(model.init)(key, images.to_float(x))['params']
+    return jax.tree.map(np.asarray, params)
+
+
+def _reference(config, workdir):
+    """CNNR of stage 1, by which identity similarity is measured; None if unknown."""
+    if 'recognition' not in config:
+        return None
+    directory = stage_directory(config, 'recognition', workdir)
+    if not checkpoint.has_networks(directory):
+        return None
+    return checkpoint.load_networks(directory, ['cnnr'])[0]['cnnr']
+
+
+def _spread(labels, count):
+    """Indices of faces of as many different identities as there are."""
+    _, first = np.unique(labels, return_index=True)
+    return np.sort(first)[:count]
+
+
+def _headline(stage: Stage, state: TrainState, start: int) -> str:
+    sizes = ', '.join(
+        f'{name} {sum(leaf.size for leaf in jax.tree.leaves(params)):,}'
+        for name, params in state.params.items()
+    )
+    begins = f'continues at step {start} of' if start else 'begins:'
+    return (
+        f'[{stage.name}] {begins} {stage.config.steps} steps of '
+        f'{stage.config.batch_size} faces on {len(parallel.local_devices())} '
+        f'device(s); parameters: {sizes}'
+    )

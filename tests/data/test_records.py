@@ -1,0 +1,325 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sicnn_jax.data import records
+from sicnn_jax.data.records import DatasetError, Face
+
+
+def smooth_image(seed):
+    """Random colours and gradients: compressible, and unlike any other."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 255, (2, 2, 3))
+    y = np.linspace(0, 1, records.HEIGHT)[:, None, None]
+    x = np.linspace(0, 1, records.WIDTH)[None, :, None]
+    top = corners[0, 0] * (1 - x) + corners[0, 1] * x
+    bottom = corners[1, 0] * (1 - x) + corners[1, 1] * x
+    return (top * (1 - y) + bottom * y).astype(np.uint8)
+
+
+def make_faces(count, identities=3, prefix=''):
+    # The names run backwards, so that order of appearance is not that of the labels.
+    return [
+        Face(
+            image=smooth_image(i),
+            name=f'{prefix}person_{identities - 1 - i % identities}',
+            key=f'{prefix}{i}.png',
+            source='synthetic',
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+    directory = tmp_path_factory.mktemp('records') / 'faces'
+    splits = {'train': iter(make_faces(10)), 'test': make_faces(4, 2, 'test_')}
+    records.write_dataset(directory, splits, alignment={'method': 'none'}, shard_size=4)
+    return directory
+
+
+@pytest.fixture
+def copy(dataset, tmp_path):
+    """The data set again, to be damaged."""
+    target = tmp_path / 'faces'
+    target.mkdir()
+    for path in dataset.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def edit_sidecar(directory, **changes):
+    path = directory / records.SIDECAR
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_info(dataset):
+    info = records.read_dataset_info(dataset)
+    assert info.image_size == (112, 96)
+    assert info.encoding == 'png'
+    assert info.alignment == {'method': 'none'}
+    train = info.split('train')
+    assert train.num_examples == 10
+    assert train.shard_examples == (4, 4, 2)
+    assert train.identity_names == ('person_0', 'person_1', 'person_2')
+    assert train.num_identities == 3
+    assert train.shards[0].name == 'faces-train.tfrecord-00000-of-00003'
+    assert info.split('test').identity_names == ('test_person_0', 'test_person_1')
+
+
+def test_faces_come_back_exactly(dataset):
+    written = make_faces(10)
+    read = list(records.read_faces(dataset, 'train'))
+    assert [f.key for f in read] == [f.key for f in written]
+    assert [f.name for f in read] == [f.name for f in written]
+    assert {f.source for f in read} == {'synthetic'}
+    for face, original in zip(read, written, strict=True):
+        np.testing.assert_array_equal(records.decode_image(face.image), original.image)
+    assert records.read_keys(dataset, 'test') == [f'test_{i}.png' for i in range(4)]
+
+
+def test_jpeg_is_close_and_bytes_are_kept(tmp_path):
+    faces = make_faces(3)
+    records.write_dataset(
+        tmp_path / 'a', {'train': faces}, alignment=None, encoding='jpeg'
+    )
+    read = list(records.read_faces(tmp_path / 'a', 'train'))
+    for face, original in zip(read, faces, strict=True):
+        difference = records.decode_image(face.image).astype(int) - original.image
+        assert np.abs(difference).max() <= 4
+    records.write_dataset(
+        tmp_path / 'b', {'train': read}, alignment=None, encoding='jpeg'
+    )
+    assert list(records.read_faces(tmp_path / 'b', 'train')) == read
+
+
+def test_tfds_opens_it(dataset):
+    records.import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(str(dataset))
+    assert builder.info.splits['train'].num_examples == 10
+    assert builder.info.splits['test'].num_examples == 4
+    assert builder.info.features['image'].shape == (112, 96, 3)
+    assert builder.info.features['label'].num_classes == 3
+    read = {e['key'].decode(): e for e in tfds.as_numpy(builder.as_dataset('train'))}
+    for face in make_faces(10):
+        example = read.pop(face.key)
+        np.testing.assert_array_equal(example['image'], face.image)
+        assert example['name'].decode() == face.name
+        assert example['label'] == int(face.name[-1])
+    assert not read
+
+
+def test_given_identities_set_the_labels(tmp_path):
+    names = ['person_2', 'nobody', 'person_0', 'person_1']
+    info = records.write_dataset(
+        tmp_path,
+        {'train': make_faces(3)},
+        alignment=None,
+        identities={'train': names},
+    )
+    assert info.split('train').identity_names == tuple(names)
+    with pytest.raises(DatasetError, match=r"0\.png.*'person_2' is not in"):
+        records.write_dataset(
+            tmp_path / 'other',
+            {'train': make_faces(3)},
+            alignment=None,
+            identities={'train': names[1:]},
+        )
+
+
+@pytest.mark.parametrize(
+    ('image', 'message'),
+    [
+        (
+            np.zeros((96, 112, 3), np.uint8),
+            r'a\.png: The image is uint8 \[96, 112, 3\]',
+        ),
+        (np.zeros((112, 96, 3), np.float32), r'a\.png: The image is float32'),
+        (b'not an image', r'a\.png: its bytes are not an image'),
+        (
+            records.encode_image(np.zeros((112, 96, 3), np.uint8), 'jpeg'),
+            r'a\.png: its bytes are a jpeg image of 112×96.*expected png',
+        ),
+    ],
+)
+def test_wrong_image_is_named(tmp_path, image, message):
+    with pytest.raises(DatasetError, match=message):
+        records.write_dataset(
+            tmp_path / 'x', {'train': [Face(image, 'a', 'a.png')]}, alignment=None
+        )
+    assert not (tmp_path / 'x').exists()
+
+
+def test_wrong_requests(tmp_path, dataset):
+    faces = make_faces(2)
+
+    def write(directory=tmp_path / 'x', splits=None, **arguments):
+        records.write_dataset(
+            directory, splits or {'train': faces}, alignment=None, **arguments
+        )
+
+    with pytest.raises(DatasetError, match='already holds a data set'):
+        write(dataset)
+    with pytest.raises(DatasetError, match=r"key '0\.png' occurs twice"):
+        write(splits={'train': faces, 'test': faces})
+    with pytest.raises(DatasetError, match="'test' has no faces"):
+        write(splits={'train': faces, 'test': []})
+    with pytest.raises(DatasetError, match="cannot be called 'all'"):
+        write(splits={'all': faces})
+    with pytest.raises(DatasetError, match="encoding is 'gif'"):
+        write(encoding='gif')
+    with pytest.raises(TypeError):
+        records.write_dataset(tmp_path / 'x', {'train': faces}, alignment=object())
+    assert not (tmp_path / 'x').exists()
+
+
+def interrupted_faces():
+    yield from make_faces(6)
+    raise KeyboardInterrupt
+
+
+def test_interrupted_writing_leaves_nothing(tmp_path):
+    directory = tmp_path / 'faces'
+    with pytest.raises(KeyboardInterrupt):
+        records.write_dataset(
+            directory, {'train': interrupted_faces()}, alignment=None, shard_size=2
+        )
+    assert not directory.exists()
+
+
+def test_interrupted_overwriting_leaves_the_old_one(copy):
+    before = list(records.read_faces(copy, 'train'))
+    with pytest.raises(KeyboardInterrupt):
+        records.write_dataset(
+            copy, {'train': interrupted_faces()}, alignment=None, overwrite=True
+        )
+    assert list(records.read_faces(copy, 'train')) == before
+
+
+def test_overwriting_leaves_nothing_of_the_old_one(copy):
+    info = records.write_dataset(
+        copy, {'train': make_faces(3)}, alignment=None, overwrite=True
+    )
+    assert set(info.splits) == {'train'}
+    assert sorted(path.name for path in copy.iterdir()) == [
+        'dataset_info.json',
+        'faces-train.tfrecord-00000-of-00001',
+        'faces.json',
+        'features.json',
+    ]
+
+
+def test_faces_stream_through(tmp_path):
+    """No more faces are drawn ahead of the writer than a few a worker."""
+    shard = tmp_path / 'x' / '.unfinished' / 'train-00000'
+    limit = 16 * records.num_cpus() + 1
+    drawn_before_first_write = []
+
+    def faces():
+        for i, face in enumerate(make_faces(limit + 60)):
+            if not drawn_before_first_write and shard.exists():
+                drawn_before_first_write.append(i)
+            yield face
+
+    records.write_dataset(tmp_path / 'x', {'train': faces()}, alignment=None)
+    assert drawn_before_first_write[0] <= limit
+
+
+def shard_of(directory):
+    return directory / 'faces-train.tfrecord-00001-of-00003'
+
+
+def test_missing_shard(copy):
+    shard_of(copy).unlink()
+    with pytest.raises(DatasetError, match=f'{shard_of(copy)} is missing: 0 bytes'):
+        records.read_dataset_info(copy)
+
+
+def test_empty_shard(copy):
+    shard_of(copy).write_bytes(b'')
+    with pytest.raises(DatasetError, match=f'{shard_of(copy)} is empty: 0 bytes'):
+        records.read_dataset_info(copy)
+
+
+def test_truncated_shard(copy):
+    content = shard_of(copy).read_bytes()
+    shard_of(copy).write_bytes(content[:-7])
+    expected = f'cut short: {len(content) - 7} bytes, expected {len(content)}'
+    with pytest.raises(DatasetError, match=f'{shard_of(copy)} is {expected}'):
+        records.read_dataset_info(copy)
+
+
+def test_damaged_shard(copy):
+    content = bytearray(shard_of(copy).read_bytes())
+    content[-100] ^= 255
+    shard_of(copy).write_bytes(content)
+    with pytest.raises(DatasetError, match=f'{shard_of(copy)} is damaged after 3 rec'):
+        list(records.read_faces(copy, 'train'))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'version': 99}, 'version 99; this program reads'),
+        ({'format': 'other'}, "is 'other' version 1"),
+        ({'image_size': [128, 128]}, r'images are \[128, 128\]'),
+        ({'colour_order': 'BGR'}, 'BGR'),
+        ({'image_size': None}, 'damaged'),
+        ({'splits': {'train': {}}}, 'damaged'),
+    ],
+)
+def test_wrong_schema(copy, changes, message):
+    edit_sidecar(copy, **changes)
+    with pytest.raises(DatasetError, match=message) as caught:
+        records.read_dataset_info(copy)
+    assert records.SIDECAR in str(caught.value)
+
+
+def test_missing_metadata(copy, tmp_path):
+    (copy / 'features.json').unlink()
+    with pytest.raises(DatasetError, match=r'features\.json is missing'):
+        records.read_dataset_info(copy)
+    (copy / records.SIDECAR).write_text('{')
+    with pytest.raises(DatasetError, match=r'faces\.json is damaged'):
+        records.read_dataset_info(copy)
+    (copy / records.SIDECAR).unlink()
+    with pytest.raises(DatasetError, match=r'faces\.json is missing'):
+        records.read_dataset_info(copy)
+    with pytest.raises(DatasetError, match='is not a directory'):
+        records.read_dataset_info(tmp_path / 'nowhere')
+
+
+def test_missing_split_lists_what_there_is(dataset):
+    with pytest.raises(DatasetError, match="no split 'validation'; it has test, train"):
+        records.read_dataset_info(dataset).split('validation')
+
+
+def test_ordered_map_keeps_order_and_raises():
+    assert list(records.ordered_map(abs, range(-100, 0), workers=3)) == [
+        *range(100, 0, -1)
+    ]
+    with pytest.raises(ZeroDivisionError):
+        list(records.ordered_map(lambda x: 1 / x, range(-3, 3), workers=2))
+
+
+def test_imports_are_light():
+    """Neither TensorFlow nor JAX comes in before it is needed."""
+    modules = ('records', 'pipeline', 'align', 'sources', 'prepare')
+    program = (
+        ''.join(f'import sicnn_jax.data.{module}\n' for module in modules)
+        + "import sys\nprint({'tensorflow', 'jax'} & set(sys.modules))"
+    )
+    printed = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.strip() == 'set()'
+
+
+def test_tensorflow_sees_no_accelerator():
+    tf = records.import_tensorflow()
+    assert {device.device_type for device in tf.config.get_visible_devices()} == {'CPU'}

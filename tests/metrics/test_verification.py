@@ -1,0 +1,264 @@
+"""Verification protocols against brute force, and the drawing of pairs."""
+
+import collections
+import itertools
+
+import numpy as np
+import pytest
+
+from sicnn_jax.metrics import (
+    best_threshold,
+    k_fold_accuracy,
+    make_pairs,
+    pair_scores,
+    read_lfw_pairs,
+    verify,
+)
+
+
+def _accuracy(scores, same, threshold):
+    decisions = [score > threshold for score in scores]
+    return np.mean([d == s for d, s in zip(decisions, same, strict=True)])
+
+
+def _pairs(seed=0, n=120, feature_dim=6, offset=0.0):
+    rng = np.random.default_rng(seed)
+    same = rng.random(n) < 0.5
+    features_a = rng.normal(size=(n, feature_dim))
+    features_b = rng.normal(size=(n, feature_dim)) + 1.2 * same[:, None] * features_a
+    return features_a + offset, features_b + offset, same
+
+
+def test_pair_scores():
+    features_a, features_b, _ = _pairs()
+    features_a[3] = 0
+    scores = pair_scores(features_a.astype(np.float32), features_b)
+    assert scores.dtype == np.float64 and scores[3] == 0
+    a, b = features_a[5].astype(np.float32).astype(np.float64), features_b[5]
+    expected = a @ b / np.sqrt((a @ a) * (b @ b))
+    np.testing.assert_allclose(scores[5], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize('decimals', [1, 6])
+def test_best_threshold_beats_every_other(decimals):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        scores = np.round(rng.normal(size=30), decimals)
+        same = rng.random(30) < 0.5
+        found = _accuracy(scores, same, best_threshold(scores, same))
+        grid = np.linspace(-5, 5, 2001) + 1e-7
+        assert found == max(_accuracy(scores, same, t) for t in grid)
+
+
+def test_best_threshold_lies_in_the_middle_of_a_gap():
+    assert best_threshold([0.1, 0.2, 0.6, 0.9], [0, 0, 1, 1]) == pytest.approx(0.4)
+    # Above 0, 1, 2 or 3 of these: 1, 2, 1 or 2 are decided rightly.
+    assert best_threshold([0.1, 0.2, 0.3], [0, 1, 0]) == pytest.approx(1.3)
+
+
+def test_best_threshold_of_one_kind_of_pairs():
+    assert best_threshold([0.1, 0.5], [True, True]) < 0.1
+    assert best_threshold([0.1, 0.5], [False, False]) > 0.5
+    assert np.isfinite(best_threshold([0.3, 0.3, 0.3], [True, False, True]))
+
+
+def test_k_fold_accuracy_chooses_each_threshold_on_the_other_folds():
+    features_a, features_b, same = _pairs()
+    scores = pair_scores(features_a, features_b)
+    fold_ids = np.arange(120) // 24 + 7
+    accuracies = []
+    for fold in range(7, 12):
+        train = [i for i in range(120) if fold_ids[i] != fold]
+        test = [i for i in range(120) if fold_ids[i] == fold]
+        threshold = best_threshold(scores[train], same[train])
+        accuracies.append(_accuracy(scores[test], same[test], threshold))
+    mean, std = k_fold_accuracy(scores, same, fold_ids)
+    assert mean == pytest.approx(np.mean(accuracies), abs=1e-12)
+    assert std == pytest.approx(np.std(accuracies), abs=1e-12)
+    assert 0.7 < mean < 1
+
+
+def test_the_held_fold_does_not_choose_its_threshold():
+    # Fold 1 alone would be decided rightly at 10.
+    scores = np.array([0.0, 1.0, 0.1, 0.9, 9.0, 11.0])
+    same = np.array([False, True] * 3)
+    mean, _ = k_fold_accuracy(scores, same, [0, 0, 0, 0, 1, 1])
+    assert mean < 1
+
+
+def test_a_number_of_folds_deals_both_kinds_in_turn():
+    features_a, features_b, same = _pairs()
+    scores = pair_scores(features_a, features_b)
+    turns, fold_ids = {True: 0, False: 0}, []
+    for kind in same.tolist():
+        fold_ids.append(turns[kind] % 5)
+        turns[kind] += 1
+    expected = k_fold_accuracy(scores, same, fold_ids)
+    assert k_fold_accuracy(scores, same, 5) == expected
+    assert verify(features_a, features_b, same, 5).accuracy == pytest.approx(
+        verify(features_a, features_b, same, fold_ids).accuracy
+    )
+
+
+def test_verify_is_sphereface_protocol():
+    features_a, features_b, same = _pairs(offset=3.0)
+    fold_ids = np.arange(120) % 10
+    accuracies, thresholds = [], []
+    for fold in range(10):
+        others = fold_ids != fold
+        mean = np.concatenate([features_a[others], features_b[others]]).mean(axis=0)
+        scores = np.array(
+            [
+                (a - mean)
+                @ (b - mean)
+                / np.linalg.norm(a - mean)
+                / np.linalg.norm(b - mean)
+                for a, b in zip(features_a, features_b, strict=True)
+            ]
+        )
+        thresholds.append(best_threshold(scores[others], same[others]))
+        accuracies.append(_accuracy(scores[~others], same[~others], thresholds[-1]))
+    result = verify(features_a, features_b, same, fold_ids)
+    np.testing.assert_allclose(result.fold_accuracies, accuracies, atol=1e-12)
+    np.testing.assert_allclose(result.thresholds, thresholds, rtol=1e-9)
+    assert result.accuracy == pytest.approx(np.mean(accuracies))
+    assert result.std == pytest.approx(np.std(accuracies))
+
+
+def test_verify_does_not_mind_a_common_offset():
+    features_a, features_b, same = _pairs()
+    result = verify(features_a, features_b, same, 10)
+    moved = verify(features_a + 100, features_b + 100, same, 10)
+    assert moved.accuracy == pytest.approx(result.accuracy, abs=1e-12)
+    # Which uncentred cosines do.
+    plain = k_fold_accuracy(pair_scores(features_a + 100, features_b + 100), same)[0]
+    assert plain < result.accuracy
+
+
+def test_random_features_verify_at_chance():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(2, 2000, 8))
+    result = verify(*features, np.arange(2000) % 2 == 0, np.arange(2000) // 200)
+    assert abs(result.accuracy - 0.5) < 0.05
+
+
+def test_wrong_arguments_are_refused():
+    features_a, features_b, same = _pairs()
+    with pytest.raises(ValueError, match='shape'):
+        verify(features_a, features_b[:5], same, 10)
+    with pytest.raises(ValueError, match='120 pairs'):
+        verify(features_a, features_b, same[:5], 10)
+    with pytest.raises(ValueError, match='120 pairs'):
+        verify(features_a, features_b, same, np.arange(5))
+    with pytest.raises(ValueError, match='two folds'):
+        verify(features_a, features_b, same, np.zeros(120))
+    with pytest.raises(ValueError, match='not all finite'):
+        verify(features_a * np.inf, features_b, same, 10)
+    with pytest.raises(ValueError, match='two folds'):
+        k_fold_accuracy(np.arange(6), [0, 1] * 3, 1)
+    with pytest.raises(ValueError, match='n ≥ 1'):
+        best_threshold([], [])
+    with pytest.raises(ValueError, match='not all finite'):
+        best_threshold([0.1, np.nan], [0, 1])
+
+
+def _degrees(identities, index_a, index_b):
+    return collections.Counter(identities[np.concatenate([index_a, index_b])])
+
+
+@pytest.mark.parametrize('num_identities', [6, 7])
+def test_pairs_are_distinct_balanced_and_even(num_identities):
+    labels = np.random.default_rng(0).permutation(np.repeat(range(num_identities), 8))
+    index_a, index_b, same = make_pairs(labels, num_pairs=150, seed=3)
+    assert index_a.shape == index_b.shape == same.shape == (150,)
+    assert same.dtype == bool and same[:10].tolist() == [True, False] * 5
+    np.testing.assert_array_equal(labels[index_a] == labels[index_b], same)
+    pairs = {frozenset(p) for p in zip(index_a, index_b, strict=True)}
+    assert len(pairs) == 150 and all(len(pair) == 2 for pair in pairs)
+    for kind, spread in ((True, 2), (False, 1)):
+        degrees = _degrees(labels, index_a[same == kind], index_b[same == kind])
+        assert len(degrees) == num_identities
+        assert max(degrees.values()) - min(degrees.values()) <= spread
+
+
+def test_pairs_are_a_function_of_the_seed():
+    labels = np.array(['ann', 'bob', 'cem', 'dee'] * 5)
+    first, again, other = (
+        np.stack(make_pairs(labels, num_pairs=20, seed=seed)) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+
+
+def test_identities_with_few_faces_leave_their_turns_to_others():
+    labels = np.array([0] * 6 + [1] * 2 + [2] + [3])
+    # 15 + 1 pairs of the same identity are all there are.
+    index_a, index_b, same = make_pairs(labels, num_pairs=32, seed=0)
+    chosen = {tuple(sorted(p)) for p in zip(index_a[same], index_b[same], strict=True)}
+    assert chosen == set(itertools.combinations(range(6), 2)) | {(6, 7)}
+
+
+def test_all_pairs_of_different_identities_can_be_drawn():
+    labels = np.repeat(range(3), 3)
+    labels = np.concatenate([labels, [0] * 8])
+    index_a, index_b, same = make_pairs(labels, num_pairs=2 * 60, seed=0)
+    assert len(set(zip(index_a[~same], index_b[~same], strict=True))) == 60
+
+
+def test_impossible_pairs_are_refused():
+    with pytest.raises(ValueError, match='None of the 5 identities'):
+        make_pairs(np.arange(5), num_pairs=2, seed=0)
+    with pytest.raises(ValueError, match='None of the 0 identities'):
+        make_pairs([], num_pairs=2, seed=0)
+    with pytest.raises(ValueError, match='2 pairs of the same identity and 4 of'):
+        make_pairs([0, 0, 1, 1], num_pairs=6, seed=0)
+    with pytest.raises(ValueError, match='1 pairs of the same identity and 0 of'):
+        make_pairs([0, 0], num_pairs=2, seed=0)
+    for num_pairs in (0, -2, 3):
+        with pytest.raises(ValueError, match='positive even'):
+            make_pairs([0, 0, 1, 1], num_pairs=num_pairs, seed=0)
+    with pytest.raises(ValueError, match='shape'):
+        make_pairs([[0, 0], [1, 1]], num_pairs=2, seed=0)
+
+
+LFW = """2\t2
+Ann_Lee\t1\t4
+Ann_Lee\t2\t14
+Ann_Lee\t3\tBo\t1
+Cy\t1\tBo\t2
+Dee\t1\t2
+Dee\t2\t3
+Dee\t1\tEve\t120
+Flo\t1\tEve\t1
+"""
+
+
+def test_read_lfw_pairs(tmp_path):
+    path = tmp_path / 'pairs.txt'
+    path.write_text(LFW)
+    pairs = read_lfw_pairs(path)
+    assert pairs[1] == ('Ann_Lee/Ann_Lee_0002.jpg', 'Ann_Lee/Ann_Lee_0014.jpg', True, 0)
+    assert pairs[6] == ('Dee/Dee_0001.jpg', 'Eve/Eve_0120.jpg', False, 1)
+    assert [pair.same for pair in pairs] == [True, True, False, False] * 2
+    assert [pair.fold for pair in pairs] == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize(
+    ('found', 'replacement', 'message'),
+    [
+        ('2\t2\n', '4\n', 'line 1: expected the number of folds'),
+        ('2\t2\n', '', 'line 1: expected the number of folds'),
+        ('2\t2\n', '2\t3\n', 'line 1: announces 2 folds .* 12 lines .* but 8 do'),
+        ('Ann_Lee\t2\t14', 'Ann_Lee\t2\tx', 'line 3: expected .Name i j. .*2.tx'),
+        ('Ann_Lee\t2\t14', 'Ann_Lee\t2', 'line 3: expected .Name i j. '),
+        ('Ann_Lee\t2\t14', 'Ann_Lee\t0\t14', 'line 3: expected .Name i j. '),
+        ('Ann_Lee\t2\t14', 'Ann_Lee\t2\tBo\t1', 'line 3: expected .Name i j. '),
+        ('Cy\t1\tBo\t2', 'Cy\t1\t2', 'line 5: expected .Name i Other j.'),
+        ('Dee\t2\t3', '', 'line 7: expected .Name i j. .* found ..'),
+    ],
+)
+def test_malformed_lfw_pairs_name_the_line(tmp_path, found, replacement, message):
+    path = tmp_path / 'pairs.txt'
+    path.write_text(LFW.replace(found, replacement))
+    with pytest.raises(ValueError, match=f'pairs.txt, {message}'):
+        read_lfw_pairs(path)

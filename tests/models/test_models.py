@@ -1,0 +1,214 @@
+"""CNNR and CNNH against Table 1, Fig. 2a and independent arithmetic."""
+
+import functools
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from sicnn_jax.models import CNNH, CNNR, cnnh_from, cnnr_from
+from sicnn_jax.models.layers import Conv, PReLU, average_pool, transposed_convolution
+
+
+def _shapes(model, images):
+    """Output shape of every submodule, by path."""
+
+    def outputs(images):
+        variables = model.init(jax.random.key(0), images)
+        _, captured = model.apply(
+            variables, images, capture_intermediates=True, mutable='intermediates'
+        )
+        return captured['intermediates']
+
+    flat = flax.traverse_util.flatten_dict(jax.eval_shape(outputs, images))
+    return {'/'.join(path[:-1]): value[0].shape for path, value in flat.items()}
+
+
+def _count(model, images):
+    params = jax.eval_shape(model.init, jax.random.key(0), images)['params']
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _init(model, images):
+    return jax.jit(model.init)(jax.random.key(1), images)
+
+
+def _blank(n, height, width, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct((n, height, width, 3), dtype)
+
+
+def test_cnnr_has_the_shapes_of_table_1():
+    shapes = _shapes(CNNR(), _blank(2, 112, 96))
+    expected = {
+        'conv1a': (110, 94, 64),
+        'conv1b': (108, 92, 64),
+        'block1_1': (54, 46, 64),
+        'conv2': (52, 44, 128),
+        'block2_2': (26, 22, 128),
+        'conv3': (24, 20, 256),
+        'block3_5': (12, 10, 256),
+        'conv4': (10, 8, 512),
+        'block4_3': (5, 4, 512),
+        'fc1': (512,),
+    }
+    assert {name: shapes[name][1:] for name in expected} == expected
+    blocks = [name for name in shapes if name.startswith('block') and '/' not in name]
+    assert len(blocks) == 1 + 2 + 5 + 3
+
+
+def test_cnnh_has_the_shapes_of_figure_2a():
+    shapes = _shapes(CNNH(), _blank(2, 14, 12))
+    expected = {
+        'stem': (14, 12, 64),
+        'dense_block1': (14, 12, 256),
+        'deconv1': (28, 24, 256),
+        'mapping1': (28, 24, 64),
+        'deconv2': (56, 48, 256),
+        'deconv3': (112, 96, 256),
+        'mapping3': (112, 96, 64),
+        'dense_block_final': (112, 96, 128),
+        'reconstruction': (112, 96, 3),
+        '': (112, 96, 3),
+    }
+    assert {name: shapes[name][1:] for name in expected} == expected
+    smaller = _shapes(CNNH(scale=4), _blank(2, 28, 24))
+    assert smaller['deconv2'][1:] == (56, 48, 256)
+    assert 'deconv1' not in smaller
+    assert 'dense_block1' not in smaller
+    assert 'mapping1' not in smaller
+
+
+@pytest.mark.parametrize(
+    ('model', 'size', 'parameters'),
+    [
+        (CNNR(), (112, 96), 27_562_432),
+        (CNNH(), (14, 12), 4_723_011),
+        (CNNH(scale=4), (28, 24), 3_866_947),
+    ],
+)
+def test_parameter_counts(model, size, parameters):
+    assert _count(model, _blank(1, *size)) == parameters
+
+
+TINY_CNNR = CNNR(widths=(2, 3, 4, 5), depths=(1, 1, 2, 1), feature_dim=6)
+TINY_CNNH = CNNH(width=4, growth=2, depth=2, deconv_width=5, final_depth=1)
+
+
+@pytest.mark.parametrize(
+    ('model', 'size'), [(TINY_CNNR, (112, 96)), (TINY_CNNH, (14, 12))]
+)
+def test_bfloat16_computes_close_to_float32_with_float32_parameters(model, size):
+    images = jax.random.uniform(jax.random.key(0), (3, *size, 3), minval=-1)
+    params = _init(model, images)
+    half = model.clone(dtype=jnp.bfloat16)
+    assert all(
+        leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(_init(half, images))
+    )
+    exact = jax.jit(model.apply)(params, images)
+    rounded = jax.jit(half.apply)(params, images)
+    assert rounded.dtype == jnp.float32
+    np.testing.assert_allclose(rounded, exact, atol=0.1 * np.abs(exact).max())
+    assert not np.array_equal(rounded, exact)
+
+
+def test_output_of_cnnh_stays_in_range():
+    images = 50 * jax.random.normal(jax.random.key(0), (2, 14, 12, 3))
+    sr = jax.jit(TINY_CNNH.apply)(_init(TINY_CNNH, images), images)
+    assert sr.shape == (2, 112, 96, 3)
+    assert np.abs(sr).max() <= 1
+
+
+def test_wrong_input_is_refused():
+    with pytest.raises(AssertionError):
+        jax.eval_shape(TINY_CNNR.init, jax.random.key(0), _blank(1, 96, 112))
+    with pytest.raises(AssertionError):
+        jax.eval_shape(TINY_CNNH.init, jax.random.key(0), _blank(1, 28, 24))
+    with pytest.raises(ValueError, match='scale is 2'):
+        jax.eval_shape(CNNH(scale=2).init, jax.random.key(0), _blank(1, 56, 48))
+
+
+def test_models_are_rebuilt_from_their_record():
+    record = {
+        'scale': 4,
+        'models': {
+            'cnnr': {'widths': [2, 3, 4, 5], 'feature_dim': 6, 'dtype': 'bfloat16'},
+            'cnnh': {'width': 4, 'param_dtype': 'float32'},
+        },
+    }
+    assert cnnr_from(record) == CNNR((2, 3, 4, 5), feature_dim=6, dtype=jnp.bfloat16)
+    assert cnnh_from(record) == CNNH(scale=4, width=4)
+
+
+@pytest.mark.parametrize('kernel_size', [3, 5, 7])
+@pytest.mark.parametrize('size', [(4, 3), (5, 6), (1, 1)])
+def test_deconvolution_equals_the_transposed_convolution(kernel_size, size):
+    x = jax.random.normal(jax.random.key(0), (2, *size, 3))
+    kernel = jax.random.normal(jax.random.key(1), (kernel_size, kernel_size, 3, 4))
+    flax_layer = nn.ConvTranspose(
+        4, (kernel_size, kernel_size), (2, 2), 'SAME', use_bias=False
+    )
+
+    def reference(x, kernel):
+        return flax_layer.apply({'params': {'kernel': kernel}}, x)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def value_and_gradients(function, x, kernel):
+        def loss(x, kernel):
+            y = function(x, kernel)
+            return jnp.sum(jnp.sin(y)), y
+
+        gradients, y = jax.grad(loss, (0, 1), has_aux=True)(x, kernel)
+        return y, *gradients
+
+    for fast, slow in zip(
+        value_and_gradients(transposed_convolution, x, kernel),
+        value_and_gradients(reference, x, kernel),
+        strict=True,
+    ):
+        np.testing.assert_allclose(fast, slow, atol=1e-4)
+
+
+@pytest.mark.parametrize('size', [(108, 92), (7, 4), (5, 8), (3, 3)])
+def test_average_pool_divides_by_the_valid_pixels(size):
+    x = np.random.default_rng(0).normal(size=(2, *size, 3))
+    height, width = (-(-(side - 3) // 2) + 1 for side in size)
+    expected = np.empty((2, height, width, 3))
+    for i in range(height):
+        for j in range(width):
+            window = x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+            expected[:, i, j] = window.mean((1, 2))
+    np.testing.assert_allclose(
+        average_pool(jnp.asarray(x, jnp.float32)), expected, atol=1e-6
+    )
+
+
+def test_prelu_has_a_slope_for_each_channel():
+    x = jnp.array([[-2.0, -2.0], [3.0, 3.0]])
+    variables = PReLU().init(jax.random.key(0), x)
+    np.testing.assert_allclose(variables['params']['slope'], [0.25, 0.25])
+    learned = {'params': {'slope': jnp.array([0.5, -1.0])}}
+    np.testing.assert_allclose(PReLU().apply(learned, x), [[-1.0, 2.0], [3.0, 3.0]])
+
+
+def test_initialisation_normalises_each_channel_on_its_batch():
+    x = 3 + 5 * jax.random.normal(jax.random.key(0), (8, 9, 7, 4))
+    layer = Conv(6, init_std=2.0)
+    y = layer.apply(layer.init(jax.random.key(1), x), x)
+    np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(y.std((0, 1, 2)), 2, atol=1e-3)
+
+
+def test_initialised_features_point_in_all_directions():
+    images = jax.random.uniform(jax.random.key(0), (16, 112, 96, 3), minval=-1)
+    features = jax.jit(TINY_CNNR.apply)(_init(TINY_CNNR, images), images)
+    unit = features / jnp.linalg.norm(features, axis=1, keepdims=True)
+    between = (unit @ unit.T)[~np.eye(16, dtype=bool)]
+    assert abs(between.mean()) < 0.1
+
+
+def test_blank_images_do_not_break_initialisation():
+    params = _init(TINY_CNNR, jnp.zeros((2, 112, 96, 3)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))

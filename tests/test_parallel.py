@@ -1,0 +1,52 @@
+"""Replication, sharding and prefetching on eight simulated devices."""
+
+import jax
+import numpy as np
+import pytest
+
+from sicnn_jax import parallel
+
+
+def test_replicate_and_unreplicate_are_inverse():
+    tree = {'a': np.arange(6.0).reshape(2, 3), 'b': (np.int32(7), ())}
+    replicated = parallel.replicate(tree)
+    assert replicated['a'].shape == (8, 2, 3)
+    assert len(replicated['a'].sharding.device_set) == 8
+    np.testing.assert_equal(parallel.unreplicate(replicated), tree)
+
+
+def test_shard_keeps_the_order_of_the_batch():
+    batch = {'x': np.arange(16)}
+    sharded = parallel.shard(batch)
+    np.testing.assert_array_equal(sharded['x'], np.arange(16).reshape(8, 2))
+    shards = sharded['x'].addressable_shards
+    assert [shard.device for shard in shards] == jax.devices()
+
+
+def test_batch_that_does_not_split_is_refused():
+    with pytest.raises(ValueError, match='batch of 9 does not split over 8'):
+        parallel.shard({'x': np.arange(9)})
+
+
+def test_prefetch_yields_every_batch_in_order_and_stays_ahead():
+    drawn = []
+
+    def batches():
+        for step in range(5):
+            drawn.append(step)
+            yield {'x': np.full(8, step)}
+
+    prefetched = parallel.prefetch(batches(), ahead=2)
+    first = next(prefetched)
+    assert drawn == [0, 1, 2]
+    rest = [int(batch['x'][0, 0]) for batch in prefetched]
+    assert [int(first['x'][0, 0]), *rest] == [0, 1, 2, 3, 4]
+
+
+def test_parallel_averages_gradients_over_devices():
+    def update(state, batch):
+        return state + jax.lax.pmean(batch.mean(), 'batch'), {'mean': batch.mean()}
+
+    state = parallel.replicate(np.float32(1))
+    state, _ = parallel.parallel(update)(state, parallel.shard(np.arange(16.0)))
+    assert parallel.unreplicate(state) == 1 + np.arange(16).mean()
