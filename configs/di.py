@@ -102,8 +102,8 @@ def _small(config: ConfigDict) -> None:
 def _demo(config: ConfigDict) -> None:
     """Real geometry, narrow networks, Adam: see docs/decisions.md."""
     config.data.source = 'embedded'
-    config.data.identities = 800
-    config.data.images_per_identity = 10
+    config.data.identities = 400
+    config.data.images_per_identity = 20
     config.data.test_identities = 100
     config.data.test_images_per_identity = 10
 
@@ -125,13 +125,13 @@ def _demo(config: ConfigDict) -> None:
     config.evaluation.faces = 200
     config.evaluation.pairs = 400
     config.evaluation.final_pairs = 2_000
-    annealing = {'base': 1500.0, 'gamma': 0.3}
+    annealing = {'base': 1500.0, 'gamma': 0.05}
     often = {'evaluate_every': 200, 'checkpoint_every': 100}
     config.recognition = common.stage(
         'recognition',
-        steps=700,
-        batch_size=32,
-        optimizers={'cnnr': adam(2e-3, 5.0), 'class_weights': adam(2e-3, 5.0)},
+        steps=1_200,
+        batch_size=16,
+        optimizers={'cnnr': adam(8e-4, 5.0), 'class_weights': adam(8e-4, 5.0)},
         data_seed=0,
         best='verification_accuracy',
         annealing=annealing,
@@ -172,6 +172,6 @@ def _demo(config: ConfigDict) -> None:
             'cnnh': 'hallucination',
         },
         alpha=8.0,
-        annealing=annealing | {'offset': 700},
+        annealing=annealing | {'offset': 1_200},
         **third_stage,
     )

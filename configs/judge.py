@@ -18,36 +18,32 @@ def get_config() -> ConfigDict:
     config.seed = 1
     config.data.source = 'embedded'
     config.data.seed = 1
-    config.data.identities = 1_500
-    config.data.images_per_identity = 16
+    config.data.identities = 600
+    config.data.images_per_identity = 30
     config.data.test_identities = 100
     config.data.test_images_per_identity = 10
 
-    config.cnnr.widths = (12, 24, 64, 128)
+    config.cnnr.widths = (8, 16, 64, 128)
     config.cnnr.depths = (1, 1, 2, 1)
     config.cnnr.feature_dim = 128
     config.cnnr.dtype = 'float32'
-    config.recognition_loss.name = 'cosface'
-    config.recognition_loss.cosface.scale = 24.0
-    config.recognition_loss.cosface.margin = 0.25
 
-    config.log_every = 50
+    config.log_every = 100
     config.evaluation.faces = 1_000
     config.evaluation.pairs = 2_000
 
     def adam(learning_rate):
-        return common.optimizer(
-            'adam', learning_rate, schedule='cosine', warmup_steps=100, clip=5.0
-        )
+        return common.optimizer('adam', learning_rate, schedule='cosine', clip=5.0)
 
     config.stages = ('recognition',)
     config.recognition = common.stage(
         'recognition',
-        steps=4_000,
-        batch_size=32,
-        optimizers={'cnnr': adam(2e-3), 'class_weights': adam(2e-3)},
+        steps=10_000,
+        batch_size=16,
+        optimizers={'cnnr': adam(8e-4), 'class_weights': adam(8e-4)},
         data_seed=0,
         best='verification_accuracy',
+        annealing={'base': 1500.0, 'gamma': 0.05},
         evaluate_every=500,
         checkpoint_every=500,
     )

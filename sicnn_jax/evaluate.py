@@ -212,10 +212,15 @@ def compare(
     """
     params, record = checkpoint.load_networks(cnnr_directory, ['cnnr'])
     cnnr = models.cnnr_from(record)
+
+    def features(images):
+        return inference.extract_features(cnnr, params['cnnr'], images)
+
     hr = faces['hr']
-    hr_features = inference.extract_features(cnnr, params['cnnr'], hr)
-    hr_judged = inference.extract_features(judge.cnnr, judge.params, hr, mirror=True)
-    accuracy = _verify(hr_judged, pairs)
+    hr_features = features(hr)
+    hr_seen, hr_verified = judge.describe(hr)
+    centre = hr_seen.mean(0) if judge.centred else 0.0
+    accuracy = _verify(hr_verified, pairs)
     judged: dict[str, Any] = {'name': judge.name, 'hr_accuracy': accuracy}
     usable = accuracy >= LEAST_ACCURACY
     if not usable:
@@ -223,31 +228,33 @@ def compare(
             f'verifies {accuracy:.1%} of the HR pairs, fewer than '
             f'{LEAST_ACCURACY:.0%}: its columns are empty'
         )
-    rows = []
-    for method in ('hr', *(name for name in faces if name not in ('lr', 'hr'))):
+    rows = [{'method': 'hr'} | dict.fromkeys(_COLUMNS)]
+    if usable:
+        rows[0]['verification_accuracy'] = accuracy
+    for method in (name for name in faces if name not in ('lr', 'hr')):
         sr = faces[method]
-        row = {'method': method} | dict.fromkeys(_COLUMNS)
-        if method == 'hr':
-            if usable:
-                row['verification_accuracy'] = accuracy
-            rows.append(row)
-            continue
-        features = inference.extract_features(cnnr, params['cnnr'], sr)
-        row['psnr'] = float(metrics.psnr(sr, hr).mean())
-        row['ssim'] = float(metrics.ssim(sr, hr).mean())
-        y, hr_y = metrics.luminance(sr), metrics.luminance(hr)
-        row['psnr_y'] = float(metrics.psnr(y, hr_y).mean())
-        row['ssim_y'] = float(metrics.ssim(y, hr_y).mean())
-        row['identity_similarity'] = metrics.identity_similarity(features, hr_features)
+        row = {'method': method} | dict.fromkeys(_COLUMNS) | _quality(sr, hr)
+        row['identity_similarity'] = metrics.identity_similarity(
+            features(sr), hr_features
+        )
         if usable:
-            seen = inference.extract_features(judge.cnnr, judge.params, sr, mirror=True)
-            half = seen.shape[1] // 2
+            seen, verified = judge.describe(sr)
             row['judge_similarity'] = metrics.identity_similarity(
-                seen[:, :half], hr_judged[:, :half]
+                seen - centre, hr_seen - centre
             )
-            row['verification_accuracy'] = _verify(seen, pairs)
+            row['verification_accuracy'] = _verify(verified, pairs)
         rows.append(row)
     return rows, judged
+
+
+def _quality(sr, hr):
+    y, hr_y = metrics.luminance(sr), metrics.luminance(hr)
+    return {
+        'psnr': float(metrics.psnr(sr, hr).mean()),
+        'ssim': float(metrics.ssim(sr, hr).mean()),
+        'psnr_y': float(metrics.psnr(y, hr_y).mean()),
+        'ssim_y': float(metrics.ssim(y, hr_y).mean()),
+    }
 
 
 def format_table(results: Mapping[str, Any]) -> str:
@@ -331,7 +338,10 @@ def _main():
     parser.add_argument('--folds', help='of --pairs, from 1; default: all', **folds)
     parser.add_argument('--report', help='folds to average; default: all', **folds)
     parser.add_argument(
-        '--judge', default='', help='finished recognition stage, or .safetensors'
+        '--judge',
+        default='',
+        help="'dlib' (real faces), a finished recognition stage, or .safetensors; "
+        'default: that of the run',
     )
     options = vars(parser.parse_args())
     workdir = options.pop('workdir')

@@ -78,7 +78,18 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def stage_directory(config: ConfigDict, name: str, workdir: Path) -> Path:
-    """Where a stage's networks are: given by its config, or below the workdir."""
+    """Where a stage's networks are.
+
+    Args:
+      config: of the run.
+      name: of one of its stages, or the directory of a stage of another run.
+      workdir: of the run.
+
+    Returns:
+      The directory that the stage's config gives, else one below the workdir.
+    """
+    if name not in config:
+        return Path(name)
     return Path(config[name].checkpoint or workdir / name)
 
 
@@ -128,7 +139,7 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
                 f'config.log_every, {config.log_every}.'
             )
     for network in update.frozen:
-        if network not in stage.init:
+        if not stage.init[network]:
             raise ValueError(
                 f'config.{name}.init has no {network!r}, which '
                 f'{stage.update_rule} only reads: say from which stage it comes.'
@@ -195,11 +206,11 @@ def initial_state(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> Tra
     """
     params = {}
     for network in stage.networks:
-        source = stage.config.init.get(network)
+        source = stage.config.init[network]
         if source:
             params[network] = _load(config, stage, source, network, faces)
         else:
-            params[network] = _initialise(config, stage, network, faces)
+            params[network] = initialise(config, stage, network, faces)
     return TrainState.create(params, stage.method.optimizers)
 
 
@@ -268,8 +279,8 @@ def _load(config, stage, source, network, faces):
     return params[network]
 
 
-def _initialise(config, stage, network, faces):
-    """Fresh parameters, the same on every process."""
+def initialise(config, stage, network, faces):
+    """Fresh parameters of a network, the same on every process, as host arrays."""
     key = jax.random.key(config.seed)
     if network == 'class_weights':
         shape = (config.cnnr.feature_dim, faces.num_identities)

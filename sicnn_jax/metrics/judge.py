@@ -8,8 +8,10 @@ whether what it sees is there. One for the procedural faces ships with the packa
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +21,61 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from sicnn_jax import checkpoint
-from sicnn_jax.models import CNNR, cnnr_from
+from sicnn_jax import checkpoint, inference
+from sicnn_jax.images import HEIGHT, WIDTH
+from sicnn_jax.models import cnnr_from
 
 PACKAGED = Path(__file__).with_name('judge.safetensors')
 
 # Below this accuracy on originals of unseen people a judge judges nothing.
 LEAST_ACCURACY = 0.9
 
+_DLIB_WEIGHTS = 'dlib_face_recognition_resnet_model_v1.dat'
+# Corners of the eyes and base of the nose on a face that lies on the five-point
+# template: the medians of dlib's own landmarks on 300 aligned faces.
+_DLIB_LANDMARKS = ((73, 54), (59, 54), (23, 54), (37, 54), (49, 81))
+
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """A recognition network with its parameters.
+    """A recognition network that only looks.
 
     Attributes:
       name: where it came from.
-      cnnr: the network.
-      params: its parameters.
-      record: what its checkpoint said of it.
+      describe: uint8 [n, 112, 96, 3] → features [n, d] for identity similarity,
+        and [n, d'] for verification.
     """
 
     name: str
-    cnnr: CNNR
-    params: Any
-    record: dict[str, Any]
+    describe: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def load_judge(source: str | os.PathLike = '') -> Judge:
     """The judge that ships with the package, or another.
 
     Args:
-      source: '' for the packaged one, a `.safetensors` file, or the directory of a
+      source: '' for the packaged one (procedural faces), 'dlib' for dlib's network
+        (real faces; extra `dlib`), a `.safetensors` file, or the directory of a
         finished recognition stage.
 
     Raises:
       CheckpointError: there is no such judge.
     """
+    if source == 'dlib':
+        return _dlib_judge()
     path = Path(source) if source else PACKAGED
-    if path.suffix != '.safetensors':
+    if path.suffix == '.safetensors':
+        params, record = _read_packed(path)
+    else:
         params, record = checkpoint.load_networks(path, ['cnnr'])
-        return Judge(str(path), cnnr_from(record), params['cnnr'], record)
-    if not path.is_file():
-        raise checkpoint.CheckpointError(f'The judge {path} is missing.')
-    with safe_open(path, framework='numpy') as file:
-        flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        record = json.loads(file.metadata()['record'])
-    params = jax.tree.map(
-        lambda value: value.astype(np.float32),
-        flax.traverse_util.unflatten_dict(flat, sep='/'),
-    )
-    name = 'packaged' if path == PACKAGED else str(path)
-    return Judge(name, cnnr_from(record), params, record)
+        params = params['cnnr']
+    cnnr = cnnr_from(record)
+
+    def describe(faces):
+        both = inference.extract_features(cnnr, params, faces, mirror=True)
+        return both[:, : cnnr.feature_dim], both
+
+    return Judge('packaged' if path == PACKAGED else str(path), describe)
 
 
 def pack_judge(stage: str | os.PathLike, out: str | os.PathLike) -> None:
@@ -87,6 +93,48 @@ def pack_judge(stage: str | os.PathLike, out: str | os.PathLike) -> None:
     unfinished = out.with_suffix('.unfinished')
     unfinished.write_bytes(data)
     unfinished.replace(out)
+
+
+def _read_packed(path: Path) -> tuple[Any, dict[str, Any]]:
+    if not path.is_file():
+        raise checkpoint.CheckpointError(f'The judge {path} is missing.')
+    with safe_open(path, framework='numpy') as file:
+        flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        record = json.loads(file.metadata()['record'])
+    nested = flax.traverse_util.unflatten_dict(flat, sep='/')
+    return jax.tree.map(lambda value: value.astype(np.float32), nested), record
+
+
+def _dlib_judge() -> Judge:
+    """dlib's ResNet (King 2017), 99.4% on LFW, trained on three million other faces.
+
+    Its weights come with the package `face_recognition_models`, so nothing is
+    downloaded when it runs.
+    """
+    try:
+        import dlib
+    except ImportError as error:
+        raise checkpoint.CheckpointError(
+            "The judge 'dlib' needs two more packages: pip install 'sicnn_jax[dlib]'."
+        ) from error
+    # Not imported, only found: its `__init__` needs a setuptools of the past.
+    package = importlib.util.find_spec('face_recognition_models')
+    weights = Path(package.origin).with_name('models') / _DLIB_WEIGHTS
+    network = dlib.face_recognition_model_v1(str(weights))
+    whole = dlib.rectangle(0, 0, WIDTH - 1, HEIGHT - 1)
+    landmarks = dlib.full_object_detection(
+        whole, dlib.points([dlib.point(x, y) for x, y in _DLIB_LANDMARKS])
+    )
+
+    def describe(faces):
+        chips = [
+            dlib.get_face_chip(np.ascontiguousarray(face), landmarks, 150, 0.25)
+            for face in faces
+        ]
+        descriptors = np.array([network.compute_face_descriptor(c) for c in chips])
+        return descriptors, descriptors
+
+    return Judge('dlib', describe, centred=True)
 
 
 def _main():

@@ -1,0 +1,92 @@
+"""A step of each stage of configs/di.py at full width: compile time, memory, time.
+
+    python -m benchmarks.full_width --batch=2
+
+Every stage runs in a process of its own, so that peak memory is its own. On CPU,
+where bfloat16 has no fast kernels, pass --dtype=float32 (the default there).
+"""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from configs import di
+from sicnn_jax import parallel, train
+from sicnn_jax.data.dataset import open_faces
+from sicnn_jax.train_state import TrainState
+
+RESULTS = Path(__file__).with_name('results') / 'full_width.jsonl'
+
+
+def measure(stage_name: str, batch: int, dtype: str, steps: int) -> dict:
+    """Builds the stage, draws a batch of procedural faces and takes a few steps."""
+    config = di.get_config()
+    config.cnnr.dtype = config.cnnh.dtype = dtype
+    config[stage_name].batch_size = batch
+    stage = train.build_stage(config, stage_name, Path('unused'))
+    faces = open_faces(config.data, Path('unused'))
+    params = {
+        network: train.initialise(config, stage, network, faces)
+        for network in stage.networks
+    }
+    state = parallel.replicate(TrainState.create(params, stage.method.optimizers))
+    update = parallel.parallel(functools.partial(stage.update.iterate, stage.method))
+    drawn = next(faces.train_batches(batch_size=batch, seed=0))
+    hr = jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn))
+    sharded = parallel.shard(hr)
+    seconds = []
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        state, metrics = jax.block_until_ready(update(state, sharded))
+        seconds.append(time.perf_counter() - start)
+    if not parallel.unreplicate(metrics['finite']):
+        raise FloatingPointError(f'{stage_name}: the last step was not finite.')
+    step = float(np.median(seconds[1:]))
+    return {
+        'stage': stage_name,
+        'batch': batch,
+        'dtype': dtype,
+        'compile_seconds': seconds[0] - step,
+        'step_seconds': step,
+        'peak_gib': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        'device': jax.devices()[0].device_kind,
+        'cores': os.cpu_count(),
+        'machine': platform.machine(),
+        'jax': jax.__version__,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--batch', type=int, default=2)
+    parser.add_argument('--dtype', default='float32')
+    parser.add_argument('--steps', type=int, default=3)
+    arguments = parser.parse_args()
+    print(f'{"stage":<20}{"compile":>10}{"step":>10}{"images/s":>10}{"peak":>11}')
+    for stage in di.get_config().stages:
+        with multiprocessing.get_context('spawn').Pool(1) as pool:
+            record = pool.apply(
+                measure, (stage, arguments.batch, arguments.dtype, arguments.steps)
+            )
+        images_per_second = record['batch'] / record['step_seconds']
+        print(
+            f'{stage:<20}{record["compile_seconds"]:8.1f} s'
+            f'{record["step_seconds"]:8.2f} s{images_per_second:10.2f}'
+            f'{record["peak_gib"]:7.2f} GiB',
+            flush=True,
+        )
+        with RESULTS.open('a') as file:
+            file.write(json.dumps(record) + '\n')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,112 @@
+"""Repeats a run over seeds and says how large the gain of SICNN is beside their spread.
+
+    python -m benchmarks.seeds --config=configs/di.py:demo --seeds=0,1,2
+
+Runs that are finished are not repeated. Writes a Markdown table and a JSON record.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sicnn_jax.main import default_workdir
+
+RESULTS = Path(__file__).with_name('results')
+COLUMNS = (
+    'psnr',
+    'ssim',
+    'identity_similarity',
+    'judge_similarity',
+    'verification_accuracy',
+)
+
+
+def run(config: str, seed: int, overrides: list[str]) -> dict:
+    """Results of one seed, trained first unless they are there."""
+    name = default_workdir(config)
+    workdir = name.with_name(f'{name.name}-seed{seed}')
+    results = workdir / 'results.json'
+    if not results.exists():
+        start = time.monotonic()
+        subprocess.run(
+            [
+                sys.executable,
+                '-m',
+                'sicnn_jax.main',
+                f'--config={config}',
+                f'--workdir={workdir}',
+                f'--config.seed={seed}',
+                *overrides,
+            ],
+            check=True,
+        )
+        minutes = (time.monotonic() - start) / 60
+        print(f'Seed {seed}: {minutes:.1f} minutes', flush=True)
+    return json.loads(results.read_text())
+
+
+def table(results: list[dict]) -> str:
+    """Mean ± standard deviation over seeds, and the paired gain of SICNN."""
+    values = {
+        row['method']: np.array(
+            [
+                [_number(other['rows'][index][column]) for column in COLUMNS]
+                for other in results
+            ]
+        )
+        for index, row in enumerate(results[0]['rows'])
+    }
+    lines = [
+        '| method | ' + ' | '.join(COLUMNS) + ' |',
+        '| --- |' + ' ---: |' * len(COLUMNS),
+    ]
+    lines += [
+        _line(name, rows.mean(0), rows.std(0, ddof=1)) for name, rows in values.items()
+    ]
+    gain = values['sicnn'] - values['sr_only']
+    lines.append(_line('sicnn − sr_only', gain.mean(0), gain.std(0, ddof=1)))
+    return '\n'.join(lines)
+
+
+def _number(value):
+    return np.nan if value is None else value
+
+
+def _line(name, means, deviations):
+    cells = [
+        '' if np.isnan(mean) else f'{mean:.4f} ± {deviation:.4f}'
+        for mean, deviation in zip(means, deviations, strict=True)
+    ]
+    return f'| {name} | ' + ' | '.join(cells) + ' |'
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--config', default='configs/di.py:demo')
+    parser.add_argument('--seeds', default='0,1,2')
+    arguments, overrides = parser.parse_known_args()
+    seeds = [int(seed) for seed in arguments.seeds.split(',')]
+    results = [run(arguments.config, seed, overrides) for seed in seeds]
+    print(table(results))
+    record = {
+        'config': arguments.config,
+        'overrides': overrides,
+        'seeds': seeds,
+        'results': results,
+        'cores': os.cpu_count(),
+        'machine': platform.machine(),
+    }
+    out = RESULTS / f'seeds-{default_workdir(arguments.config).name}.json'
+    out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + '\n')
+    print(f'Written: {out}')
+
+
+if __name__ == '__main__':
+    main()

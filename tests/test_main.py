@@ -1,0 +1,111 @@
+"""The command line, as a user meets it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from sicnn_jax import inference, main, models, pictures
+
+ROOT = Path(__file__).parent.parent
+
+
+def _run(*arguments, module='sicnn_jax.main', cwd=ROOT):
+    environment = os.environ | {'PYTHONPATH': str(ROOT)}
+    return subprocess.run(
+        [sys.executable, '-m', module, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+    )
+
+
+@pytest.mark.parametrize(
+    ('config', 'workdir'),
+    [
+        ('configs/di.py', 'runs/di'),
+        ('/a/b/configs/di.py:demo', 'runs/di-demo'),
+        ('cnnr.py', 'runs/cnnr'),
+    ],
+)
+def test_default_workdir_is_named_after_the_config(config, workdir):
+    assert main.default_workdir(config) == Path(workdir)
+
+
+def test_help_explains_the_flags():
+    ran = _run('--help')
+    assert '--config' in ran.stdout
+    assert '--workdir' in ran.stdout
+    assert 'configs/di.py:demo' in ran.stdout
+
+
+def test_a_config_that_is_not_there_says_where_it_was_sought(tmp_path):
+    ran = _run('--config=configs/nothing.py', cwd=tmp_path)
+    assert ran.returncode != 0
+    assert str(tmp_path / 'configs/nothing.py') in ran.stderr
+    assert str(ROOT / 'configs/nothing.py') in ran.stderr
+
+
+def test_an_unknown_field_is_an_error(tmp_path):
+    ran = _run(
+        '--config=configs/di.py:demo', '--config.recognition.stepz=3', cwd=tmp_path
+    )
+    assert ran.returncode != 0
+    assert 'stepz' in ran.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_error_is_a_message_not_a_traceback(tmp_path):
+    ran = _run(
+        '--config', 'configs/di.py:demo', '--config.data.source=web', cwd=tmp_path
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1].startswith("Error: data.source is 'web'")
+    assert 'Traceback' not in ran.stderr
+
+
+def test_evaluate_names_a_workdir_that_is_none(tmp_path):
+    ran = _run(f'--workdir={tmp_path}', module='sicnn_jax.evaluate')
+    assert ran.returncode == 1
+    assert f'{tmp_path}/config.json is missing' in ran.stderr
+
+
+def test_importing_the_package_loads_no_tensorflow_and_starts_no_device():
+    code = (
+        'import sys, sicnn_jax.train, sicnn_jax.evaluate, sicnn_jax.models\n'
+        'from jax._src import xla_bridge\n'
+        "assert 'tensorflow' not in sys.modules\n"
+        'assert not xla_bridge.backends_are_initialized()\n'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
+
+
+def test_batches_of_inference_do_not_change_its_result(monkeypatch):
+    cnnr = models.CNNR((2, 2, 2, 2), (1, 1, 1, 1), feature_dim=4)
+    faces = np.random.default_rng(0).integers(0, 256, (5, 112, 96, 3), dtype=np.uint8)
+    params = jax.jit(cnnr.init)(jax.random.key(0), np.float32(faces) / 255)['params']
+    whole = inference.extract_features(cnnr, params, faces, mirror=True)
+    monkeypatch.setattr(inference, '_BATCH', 2)
+    parts = inference.extract_features(cnnr, params, faces, mirror=True)
+    assert whole.shape == (5, 8)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+    mirrored = inference.extract_features(cnnr, params, faces[:, :, ::-1])
+    np.testing.assert_allclose(whole[:, 4:], mirrored, atol=1e-5)
+
+
+def test_a_grid_has_a_row_a_face_and_a_column_a_method(tmp_path):
+    red = np.zeros((2, 112, 96, 3), np.uint8)
+    red[..., 0] = 255
+    path = tmp_path / 'pictures' / 'grid.png'
+    pictures.save_grid(path, {'red': red, 'white': np.full_like(red, 255)})
+    grid = np.asarray(Image.open(path))
+    assert grid.shape == (2 * 116 + 20, 2 * 100 + 4, 3)
+    reds = (grid == [255, 0, 0]).all(-1).sum()
+    assert reds == 2 * 112 * 96
+    assert [entry.name for entry in path.parent.iterdir()] == ['grid.png']

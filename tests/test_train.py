@@ -1,0 +1,317 @@
+"""The whole loop on tiny shapes: stages, resume, bad numbers, bad configs."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from configs import di
+from sicnn_jax import checkpoint, evaluate, hooks, train
+from sicnn_jax.data.dataset import ProceduralFaces
+from sicnn_jax.data.records import DatasetError
+from sicnn_jax.metrics.judge import load_judge, pack_judge
+
+STAGES = ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
+
+
+def tiny_config(source='embedded'):
+    """configs/di.py:demo, shrunk until a stage takes seconds."""
+    config = di.get_config('demo')
+    config.data.source = source
+    config.data.identities = 4
+    config.data.images_per_identity = 4
+    config.data.test_identities = 3
+    config.data.test_images_per_identity = 4
+    config.cnnr.widths = (2, 2, 3, 4)
+    config.cnnr.depths = (1, 1, 1, 1)
+    config.cnnr.feature_dim = 8
+    config.cnnh.width = 3
+    config.cnnh.growth = 2
+    config.cnnh.depth = 1
+    config.cnnh.deconv_width = 3
+    config.log_every = 2
+    config.evaluation.faces = 12
+    config.evaluation.pairs = 20
+    config.evaluation.final_pairs = 20
+    config.evaluation.pictures = 2
+    for name in STAGES:
+        config[name].steps = 4
+        config[name].batch_size = 8
+        config[name].evaluate_every = 4
+        config[name].checkpoint_every = 2
+    return config
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    """A run of all stages, on eight devices."""
+    workdir = tmp_path_factory.mktemp('run')
+    config = tiny_config()
+    train.run(config, workdir)
+    return config, workdir
+
+
+def _final(workdir, stage):
+    params, record = checkpoint.load_networks(workdir / stage)
+    return params, record
+
+
+def _assert_equal(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_every_stage_leaves_its_networks_metrics_and_pictures(finished):
+    _, workdir = finished
+    for stage in STAGES:
+        params, record = _final(workdir, stage)
+        assert record['convention']['colour_order'] == 'RGB'
+        lines = (workdir / stage / 'metrics.jsonl').read_text().splitlines()
+        assert [json.loads(line)['step'] for line in lines] == [2, 4]
+        assert 'images_per_second' in json.loads(lines[0])
+        assert list((workdir / stage / 'tensorboard').iterdir())
+        if 'cnnh' in params:
+            assert (workdir / stage / 'samples' / '0000004.png').is_file()
+    lines = (workdir / 'domain_integrated' / 'metrics.jsonl').read_text().splitlines()
+    last = json.loads(lines[-1])
+    for field in (
+        'annealing',
+        'feature_norm',
+        'target_cosine',
+        'recognition_accuracy',
+        'super_resolution_loss',
+        'super_identity_loss',
+        'psnr',
+        'identity_similarity',
+    ):
+        assert np.isfinite(last[field]), field
+
+
+def test_each_stage_begins_with_the_networks_of_the_one_before(finished):
+    config, workdir = finished
+    stage = train.build_stage(config, 'domain_integrated', workdir)
+    faces = train.dataset.open_faces(config.data, workdir)
+    state = train.initial_state(config, stage, faces)
+    _assert_equal(state.params['cnnr'], _final(workdir, 'recognition')[0]['cnnr'])
+    _assert_equal(state.params['cnnh'], _final(workdir, 'hallucination')[0]['cnnh'])
+
+
+def test_a_finished_run_trains_nothing_again(finished, capsys):
+    config, workdir = finished
+    before = _final(workdir, 'domain_integrated')[0]
+    train.run(config, workdir)
+    assert capsys.readouterr().out.count('finished already') == len(STAGES)
+    _assert_equal(before, _final(workdir, 'domain_integrated')[0])
+
+
+def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatch):
+    """Killed after the checkpoint of step 2 of the third kind of stage."""
+    config, workdir = finished
+    resumed = tmp_path / 'resumed'
+    shutil.copytree(workdir, resumed)
+    shutil.rmtree(resumed / 'domain_integrated')
+
+    class Killed(Exception):
+        pass
+
+    save = checkpoint.Checkpoints.save
+
+    def save_then_die(self, step, *arguments):
+        save(self, step, *arguments)
+        if step == 2:
+            self.close()
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoints, 'save', save_then_die)
+        with pytest.raises(Killed):
+            train.run(config, resumed)
+    assert not checkpoint.has_networks(resumed / 'domain_integrated')
+    train.run(config, resumed)
+    _assert_equal(
+        _final(workdir, 'domain_integrated')[0],
+        _final(resumed, 'domain_integrated')[0],
+    )
+    lines = [
+        [
+            {k: v for k, v in json.loads(line).items() if k != 'images_per_second'}
+            for line in (run / 'domain_integrated' / 'metrics.jsonl').open()
+        ]
+        for run in (workdir, resumed)
+    ]
+    assert lines[0] == lines[1]
+
+
+def test_a_checkpoint_of_eight_devices_continues_on_one(
+    finished, tmp_path, monkeypatch
+):
+    config, workdir = finished
+    moved = tmp_path / 'moved'
+    shutil.copytree(workdir, moved)
+    shutil.rmtree(moved / 'sr_only' / 'final')
+    shutil.rmtree(moved / 'sr_only' / 'last' / '4')
+    devices = jax.devices()[:1]
+    monkeypatch.setattr(train.parallel, 'local_devices', lambda: devices)
+    train.run(config, moved)
+    one, eight = (_final(run, 'sr_only')[0]['cnnh'] for run in (moved, workdir))
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-4)
+
+
+def test_a_given_stage_is_not_trained(finished, tmp_path, capsys):
+    _, workdir = finished
+    config = tiny_config()
+    config.stages = ('recognition', 'hallucination', 'sr_only')
+    config.data.dir = str(workdir / 'data')
+    for name in ('recognition', 'hallucination'):
+        config[name].checkpoint = str(workdir / name)
+    train.run(config, tmp_path)
+    assert capsys.readouterr().out.count('given') == 2
+    assert not (tmp_path / 'recognition').exists()
+    _assert_equal(_final(tmp_path, 'sr_only')[0], _final(workdir, 'sr_only')[0])
+
+
+def test_procedural_faces_train_without_shards(tmp_path):
+    config = tiny_config('procedural')
+    config.stages = ('recognition',)
+    train.run(config, tmp_path)
+    assert not (tmp_path / 'data').exists()
+    assert _final(tmp_path, 'recognition')[1]['data']['num_identities'] == 4
+
+
+def test_procedural_batches_are_a_function_of_seed_and_step():
+    faces = ProceduralFaces(0, 50, 9, 2, 2)
+    whole = faces.train_batches(batch_size=8, seed=3)
+    first, second = next(whole), next(whole)
+    resumed = next(faces.train_batches(batch_size=8, seed=3, start_step=1))
+    np.testing.assert_equal(resumed, second)
+    assert not np.array_equal(first['label'], second['label'])
+    halves = [
+        next(
+            faces.train_batches(
+                batch_size=8, seed=3, process_index=index, process_count=2
+            )
+        )
+        for index in range(2)
+    ]
+    joined = {name: np.concatenate([h[name] for h in halves]) for name in first}
+    np.testing.assert_equal(joined, first)
+
+
+def test_a_step_that_is_not_finite_stops_the_run(finished, tmp_path, monkeypatch):
+    config, workdir = finished
+    broken = tmp_path / 'broken'
+    shutil.copytree(workdir, broken)
+    shutil.rmtree(broken / 'sr_only')
+    monkeypatch.setattr(
+        train.steps.losses, 'super_resolution_loss', lambda sr, hr: sr.sum() / 0
+    )
+    with pytest.raises(hooks.NonFiniteError, match=r'sr_only\] step 1 was not finite'):
+        train.run(config, broken)
+    assert not checkpoint.has_networks(broken / 'sr_only')
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'degradation': 'area'}, 'degradation'),
+        ({'scale': 4}, 'scale'),
+        ({'cnnh.growth': 3}, 'cnnh'),
+    ],
+)
+def test_networks_of_other_conventions_are_refused(finished, tmp_path, change, message):
+    _, workdir = finished
+    config = tiny_config()
+    config.update_from_flattened_dict(change)
+    config.stages = ('sr_only',)
+    config.data.dir = str(workdir / 'data')
+    config.hallucination.checkpoint = str(workdir / 'hallucination')
+    with pytest.raises(checkpoint.CheckpointError, match=message):
+        train.run(config, tmp_path)
+
+
+def test_other_embedded_faces_are_refused(finished):
+    config, workdir = finished
+    config = config.copy_and_resolve_references()
+    config.data.identities = 5
+    with pytest.raises(DatasetError, match='delete that one'):
+        train.run(config, workdir)
+
+
+def test_a_missing_stage_says_so(tmp_path):
+    config = tiny_config('procedural')
+    config.stages = ('sr_only',)
+    with pytest.raises(checkpoint.CheckpointError, match='Train that stage first'):
+        train.run(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'stages': ('recognition', 'polishing')}, 'polishing'),
+        ({'recognition.update_rule': 'gan'}, 'expected one of'),
+        ({'recognition.checkpoint_every': 3}, 'multiple of config.log_every'),
+        ({'data.source': 'web'}, 'embedded, records, procedural'),
+        ({'data.source': 'records'}, 'config.data.dir'),
+        ({'recognition.batch_size': 9}, 'multiple of the 8 devices'),
+        ({'recognition_loss.name': 'triplet'}, 'arcface'),
+        ({'sr_only.alpha': 8.0}, 'cnnr'),
+    ],
+)
+def test_a_config_that_does_not_fit_is_an_error(change, message, tmp_path):
+    config = tiny_config()
+    config.update_from_flattened_dict(change)
+    with pytest.raises(ValueError, match=message):
+        train.run(config, tmp_path)
+
+
+def test_evaluation_writes_the_table_and_the_picture(finished, capsys):
+    config, workdir = finished
+    results = evaluate.run(config, workdir, judge=str(workdir / 'recognition'))
+    assert [row['method'] for row in results['rows']] == [
+        'hr',
+        'bicubic',
+        'sr_only',
+        'sicnn',
+    ]
+    assert json.loads((workdir / 'results.json').read_text()) == results
+    assert (workdir / 'samples.png').is_file()
+    assert results['faces'] == 12
+    assert results['identities'] == 3
+    # A network trained for four steps verifies nothing.
+    assert 'reason' in results['judge']
+    assert all(row['judge_similarity'] is None for row in results['rows'])
+    bicubic = results['rows'][1]
+    assert 5 < bicubic['psnr'] < 40
+    assert -1 <= bicubic['identity_similarity'] <= 1
+    assert 'SICNN' not in capsys.readouterr().err
+
+
+def test_a_good_judge_fills_its_columns(finished, monkeypatch):
+    config, workdir = finished
+    monkeypatch.setattr(evaluate, 'LEAST_ACCURACY', 0.0)
+    results = evaluate.run(config, workdir, judge=str(workdir / 'recognition'))
+    hr, bicubic = results['rows'][:2]
+    assert 'reason' not in results['judge']
+    assert hr['verification_accuracy'] == results['judge']['hr_accuracy']
+    # The judge is the evaluating CNNR here, so both columns agree.
+    assert bicubic['judge_similarity'] == pytest.approx(
+        bicubic['identity_similarity'], abs=1e-5
+    )
+
+
+def test_a_judge_survives_packing(finished, tmp_path):
+    _, workdir = finished
+    path = tmp_path / 'judge.safetensors'
+    pack_judge(workdir / 'recognition', path)
+    faces = np.random.default_rng(0).integers(0, 256, (3, 112, 96, 3), np.uint8)
+    for packed, stage in zip(
+        load_judge(path).describe(faces),
+        load_judge(workdir / 'recognition').describe(faces),
+        strict=True,
+    ):
+        np.testing.assert_allclose(packed, stage, atol=0.02 * np.abs(stage).max())
+    with pytest.raises(checkpoint.CheckpointError, match=r'missing\.safetensors'):
+        load_judge(tmp_path / 'missing.safetensors')
