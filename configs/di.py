@@ -126,7 +126,7 @@ def _demo(config: ConfigDict) -> None:
     config.evaluation.pairs = 400
     config.evaluation.final_pairs = 2_000
     annealing = {'base': 1500.0, 'gamma': 0.05}
-    often = {'evaluate_every': 200, 'checkpoint_every': 100}
+    often = {'evaluate_every': 400, 'checkpoint_every': 200}
     config.recognition = common.stage(
         'recognition',
         steps=1_200,
@@ -139,32 +139,32 @@ def _demo(config: ConfigDict) -> None:
     )
     config.hallucination = common.stage(
         'hallucination',
-        steps=500,
-        batch_size=16,
+        steps=1_000,
+        batch_size=8,
         optimizers={'cnnh': adam(2e-3, 1e6)},
         data_seed=1,
         best='psnr',
         **often,
     )
     third_stage = {
-        'steps': 200,
-        'batch_size': 16,
+        'steps': 400,
+        'batch_size': 8,
         'data_seed': 2,
         'best': 'identity_similarity',
         **often,
     }
     config.sr_only = common.stage(
         'hallucination',
-        optimizers={'cnnh': adam(5e-4, 1e6)},
+        optimizers={'cnnh': adam(1e-3, 1e6)},
         init={'cnnh': 'hallucination'},
         **third_stage,
     )
     config.domain_integrated = common.stage(
         'domain_integrated',
         optimizers={
-            'cnnr': adam(5e-4, 5.0),
-            'class_weights': adam(5e-4, 5.0),
-            'cnnh': adam(5e-4, 1e6),
+            'cnnr': adam(1e-3, 5.0),
+            'class_weights': adam(1e-3, 5.0),
+            'cnnh': adam(1e-3, 1e6),
         },
         init={
             'cnnr': 'recognition',

@@ -23,5 +23,5 @@ def get_config() -> ConfigDict:
     config.hallucination.evaluate_every = 500
     config.domain_integrated.annealing.offset = config.recognition.steps
     for name in ('sr_only', 'domain_integrated'):
-        config[name].steps = 300
+        config[name].steps = 400
     return config

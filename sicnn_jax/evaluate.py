@@ -181,7 +181,7 @@ def super_resolve_all(
         method: checkpoint.load_networks(directory, ['cnnh'])
         for method, directory in directories.items()
     }
-    first, record = next(iter(loaded.items()))
+    first, (_, record) = next(iter(loaded.items()))
     for method, (_, other) in loaded.items():
         checkpoint.check_record(
             other,

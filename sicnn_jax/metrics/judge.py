@@ -42,12 +42,16 @@ class Judge:
 
     Attributes:
       name: where it came from.
-      describe: uint8 [n, 112, 96, 3] → features [n, d] for identity similarity,
-        and [n, d'] for verification.
+      describe: uint8 [n, 112, 96, 3] → features [n, d] for identity similarity, and
+        [n, d'] for verification.
+      centred: whether similarity is measured from the mean feature of the originals,
+        as of a network that was not trained by angles, whose features all lie on one
+        side of the origin.
     """
 
     name: str
     describe: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    centred: bool = False
 
 
 def load_judge(source: str | os.PathLike = '') -> Judge:
