@@ -34,7 +34,7 @@ setup(
         'safetensors>=0.4.5,<1',
         'scikit-image>=0.24,<0.27',
         'scipy>=1.11,<2',
-        'tensorboardX>=2.6.2,<3',
+        'tensorboardX>=2.6.2.2,<3',
         f'tensorflow-cpu>=2.18,<2.22; {ON_LINUX_X86}',
         f'tensorflow>=2.18,<2.22; {ELSEWHERE}',
         'tensorflow-datasets>=4.9.7,<5',
