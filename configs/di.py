@@ -2,7 +2,7 @@
 
     --config=configs/di.py         the paper: its widths, batches and schedules
     --config=configs/di.py:small   one modest GPU or a Colab TPU: half the widths
-    --config=configs/di.py:demo    two CPU cores, ten minutes, embedded faces
+    --config=configs/di.py:demo    two CPU cores, embedded faces
 
 Stages: CNNR by L_FR (recognition); CNNH by L_SR (hallucination); Algorithm 1
 (domain_integrated); and sr_only, the control: the same batches, schedule and

@@ -1,10 +1,14 @@
 """Real faces on two CPU cores: Labeled Faces in the Wild, networks of di.py:demo.
 
 Expects shards of people with two or more images, folds 7 and 8 held out, and a
-finished demo, whose recognition network the one here starts from (docs/results.md
-has the commands):
+finished demo, whose recognition network the one here starts from:
 
+    python -m sicnn_jax.data.prepare --source=lfw --landmarks=landmarks.txt \\
+        --test_list=people_of_folds_7_and_8.txt --min_images=2 --out=data/lfw
+    python -m sicnn_jax.main --config=configs/di.py:demo
     python -m sicnn_jax.main --config=configs/lfw.py --config.data.dir=data/lfw
+    python -m sicnn_jax.evaluate --workdir=runs/lfw --pairs=pairs.txt --folds=7,8 \\
+        --report=8 --judge=dlib
 """
 
 from ml_collections import ConfigDict
