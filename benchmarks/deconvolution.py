@@ -1,4 +1,4 @@
-"""Forward and backward time of CNNH's largest deconvolution, four ways of writing it.
+"""Forward and backward time of CNNH's largest deconvolution, three ways of writing it.
 
     python -m benchmarks.deconvolution
 

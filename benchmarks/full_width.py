@@ -3,7 +3,8 @@
     python -m benchmarks.full_width --batch=2
 
 Every stage runs in a process of its own, so that peak memory is its own. On CPU,
-where bfloat16 has no fast kernels, pass --dtype=float32 (the default there).
+bfloat16 has no fast kernels, so --dtype=float32 is the default; give
+--dtype=bfloat16 on an accelerator.
 """
 
 import argparse
