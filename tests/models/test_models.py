@@ -10,7 +10,13 @@ import pytest
 from flax import linen as nn
 
 from sicnn_jax.models import CNNH, CNNR, cnnh_from, cnnr_from
-from sicnn_jax.models.layers import Conv, PReLU, average_pool, transposed_convolution
+from sicnn_jax.models.layers import (
+    Conv,
+    PReLU,
+    average_pool,
+    image_convolution,
+    transposed_convolution,
+)
 
 
 def _shapes(model, images):
@@ -154,6 +160,23 @@ def test_deconvolution_equals_the_transposed_convolution(kernel_size, size):
     def reference(x, kernel):
         return flax_layer.apply({'params': {'kernel': kernel}}, x)
 
+    _assert_equal_with_gradients(transposed_convolution, reference, x, kernel)
+
+
+@pytest.mark.parametrize('kernel_size', [1, 3, 5])
+@pytest.mark.parametrize('size', [(4, 3), (6, 9), (1, 1)])
+def test_image_convolution_equals_the_convolution(kernel_size, size):
+    x = jax.random.normal(jax.random.key(0), (2, *size, 5))
+    kernel = jax.random.normal(jax.random.key(1), (kernel_size, kernel_size, 5, 3))
+    flax_layer = nn.Conv(3, (kernel_size, kernel_size), use_bias=False)
+
+    def reference(x, kernel):
+        return flax_layer.apply({'params': {'kernel': kernel}}, x)
+
+    _assert_equal_with_gradients(image_convolution, reference, x, kernel)
+
+
+def _assert_equal_with_gradients(fast, slow, x, kernel):
     @functools.partial(jax.jit, static_argnums=0)
     def value_and_gradients(function, x, kernel):
         def loss(x, kernel):
@@ -163,12 +186,12 @@ def test_deconvolution_equals_the_transposed_convolution(kernel_size, size):
         gradients, y = jax.grad(loss, (0, 1), has_aux=True)(x, kernel)
         return y, *gradients
 
-    for fast, slow in zip(
-        value_and_gradients(transposed_convolution, x, kernel),
-        value_and_gradients(reference, x, kernel),
+    for ours, theirs in zip(
+        value_and_gradients(fast, x, kernel),
+        value_and_gradients(slow, x, kernel),
         strict=True,
     ):
-        np.testing.assert_allclose(fast, slow, atol=1e-4)
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 @pytest.mark.parametrize('size', [(108, 92), (7, 4), (5, 8), (3, 3)])
