@@ -28,28 +28,24 @@ COLUMNS = (
 )
 
 
-def run(config: str, seed: int, overrides: list[str]) -> dict:
-    """Results of one seed, trained first unless they are there."""
-    name = default_workdir(config)
-    workdir = name.with_name(f'{name.name}-seed{seed}')
+def run(config: str, workdir: Path, overrides: list[str]) -> dict:
+    """Results of a run, trained first unless they are there."""
     results = workdir / 'results.json'
     if not results.exists():
         start = time.monotonic()
-        subprocess.run(
-            [
-                sys.executable,
-                '-m',
-                'sicnn_jax.main',
-                f'--config={config}',
-                f'--workdir={workdir}',
-                f'--config.seed={seed}',
-                *overrides,
-            ],
-            check=True,
-        )
+        command = [sys.executable, '-m', 'sicnn_jax.main', f'--config={config}']
+        subprocess.run([*command, f'--workdir={workdir}', *overrides], check=True)
         minutes = (time.monotonic() - start) / 60
-        print(f'Seed {seed}: {minutes:.1f} minutes', flush=True)
+        print(f'{workdir}: {minutes:.1f} minutes', flush=True)
     return json.loads(results.read_text())
+
+
+def write_record(name: str, record: dict) -> None:
+    """Writes `results/NAME.json`, with the machine."""
+    record = record | {'cores': os.cpu_count(), 'machine': platform.machine()}
+    out = RESULTS / f'{name}.json'
+    out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + '\n')
+    print(f'Written: {out}')
 
 
 def table(results: list[dict]) -> str:
@@ -93,19 +89,18 @@ def main():
     parser.add_argument('--seeds', default='0,1,2')
     arguments, overrides = parser.parse_known_args()
     seeds = [int(seed) for seed in arguments.seeds.split(',')]
-    results = [run(arguments.config, seed, overrides) for seed in seeds]
+    name = default_workdir(arguments.config)
+    results = [
+        run(
+            arguments.config,
+            name.with_name(f'{name.name}-seed{seed}'),
+            [f'--config.seed={seed}', *overrides],
+        )
+        for seed in seeds
+    ]
     print(table(results))
-    record = {
-        'config': arguments.config,
-        'overrides': overrides,
-        'seeds': seeds,
-        'results': results,
-        'cores': os.cpu_count(),
-        'machine': platform.machine(),
-    }
-    out = RESULTS / f'seeds-{default_workdir(arguments.config).name}.json'
-    out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + '\n')
-    print(f'Written: {out}')
+    record = {'config': arguments.config, 'overrides': overrides, 'seeds': seeds}
+    write_record(f'seeds-{name.name}', record | {'results': results})
 
 
 if __name__ == '__main__':

@@ -1,0 +1,63 @@
+"""Trains stage 3 with several α from the same networks, on faces of its own.
+
+    python -m benchmarks.alpha --config=configs/di.py:demo --alphas=8,512,768,1024
+
+For choosing α: the procedural faces are of another draw than the config's, people of
+training and test alike, so what is chosen here is not chosen on the faces that the
+config reports. Runs that are finished are not repeated.
+"""
+
+import argparse
+
+from benchmarks.seeds import COLUMNS, run, write_record
+from sicnn_jax.main import default_workdir
+
+# Of the faces and of the networks; neither is used by another command.
+DATA_SEED, SEED = 7, 10
+
+
+def table(results: dict[float, dict]) -> str:
+    """SICNN by α; the rows of the first run's other methods before them."""
+    first, *_ = results.values()
+    rows = [(row['method'], row) for row in first['rows'] if row['method'] != 'sicnn']
+    rows += [
+        (f'sicnn, α = {alpha:g}', other['rows'][-1]) for alpha, other in results.items()
+    ]
+    lines = ['| method | ' + ' | '.join(COLUMNS) + ' |']
+    lines.append('| --- |' + ' ---: |' * len(COLUMNS))
+    for name, row in rows:
+        cells = ['' if row[c] is None else f'{row[c]:.4f}' for c in COLUMNS]
+        lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--config', default='configs/di.py:demo')
+    parser.add_argument('--alphas', default='8,512,768,1024')
+    arguments, overrides = parser.parse_known_args()
+    name = default_workdir(arguments.config)
+    overrides += [
+        f'--config.seed={SEED}',
+        f'--config.data.seed={DATA_SEED}',
+        f'--config.data.dir={name.with_name(f"{name.name}-alpha-data")}',
+    ]
+    results, shared = {}, []
+    for alpha in map(float, arguments.alphas.split(',')):
+        workdir = name.with_name(f'{name.name}-alpha{alpha:g}')
+        results[alpha] = run(
+            arguments.config,
+            workdir,
+            [*overrides, *shared, f'--config.domain_integrated.alpha={alpha}'],
+        )
+        shared = shared or [
+            f'--config.{stage}.checkpoint={workdir / stage}'
+            for stage in ('recognition', 'hallucination', 'sr_only')
+        ]
+    print(table(results))
+    record = {'config': arguments.config, 'overrides': overrides}
+    write_record(f'alpha-{name.name}', record | {'results': results})
+
+
+if __name__ == '__main__':
+    main()
