@@ -15,10 +15,13 @@ import os
 import platform
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from configs import di
 from sicnn_jax import parallel, train
@@ -28,11 +31,12 @@ from sicnn_jax.train_state import TrainState
 RESULTS = Path(__file__).with_name('results') / 'full_width.jsonl'
 
 
-def measure(stage_name: str, batch: int, dtype: str, steps: int) -> dict:
-    """Builds the stage, draws a batch of procedural faces and takes a few steps."""
-    config = di.get_config()
-    config.cnnr.dtype = config.cnnh.dtype = dtype
-    config[stage_name].batch_size = batch
+def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
+    """A stage of a config, initialised, and a batch of procedural faces.
+
+    Returns:
+      (state, batch) → (state, metrics), mapped over devices; the state; the batch.
+    """
     stage = train.build_stage(config, stage_name, Path('unused'))
     faces = open_faces(config.data, Path('unused'))
     params = {
@@ -41,9 +45,17 @@ def measure(stage_name: str, batch: int, dtype: str, steps: int) -> dict:
     }
     state = parallel.replicate(TrainState.create(params, stage.method.optimizers))
     update = parallel.parallel(functools.partial(stage.update.iterate, stage.method))
-    drawn = next(faces.train_batches(batch_size=batch, seed=0))
-    hr = jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn))
-    sharded = parallel.shard(hr)
+    drawn = next(faces.train_batches(batch_size=stage.config.batch_size, seed=0))
+    batch = jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn))
+    return update, state, parallel.shard(batch)
+
+
+def measure(stage_name: str, batch: int, dtype: str, steps: int) -> dict:
+    """Builds the stage and takes a few steps."""
+    config = di.get_config()
+    config.cnnr.dtype = config.cnnh.dtype = dtype
+    config[stage_name].batch_size = batch
+    update, state, sharded = prepare(config, stage_name)
     seconds = []
     for _ in range(steps + 1):
         start = time.perf_counter()

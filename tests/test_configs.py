@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import cnnh, cnnr, di, judge, lfw
+from configs import cnnh, cnnr, di, judge, lfw, orl
 from sicnn_jax import train
 
 
@@ -42,6 +42,7 @@ def test_the_control_differs_from_sicnn_by_its_losses_only(variant):
         cnnh.get_config(),
         judge.get_config(),
         lfw.get_config(),
+        orl.get_config(),
     ],
 )
 def test_every_config_fits_together(config, tmp_path):

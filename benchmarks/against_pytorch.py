@@ -1,0 +1,213 @@
+"""Our updates and inference beside the same in PyTorch, at the paper's widths.
+
+    pip install torch
+    python -m benchmarks.against_pytorch --batch=4 --rounds=5
+
+Each side runs in a process of its own; the rounds alternate, a side waits while the
+other computes. Both start from the same parameters and faces, and have to agree on the
+loss (or the picture) before anything is timed. Time to compile is reported apart.
+PyTorch runs as it is and through torch.compile.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from benchmarks.full_width import prepare
+from configs import di
+from sicnn_jax import images, inference, models, parallel
+
+RESULTS = Path(__file__).with_name('results') / 'against_pytorch.jsonl'
+
+WORKS = {
+    'cnnr_update': 'recognition',
+    'cnnh_update': 'hallucination',
+    'di_iteration': 'domain_integrated',
+    'cnnh_inference': 'hallucination',
+}
+SIDES = ('ours', 'pytorch', 'pytorch_compiled')
+# Largest relative difference of the losses.
+_TOLERANCE = 2e-3
+
+_step = None
+
+
+def set_up(side: str, work: str, batch: int, path: str) -> tuple[float, float]:
+    """Builds one side of a work in this process and runs it once.
+
+    Ours writes the parameters and faces to the path; the others read them.
+
+    Returns:
+      The loss (or mean picture) of the first step, and its seconds.
+    """
+    global _step
+    _step = _ours(work, batch, path) if side == 'ours' else _pytorch(side, work, path)
+    start = time.perf_counter()
+    value = _step()
+    return value, time.perf_counter() - start
+
+
+def time_steps(steps: int) -> list[float]:
+    """Seconds of each of so many steps of what `set_up` built."""
+    seconds = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        _step()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def _ours(work, batch, path):
+    stage_name = WORKS[work]
+    config = di.get_config()
+    config.cnnr.dtype = config.cnnh.dtype = 'float32'
+    stage = config[stage_name]
+    stage.batch_size = batch
+    stage.annealing.base = stage.annealing.minimum
+    for optimizer in stage.optimizer.values():
+        optimizer.learning_rate, optimizer.warmup_steps = 1e-4, 0
+        optimizer.weight_decay = 5e-4
+    update, state, faces = prepare(config, stage_name)
+    params = parallel.unreplicate(state).params
+    np.savez(path, params=params, **parallel.unreplicate(faces))
+    if work == 'cnnh_inference':
+        cnnh = jax.jit(models.CNNH().apply)
+        lr = images.to_float(_degrade(parallel.unreplicate(faces)['hr']))
+
+        def infer():
+            return float(np.asarray(cnnh({'params': params['cnnh']}, lr)).mean())
+
+        return infer
+
+    def step():
+        nonlocal state
+        state, metrics = jax.block_until_ready(update(state, faces))
+        metrics = parallel.unreplicate(metrics)
+        if work == 'cnnr_update':
+            return float(metrics['recognition_loss'])
+        identity = metrics.get('super_identity_loss', 0.0)
+        return float(metrics['super_resolution_loss'] + 8 * identity)
+
+    return step
+
+
+def _pytorch(side, work, path):
+    import torch
+
+    from benchmarks import pytorch_twin
+
+    torch.set_num_threads(os.cpu_count())
+    with np.load(path, allow_pickle=True) as file:
+        params = file['params'].item()
+        hr, labels = file['hr'], torch.from_numpy(file['label'].astype(np.int64))
+    lr = pytorch_twin.to_twin(images.to_float(_degrade(hr)))
+    hr = pytorch_twin.to_twin(images.to_float(hr))
+    updates = pytorch_twin.Updates(params, compiled=side == 'pytorch_compiled')
+    if work == 'cnnh_inference':
+        cnnh = updates.networks['cnnh'].eval()
+
+        def infer():
+            with torch.inference_mode():
+                return float(cnnh(lr).mean())
+
+        return infer
+    return {
+        'cnnr_update': lambda: updates.recognition(hr, labels),
+        'cnnh_update': lambda: updates.hallucination(lr, hr),
+        'di_iteration': lambda: updates.domain_integrated(lr, hr, labels),
+    }[work]
+
+
+def _degrade(hr):
+    return inference.degrade_faces(hr, scale=8, kind='bicubic')
+
+
+def compare(work: str, batch: int, rounds: int, steps: int) -> dict:
+    """Times all sides of a work in turn.
+
+    Returns:
+      The record: medians, the median of the rounds' ratios, compile times.
+
+    Raises:
+      AssertionError: the sides do not compute the same.
+    """
+    context = multiprocessing.get_context('spawn')
+    pools = {side: context.Pool(1) for side in SIDES}
+    seconds = {side: [] for side in SIDES}
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            path = f'{directory}/twin.npz'
+            first = {
+                side: pool.apply(set_up, (side, work, batch, path))
+                for side, pool in pools.items()
+            }
+        for side, (value, _) in first.items():
+            np.testing.assert_allclose(
+                value, first['ours'][0], rtol=_TOLERANCE, atol=1e-5, err_msg=side
+            )
+        for _ in range(rounds):
+            for side, pool in pools.items():
+                seconds[side].append(
+                    statistics.median(pool.apply(time_steps, (steps,)))
+                )
+    finally:
+        for pool in pools.values():
+            pool.terminate()
+    medians = {side: statistics.median(times) for side, times in seconds.items()}
+    ratios = {
+        side: statistics.median(np.divide(seconds[side], seconds['ours']).tolist())
+        for side in SIDES
+    }
+    return {
+        'work': work,
+        'batch': batch,
+        'seconds': medians,
+        'times_ours': ratios,
+        'compile_seconds': {
+            side: first[side][1] - medians[side] for side in ('ours', SIDES[-1])
+        },
+        'values': {side: value for side, (value, _) in first.items()},
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--batch', type=int, default=4)
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--steps', type=int, default=1, help='a round')
+    parser.add_argument('--works', default=','.join(WORKS), help='default: all')
+    arguments = parser.parse_args()
+    about = {
+        'dtype': 'float32',
+        'rounds': arguments.rounds,
+        'cores': os.cpu_count(),
+        'machine': platform.machine(),
+        'glibc_tunables': os.environ.get('GLIBC_TUNABLES', ''),
+        'versions': {name: metadata.version(name) for name in ('jax', 'torch')},
+    }
+    print(f'batch {arguments.batch}; images/s, and time as a multiple of ours')
+    print(f'{"work":<16}' + ''.join(f'{side:>24}' for side in SIDES))
+    for work in arguments.works.split(','):
+        record = compare(work, arguments.batch, arguments.rounds, arguments.steps)
+        cells = [
+            f'{arguments.batch / record["seconds"][side]:.2f}'
+            f'  (×{record["times_ours"][side]:.2f})'
+            for side in SIDES
+        ]
+        print(f'{work:<16}' + ''.join(f'{cell:>24}' for cell in cells), flush=True)
+        with RESULTS.open('a') as file:
+            file.write(json.dumps(record | about) + '\n')
+
+
+if __name__ == '__main__':
+    main()
