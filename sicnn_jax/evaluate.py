@@ -45,6 +45,8 @@ class Pairs:
       fold: int [n].
       reported: folds whose accuracies are averaged; the threshold of each comes
         from all others.
+      shown: int [m], indices of the faces that quality and similarity are averaged
+        over: those of the reported folds.
     """
 
     a: np.ndarray
@@ -52,6 +54,7 @@ class Pairs:
     same: np.ndarray
     fold: np.ndarray
     reported: tuple[int, ...]
+    shown: np.ndarray
 
 
 def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | None:
@@ -84,7 +87,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     results = {
         'rows': rows,
         **about,
-        'pairs': len(pairs.same),
+        'pairs': int(np.isin(pairs.fold, pairs.reported).sum()),
         'judge': judged,
         'ssim': 'scikit-image, Gaussian window 11×11, σ = 1.5, on uint8 RGB',
         'device': jax.devices()[0].device_kind,
@@ -125,7 +128,8 @@ def load_test_faces(
       pairs: LFW's pairs.txt, or a file like it; else pairs are drawn, in ten folds.
       folds: of `pairs`, numbered from 1 as LFW does; all by default. Only faces
         that are in their pairs are evaluated.
-      report: folds to average over; all by default.
+      report: folds to average over; all by default. The others only give the
+        threshold.
 
     Returns:
       uint8 [n, 112, 96, 3], the pairs, and what the results say of both.
@@ -155,14 +159,21 @@ def load_test_faces(
         )
     kept = [index for index, key in enumerate(keys) if key in wanted]
     place = {keys[index]: row for row, index in enumerate(kept)}
-    chosen = Pairs(
-        np.array([place[pair.key_a] for pair in listed]),
-        np.array([place[pair.key_b] for pair in listed]),
-        np.array([pair.same for pair in listed]),
-        np.array([pair.fold + 1 for pair in listed]),
-        tuple(report or sorted({pair.fold + 1 for pair in listed})),
-    )
-    return hr[kept], chosen, _about(str(directory), labels[kept])
+    a = np.array([place[pair.key_a] for pair in listed])
+    b = np.array([place[pair.key_b] for pair in listed])
+    same = np.array([pair.same for pair in listed])
+    fold = np.array([pair.fold + 1 for pair in listed])
+    reported = tuple(report or np.unique(fold).tolist())
+    unknown = sorted(set(reported) - set(fold))
+    if unknown:
+        raise ValueError(
+            f'--report names fold {unknown[0]}; expected some of '
+            f'{np.unique(fold).tolist()}, which --folds leaves of {pairs}.'
+        )
+    shown = np.unique(np.stack([a, b])[:, np.isin(fold, reported)])
+    chosen = Pairs(a, b, same, fold, reported, shown)
+    hr, labels = hr[kept], labels[kept]
+    return hr, chosen, _about(str(directory), labels[shown])
 
 
 def super_resolve_all(
@@ -216,9 +227,11 @@ def compare(
     def features(images):
         return inference.extract_features(cnnr, params['cnnr'], images)
 
-    hr = faces['hr']
+    shown = pairs.shown
+    hr = faces['hr'][shown]
     hr_features = features(hr)
-    hr_seen, hr_verified = judge.describe(hr)
+    hr_seen, hr_verified = judge.describe(faces['hr'])
+    hr_seen = hr_seen[shown]
     centre = hr_seen.mean(0) if judge.centred else 0.0
     accuracy = _verify(hr_verified, pairs)
     judged: dict[str, Any] = {'name': judge.name, 'hr_accuracy': accuracy}
@@ -232,15 +245,15 @@ def compare(
     if usable:
         rows[0]['verification_accuracy'] = accuracy
     for method in (name for name in faces if name not in ('lr', 'hr')):
-        sr = faces[method]
+        sr = faces[method][shown]
         row = {'method': method} | dict.fromkeys(_COLUMNS) | _quality(sr, hr)
         row['identity_similarity'] = metrics.identity_similarity(
             features(sr), hr_features
         )
         if usable:
-            seen, verified = judge.describe(sr)
+            seen, verified = judge.describe(faces[method])
             row['judge_similarity'] = metrics.identity_similarity(
-                seen - centre, hr_seen - centre
+                seen[shown] - centre, hr_seen - centre
             )
             row['verification_accuracy'] = _verify(verified, pairs)
         rows.append(row)
@@ -303,7 +316,7 @@ def _draw_pairs(config, labels):
     a, b, same = metrics.make_pairs(labels, num_pairs=num_pairs, seed=0)
     # Pairs alternate between same and different, so every fold holds both.
     fold = np.arange(num_pairs) // 2 % 10 + 1
-    return Pairs(a, b, same, fold, tuple(range(1, 11)))
+    return Pairs(a, b, same, fold, tuple(range(1, 11)), np.arange(len(labels)))
 
 
 def _about(source, labels):

@@ -179,7 +179,7 @@ def train_stage(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> None:
     batches = parallel.prefetch(
         faces.train_batches(
             batch_size=stage.config.batch_size,
-            seed=config.seed * 1000 + stage.config.data_seed,
+            seed=_data_seed(config, stage),
             start_step=start,
             process_index=index,
             process_count=count,
@@ -286,7 +286,7 @@ def initialise(config, stage, network, faces):
         shape = (config.cnnr.feature_dim, faces.num_identities)
         return np.asarray(jax.random.normal(key, shape)) / np.sqrt(shape[0])
     batches = faces.train_batches(
-        batch_size=_INIT_BATCH, seed=config.seed * 1000 + stage.config.data_seed
+        batch_size=_INIT_BATCH, seed=_data_seed(config, stage)
     )
     batch = jax.jit(faces.to_hr)(next(iter(batches)))
     if network == 'cnnr':
@@ -296,6 +296,11 @@ def initialise(config, stage, network, faces):
         x = images.degrade(batch['hr'], scale=config.scale, kind=config.degradation)
     params = jax.jit(model.init)(key, images.to_float(x))['params']
     return jax.tree.map(np.asarray, params)
+
+
+def _data_seed(config, stage):
+    """Of the order of a stage's faces, in the range that TensorFlow takes."""
+    return (config.seed * 1000 + stage.config.data_seed) % 2**32
 
 
 def _reference(config, workdir):

@@ -1,5 +1,6 @@
 """The whole loop on tiny shapes: stages, resume, bad numbers, bad configs."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 
 from configs import di
 from sicnn_jax import checkpoint, evaluate, hooks, train
+from sicnn_jax.data import records
 from sicnn_jax.data.dataset import ProceduralFaces
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.metrics.judge import load_judge, pack_judge
@@ -300,6 +302,52 @@ def test_a_good_judge_fills_its_columns(finished, monkeypatch):
     assert bicubic['judge_similarity'] == pytest.approx(
         bicubic['identity_similarity'], abs=1e-5
     )
+
+
+def test_only_reported_folds_are_reported(finished, tmp_path, monkeypatch):
+    config, workdir = finished
+    monkeypatch.setattr(evaluate, 'LEAST_ACCURACY', 0.0)
+    rng = np.random.default_rng(0)
+    ann, *_ = people = [
+        records.Face(
+            rng.integers(0, 256, (112, 96, 3), np.uint8),
+            name,
+            f'{name}/{name}_{index:04d}.jpg',
+            source='test',
+        )
+        for name in ('Ann', 'Bob', 'Cid', 'Dot')
+        for index in (1, 2)
+    ]
+    records.write_dataset(
+        tmp_path / 'data',
+        {
+            'train': [dataclasses.replace(ann, name='Eve', key='Eve/Eve_0001.jpg')],
+            'test': people,
+        },
+        alignment={'kind': 'none'},
+    )
+    pairs = tmp_path / 'pairs.txt'
+    pairs.write_text('2\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\nCid\t1\t2\nCid\t1\tDot\t1\n')
+
+    def evaluated(report):
+        return evaluate.run(
+            config,
+            workdir,
+            judge=str(workdir / 'recognition'),
+            data=str(tmp_path / 'data'),
+            pairs=str(pairs),
+            report=report,
+        )
+
+    first, second, both = evaluated((1,)), evaluated((2,)), evaluated(())
+    assert [r['faces'] for r in (first, second, both)] == [3, 3, 6]
+    assert [r['pairs'] for r in (first, second, both)] == [2, 2, 4]
+    for field in ('psnr', 'identity_similarity', 'judge_similarity'):
+        one, other, mean = (r['rows'][1][field] for r in (first, second, both))
+        assert one != other
+        assert mean == pytest.approx((one + other) / 2, rel=1e-5)
+    with pytest.raises(ValueError, match='names fold 3'):
+        evaluated((3,))
 
 
 def test_a_judge_survives_packing(finished, tmp_path):

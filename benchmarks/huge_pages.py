@@ -1,0 +1,105 @@
+"""Seconds a training step with and without huge pages for large buffers (Linux, CPU).
+
+    python -m benchmarks.huge_pages --variant=demo
+
+glibc asks the kernel for huge pages where GLIBC_TUNABLES=glibc.malloc.hugetlb=1 is in
+the environment of the process. XLA allocates the buffers of a step anew each time, so
+that much of a step goes into page faults without. The two run in processes of their
+own, in turn.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from benchmarks.full_width import prepare
+from configs import di
+
+RESULTS = Path(__file__).with_name('results') / 'huge_pages.jsonl'
+TUNABLES = {'without': '', 'with': 'glibc.malloc.hugetlb=1'}
+
+_update, _state, _batch = None, None, None
+
+
+def set_up(variant: str, stage: str) -> None:
+    """Builds a stage in this process and takes a step."""
+    global _update, _state, _batch
+    config = di.get_config(variant)
+    config.data.source = 'procedural'
+    _update, _state, _batch = prepare(config, stage)
+    time_steps(1)
+
+
+def time_steps(steps: int) -> list[float]:
+    """Seconds of each of so many steps of what `set_up` built."""
+    global _state
+    seconds = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        _state, _ = jax.block_until_ready(_update(_state, _batch))
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def compare(
+    variant: str, stage: str, rounds: int, steps: int
+) -> dict[str, list[float]]:
+    """Median seconds of a step in each round, without and with."""
+    context = multiprocessing.get_context('spawn')
+    pools = {}
+    for name, tunables in TUNABLES.items():
+        # Read by glibc when the worker's process begins.
+        os.environ['GLIBC_TUNABLES'] = tunables
+        pools[name] = context.Pool(1, set_up, (variant, stage))
+        pools[name].apply(time_steps, (2,))
+    rows = {name: [] for name in pools}
+    for _ in range(rounds):
+        for name, pool in pools.items():
+            rows[name].append(statistics.median(pool.apply(time_steps, (steps,))))
+    for pool in pools.values():
+        pool.terminate()
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--variant', default='demo', help='of configs/di.py')
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--steps', type=int, default=10, help='a round')
+    arguments = parser.parse_args()
+    variant = arguments.variant
+    print(f'{"stage":<20}{"without":>10}{"with":>10}{"time saved":>12}')
+    for stage in ('recognition', 'hallucination', 'domain_integrated'):
+        rows = compare(variant, stage, arguments.rounds, arguments.steps)
+        medians = {name: statistics.median(row) for name, row in rows.items()}
+        ratios = np.divide(rows['with'], rows['without']).tolist()
+        saved = 1 - statistics.median(ratios)
+        print(
+            f'{stage:<20}{medians["without"]:8.3f} s{medians["with"]:8.3f} s'
+            f'{saved:12.0%}',
+            flush=True,
+        )
+        record = {
+            'variant': variant,
+            'stage': stage,
+            'seconds': medians,
+            'saved': saved,
+            'cores': os.cpu_count(),
+            'machine': platform.machine(),
+            'libc': ' '.join(platform.libc_ver()),
+            'jax': jax.__version__,
+        }
+        with RESULTS.open('a') as file:
+            file.write(json.dumps(record) + '\n')
+
+
+if __name__ == '__main__':
+    main()
