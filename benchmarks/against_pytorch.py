@@ -102,6 +102,8 @@ def _ours(work, batch, path):
 
 
 def _pytorch(side, work, path):
+    # A worker of a pool may have no children of its own, which would compile.
+    os.environ['TORCHINDUCTOR_COMPILE_THREADS'] = '1'
     import torch
 
     from benchmarks import pytorch_twin
