@@ -10,24 +10,20 @@ PyTorch runs as it is and through torch.compile.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
 import statistics
 import tempfile
 import time
 from importlib import metadata
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from benchmarks.full_width import prepare
+from benchmarks.measuring import append_record, time_calls
 from configs import di
 from sicnn_jax import images, inference, models, parallel
-
-RESULTS = Path(__file__).with_name('results') / 'against_pytorch.jsonl'
 
 WORKS = {
     'cnnr_update': 'recognition',
@@ -59,12 +55,7 @@ def set_up(side: str, work: str, batch: int, path: str) -> tuple[float, float]:
 
 def time_steps(steps: int) -> list[float]:
     """Seconds of each of so many steps of what `set_up` built."""
-    seconds = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        _step()
-        seconds.append(time.perf_counter() - start)
-    return seconds
+    return time_calls(_step, steps)
 
 
 def _ours(work, batch, path):
@@ -192,10 +183,8 @@ def main():
     about = {
         'dtype': 'float32',
         'rounds': arguments.rounds,
-        'cores': os.cpu_count(),
-        'machine': platform.machine(),
         'glibc_tunables': os.environ.get('GLIBC_TUNABLES', ''),
-        'versions': {name: metadata.version(name) for name in ('jax', 'torch')},
+        'torch': metadata.version('torch'),
     }
     print(f'batch {arguments.batch}; images/s, and time as a multiple of ours')
     print(f'{"work":<16}' + ''.join(f'{side:>24}' for side in SIDES))
@@ -207,8 +196,7 @@ def main():
             for side in SIDES
         ]
         print(f'{work:<16}' + ''.join(f'{cell:>24}' for cell in cells), flush=True)
-        with RESULTS.open('a') as file:
-            file.write(json.dumps(record | about) + '\n')
+        append_record('against_pytorch', record | about)
 
 
 if __name__ == '__main__':

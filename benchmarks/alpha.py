@@ -9,7 +9,8 @@ config reports. Runs that are finished are not repeated.
 
 import argparse
 
-from benchmarks.seeds import COLUMNS, run, write_record
+from benchmarks.measuring import markdown, write_record
+from benchmarks.seeds import COLUMNS, run
 from sicnn_jax.main import default_workdir
 
 # Of the faces and of the networks; neither is used by another command.
@@ -23,12 +24,13 @@ def table(results: dict[float, dict]) -> str:
     rows += [
         (f'sicnn, α = {alpha:g}', other['rows'][-1]) for alpha, other in results.items()
     ]
-    lines = ['| method | ' + ' | '.join(COLUMNS) + ' |']
-    lines.append('| --- |' + ' ---: |' * len(COLUMNS))
-    for name, row in rows:
-        cells = ['' if row[c] is None else f'{row[c]:.4f}' for c in COLUMNS]
-        lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+    return markdown(
+        COLUMNS,
+        [
+            (name, ['' if row[c] is None else f'{row[c]:.4f}' for c in COLUMNS])
+            for name, row in rows
+        ],
+    )
 
 
 def main():

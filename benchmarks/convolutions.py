@@ -10,20 +10,16 @@ layer compute the same function, which is checked; the rounds alternate between 
 """
 
 import argparse
-import json
-import os
-import platform
+import functools
 import statistics
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.measuring import append_record, time_calls
 from sicnn_jax.models.layers import image_convolution, transposed_convolution
-
-RESULTS = Path(__file__).with_name('results') / 'convolutions.jsonl'
 
 
 def dilated(x, kernel):
@@ -31,12 +27,17 @@ def dilated(x, kernel):
     return jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME')
 
 
+def convolution(x, kernel):
+    """What `flax.linen.Conv` computes."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+
+
 def depth_to_space(x, kernel):
     """One convolution to 4 × c_out channels: 36 taps a pixel for 5×5, not 25."""
     n, h, w, _ = x.shape
-    y = jax.lax.conv_general_dilated(
-        x, _spread(kernel), (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-    )
+    y = convolution(x, _spread(kernel))
     y = y.reshape(n, h, w, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
     return y.reshape(n, 2 * h, 2 * w, -1)
 
@@ -55,13 +56,6 @@ def _spread(kernel):
                     part = part.at[at].set(kernel[i, j])
             parts.append(part)
     return jnp.concatenate(parts, axis=-1)
-
-
-def convolution(x, kernel):
-    """What `flax.linen.Conv` computes."""
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-    )
 
 
 # Layer → ways of computing it: ours, others, and last the reference.
@@ -119,9 +113,7 @@ def compare(layer: str, batch: int, channels: int, rounds: int) -> dict[str, flo
     seconds = {name: [] for name in compiled}
     for _ in range(rounds):
         for name, (step, _, _) in compiled.items():
-            start = time.perf_counter()
-            jax.block_until_ready(step(x, kernel))
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name] += time_calls(functools.partial(step, x, kernel), 1)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     fastest, *_ = medians.values()
     print(f'{layer}, input {x.shape}, kernel {kernel.shape}')
@@ -154,14 +146,8 @@ def main():
         'batch': batch,
         'channels': channels,
         'rounds': rounds,
-        'device': jax.devices()[0].device_kind,
-        'cores': os.cpu_count(),
-        'machine': platform.machine(),
-        'jax': jax.__version__,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open('a') as file:
-        file.write(json.dumps(record) + '\n')
+    append_record('convolutions', record)
 
 
 if __name__ == '__main__':

@@ -9,12 +9,8 @@ bfloat16 has no fast kernels, so --dtype=float32 is the default; give
 
 import argparse
 import functools
-import json
 import multiprocessing
-import os
-import platform
 import resource
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,12 +19,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.measuring import append_record, time_calls
 from configs import di
 from sicnn_jax import parallel, train
 from sicnn_jax.data.dataset import open_faces
 from sicnn_jax.train_state import TrainState
-
-RESULTS = Path(__file__).with_name('results') / 'full_width.jsonl'
 
 
 def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
@@ -56,25 +51,24 @@ def measure(stage_name: str, batch: int, dtype: str, steps: int) -> dict:
     config.cnnr.dtype = config.cnnh.dtype = dtype
     config[stage_name].batch_size = batch
     update, state, sharded = prepare(config, stage_name)
-    seconds = []
-    for _ in range(steps + 1):
-        start = time.perf_counter()
-        state, metrics = jax.block_until_ready(update(state, sharded))
-        seconds.append(time.perf_counter() - start)
+
+    def take_step():
+        nonlocal state, metrics
+        state, metrics = update(state, sharded)
+        return state, metrics
+
+    metrics = None
+    first, *seconds = time_calls(take_step, steps + 1)
     if not parallel.unreplicate(metrics['finite']):
         raise FloatingPointError(f'{stage_name}: the last step was not finite.')
-    step = float(np.median(seconds[1:]))
+    step = float(np.median(seconds))
     return {
         'stage': stage_name,
         'batch': batch,
         'dtype': dtype,
-        'compile_seconds': seconds[0] - step,
+        'compile_seconds': first - step,
         'step_seconds': step,
         'peak_gib': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        'device': jax.devices()[0].device_kind,
-        'cores': os.cpu_count(),
-        'machine': platform.machine(),
-        'jax': jax.__version__,
     }
 
 
@@ -97,8 +91,7 @@ def main():
             f'{record["peak_gib"]:7.2f} GiB',
             flush=True,
         )
-        with RESULTS.open('a') as file:
-            file.write(json.dumps(record) + '\n')
+        append_record('full_width', record)
 
 
 if __name__ == '__main__':

@@ -9,21 +9,17 @@ own, in turn.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import platform
 import statistics
-import time
-from pathlib import Path
 
-import jax
 import numpy as np
 
 from benchmarks.full_width import prepare
+from benchmarks.measuring import append_record, time_calls
 from configs import di
 
-RESULTS = Path(__file__).with_name('results') / 'huge_pages.jsonl'
 TUNABLES = {'without': '', 'with': 'glibc.malloc.hugetlb=1'}
 
 _update, _state, _batch = None, None, None
@@ -40,13 +36,13 @@ def set_up(variant: str, stage: str) -> None:
 
 def time_steps(steps: int) -> list[float]:
     """Seconds of each of so many steps of what `set_up` built."""
+    return time_calls(_take_step, steps)
+
+
+def _take_step():
     global _state
-    seconds = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        _state, _ = jax.block_until_ready(_update(_state, _batch))
-        seconds.append(time.perf_counter() - start)
-    return seconds
+    _state, _ = _update(_state, _batch)
+    return _state
 
 
 def compare(
@@ -92,13 +88,9 @@ def main():
             'stage': stage,
             'seconds': medians,
             'saved': saved,
-            'cores': os.cpu_count(),
-            'machine': platform.machine(),
             'libc': ' '.join(platform.libc_ver()),
-            'jax': jax.__version__,
         }
-        with RESULTS.open('a') as file:
-            file.write(json.dumps(record) + '\n')
+        append_record('huge_pages', record)
 
 
 if __name__ == '__main__':

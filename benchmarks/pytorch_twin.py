@@ -223,9 +223,12 @@ class Updates:
             )
             self.clips[name] = 1.0 if name == 'cnnh' else 5.0
 
-    def recognition(self, hr, labels):
-        """Stage 1."""
-        return self._update_cnnr(hr, labels)
+    def recognition(self, faces, labels):
+        """Stage 1; in Algorithm 1 on SR and HR faces."""
+        features = self.networks['cnnr'](faces)
+        loss = a_softmax_loss(features, self.class_weights, labels, 5.0)
+        self._descend(loss, ('cnnr', 'class_weights'))
+        return float(loss.detach())
 
     def hallucination(self, lr, hr):
         """Stage 2."""
@@ -237,7 +240,7 @@ class Updates:
         """Algorithm 1, with one forward pass of CNNH."""
         sr = self.networks['cnnh'](lr)
         faces = torch.cat([sr.detach(), hr])
-        self._update_cnnr(faces, torch.cat([labels, labels]))
+        self.recognition(faces, torch.cat([labels, labels]))
         cnnr = self.networks['cnnr']
         cnnr.requires_grad_(False)
         with torch.no_grad():
@@ -246,12 +249,6 @@ class Updates:
         loss = loss + alpha * super_identity_loss(cnnr(sr), hr_features)
         self._descend(loss, ('cnnh',))
         cnnr.requires_grad_(True)
-        return float(loss.detach())
-
-    def _update_cnnr(self, faces, labels):
-        features = self.networks['cnnr'](faces)
-        loss = a_softmax_loss(features, self.class_weights, labels, 5.0)
-        self._descend(loss, ('cnnr', 'class_weights'))
         return float(loss.detach())
 
     def _descend(self, loss, names):

@@ -7,8 +7,6 @@ Runs that are finished are not repeated. Writes a Markdown table and a JSON reco
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -16,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measuring import markdown, write_record
 from sicnn_jax.main import default_workdir
 
-RESULTS = Path(__file__).with_name('results')
 COLUMNS = (
     'psnr',
     'ssim',
@@ -40,14 +38,6 @@ def run(config: str, workdir: Path, overrides: list[str]) -> dict:
     return json.loads(results.read_text())
 
 
-def write_record(name: str, record: dict) -> None:
-    """Writes `results/NAME.json`, with the machine."""
-    record = record | {'cores': os.cpu_count(), 'machine': platform.machine()}
-    out = RESULTS / f'{name}.json'
-    out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + '\n')
-    print(f'Written: {out}')
-
-
 def table(results: list[dict]) -> str:
     """Mean ± standard deviation over seeds, and the paired gain of SICNN."""
     values = {
@@ -59,28 +49,25 @@ def table(results: list[dict]) -> str:
         )
         for index, row in enumerate(results[0]['rows'])
     }
-    lines = [
-        '| method | ' + ' | '.join(COLUMNS) + ' |',
-        '| --- |' + ' ---: |' * len(COLUMNS),
-    ]
-    lines += [
-        _line(name, rows.mean(0), rows.std(0, ddof=1)) for name, rows in values.items()
-    ]
     gain = values['sicnn'] - values['sr_only']
-    lines.append(_line('sicnn − sr_only', gain.mean(0), gain.std(0, ddof=1)))
-    return '\n'.join(lines)
+    return markdown(
+        COLUMNS,
+        [
+            (name, _cells(rows.mean(0), rows.std(0, ddof=1)))
+            for name, rows in (*values.items(), ('sicnn − sr_only', gain))
+        ],
+    )
 
 
 def _number(value):
     return np.nan if value is None else value
 
 
-def _line(name, means, deviations):
-    cells = [
+def _cells(means, deviations):
+    return [
         '' if np.isnan(mean) else f'{mean:.4f} ± {deviation:.4f}'
         for mean, deviation in zip(means, deviations, strict=True)
     ]
-    return f'| {name} | ' + ' | '.join(cells) + ' |'
 
 
 def main():
