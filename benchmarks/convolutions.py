@@ -1,12 +1,14 @@
-"""Forward and backward time of the convolutions of CNNH that have a fast way here.
+"""Forward and backward time of the convolutions that have a fast way here.
 
     python -m benchmarks.convolutions
 
 Deconvolution (5×5, stride 2, on 56×48): `flax.linen.ConvTranspose` (XLA convolves a
 zero-dilated input), four convolutions of one output parity each (ours), one
-convolution to 4× channels followed by depth-to-space. Reconstruction (5×5 to three
-channels, on 112×96): `flax.linen.Conv`, and the same with our gradient. All ways of a
-layer compute the same function, which is checked; the rounds alternate between them.
+convolution to 4× channels followed by depth-to-space. Convolution (3×3, on 54×46, as
+after CNNR's first pooling): Winograd's minimal filtering, and `flax.linen.Conv`.
+Reconstruction (5×5 to three channels, on 112×96): `flax.linen.Conv`, and the same with
+our gradient. All ways of a layer compute the same function, which is checked; the
+rounds alternate between them.
 """
 
 import argparse
@@ -19,7 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measuring import append_record, time_calls
-from sicnn_jax.models.layers import image_convolution, transposed_convolution
+from sicnn_jax.models.convolution import (
+    image_convolution,
+    transposed_convolution,
+    winograd_convolution,
+)
 
 
 def dilated(x, kernel):
@@ -32,6 +38,10 @@ def convolution(x, kernel):
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
+
+
+def winograd(x, kernel):
+    return winograd_convolution(x, kernel, ((1, 1), (1, 1)))
 
 
 def depth_to_space(x, kernel):
@@ -65,6 +75,10 @@ LAYERS = {
         'depth-to-space': depth_to_space,
         'flax.linen.ConvTranspose': dilated,
     },
+    'convolution': {
+        'Winograd (ours)': winograd,
+        'flax.linen.Conv': convolution,
+    },
     'reconstruction': {
         'gradient by patches (ours)': image_convolution,
         'flax.linen.Conv': convolution,
@@ -73,15 +87,16 @@ LAYERS = {
 
 
 def arrays(layer, batch, channels):
-    """Input and kernel of a layer of CNNH's last stage."""
+    """Input and kernel of a layer."""
     keys = jax.random.split(jax.random.key(0))
-    size, features = {
-        'deconvolution': ((56, 48), channels),
-        'reconstruction': ((112, 96), 3),
+    size, side, features = {
+        'deconvolution': ((56, 48), 5, channels),
+        'convolution': ((54, 46), 3, channels),
+        'reconstruction': ((112, 96), 5, 3),
     }[layer]
     x = jax.random.normal(keys[0], (batch, *size, channels))
-    kernel = jax.random.normal(keys[1], (5, 5, channels, features))
-    return x, kernel / (5 * channels**0.5)
+    kernel = jax.random.normal(keys[1], (side, side, channels, features))
+    return x, kernel / (side * channels**0.5)
 
 
 def _compiled(function, x, kernel):
@@ -134,13 +149,14 @@ def main():
         '--channels',
         type=int,
         default=256,
-        help='of the deconvolution; half is read by the reconstruction',
+        help='of the deconvolution; a half in the reconstruction, else a quarter',
     )
     arguments = parser.parse_args()
     batch, channels, rounds = arguments.batch, arguments.channels, arguments.rounds
     record = {
         'seconds': {
             'deconvolution': compare('deconvolution', batch, channels, rounds),
+            'convolution': compare('convolution', batch, channels // 4, rounds),
             'reconstruction': compare('reconstruction', batch, channels // 2, rounds),
         },
         'batch': batch,

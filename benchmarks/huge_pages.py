@@ -9,6 +9,7 @@ own, in turn.
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import platform
@@ -50,18 +51,17 @@ def compare(
 ) -> dict[str, list[float]]:
     """Median seconds of a step in each round, without and with."""
     context = multiprocessing.get_context('spawn')
-    pools = {}
-    for name, tunables in TUNABLES.items():
-        # Read by glibc when the worker's process begins.
-        os.environ['GLIBC_TUNABLES'] = tunables
-        pools[name] = context.Pool(1, set_up, (variant, stage))
-        pools[name].apply(time_steps, (2,))
-    rows = {name: [] for name in pools}
-    for _ in range(rounds):
-        for name, pool in pools.items():
-            rows[name].append(statistics.median(pool.apply(time_steps, (steps,))))
-    for pool in pools.values():
-        pool.terminate()
+    with contextlib.ExitStack() as stack:
+        pools = {}
+        for name, tunables in TUNABLES.items():
+            # Read by glibc when the worker's process begins.
+            os.environ['GLIBC_TUNABLES'] = tunables
+            pools[name] = stack.enter_context(context.Pool(1, set_up, (variant, stage)))
+            pools[name].apply(time_steps, (2,))
+        rows = {name: [] for name in pools}
+        for _ in range(rounds):
+            for name, pool in pools.items():
+                rows[name].append(statistics.median(pool.apply(time_steps, (steps,))))
     return rows
 
 

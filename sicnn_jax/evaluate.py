@@ -42,9 +42,8 @@ class Pairs:
     Attributes:
       a, b: int [n], indices of the two faces.
       same: bool [n].
-      fold: int [n].
-      reported: folds whose accuracies are averaged; the threshold of each comes
-        from all others.
+      fold: int [n]. The threshold of each comes from all others.
+      reported: bool [n], the pairs of the folds that are averaged over.
       shown: int [m], indices of the faces that quality and similarity are averaged
         over: those of the reported folds.
     """
@@ -53,7 +52,7 @@ class Pairs:
     b: np.ndarray
     same: np.ndarray
     fold: np.ndarray
-    reported: tuple[int, ...]
+    reported: np.ndarray
     shown: np.ndarray
 
 
@@ -87,7 +86,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     results = {
         'rows': rows,
         **about,
-        'pairs': int(np.isin(pairs.fold, pairs.reported).sum()),
+        'pairs': int(pairs.reported.sum()),
         'judge': judged,
         'ssim': 'scikit-image, Gaussian window 11×11, σ = 1.5, on uint8 RGB',
         'device': jax.devices()[0].device_kind,
@@ -163,14 +162,14 @@ def load_test_faces(
     b = np.array([place[pair.key_b] for pair in listed])
     same = np.array([pair.same for pair in listed])
     fold = np.array([pair.fold + 1 for pair in listed])
-    reported = tuple(report or np.unique(fold).tolist())
-    unknown = sorted(set(reported) - set(fold))
+    unknown = sorted(set(report) - set(fold))
     if unknown:
         raise ValueError(
             f'--report names fold {unknown[0]}; expected some of '
             f'{np.unique(fold).tolist()}, which --folds leaves of {pairs}.'
         )
-    shown = np.unique(np.stack([a, b])[:, np.isin(fold, reported)])
+    reported = np.isin(fold, report or fold)
+    shown = np.unique(np.stack([a, b])[:, reported])
     chosen = Pairs(a, b, same, fold, reported, shown)
     hr, labels = hr[kept], labels[kept]
     return hr, chosen, _about(str(directory), labels[shown])
@@ -307,8 +306,8 @@ def _verify(features, pairs):
     result = metrics.verify(
         features[pairs.a], features[pairs.b], pairs.same, pairs.fold
     )
-    reported = np.isin(np.unique(pairs.fold), pairs.reported)
-    return float(result.fold_accuracies[reported].mean())
+    averaged = np.isin(np.unique(pairs.fold), pairs.fold[pairs.reported])
+    return float(result.fold_accuracies[averaged].mean())
 
 
 def _draw_pairs(config, labels):
@@ -316,7 +315,8 @@ def _draw_pairs(config, labels):
     a, b, same = metrics.make_pairs(labels, num_pairs=num_pairs, seed=0)
     # Pairs alternate between same and different, so every fold holds both.
     fold = np.arange(num_pairs) // 2 % 10 + 1
-    return Pairs(a, b, same, fold, tuple(range(1, 11)), np.arange(len(labels)))
+    reported = np.ones(num_pairs, bool)
+    return Pairs(a, b, same, fold, reported, np.arange(len(labels)))
 
 
 def _about(source, labels):

@@ -10,13 +10,13 @@ import pytest
 from flax import linen as nn
 
 from sicnn_jax.models import CNNH, CNNR, cnnh_from, cnnr_from
-from sicnn_jax.models.layers import (
-    Conv,
-    PReLU,
-    average_pool,
+from sicnn_jax.models.convolution import (
+    convolution,
     image_convolution,
     transposed_convolution,
+    winograd_convolution,
 )
+from sicnn_jax.models.layers import Conv, PReLU, average_pool
 
 
 def _shapes(model, images):
@@ -174,6 +174,43 @@ def test_image_convolution_equals_the_convolution(kernel_size, size):
         return flax_layer.apply({'params': {'kernel': kernel}}, x)
 
     _assert_equal_with_gradients(image_convolution, reference, x, kernel)
+
+
+@pytest.mark.parametrize('sides', [(3, 3), (2, 3), (3, 2), (2, 2)])
+@pytest.mark.parametrize('size', [(6, 8), (5, 7), (3, 3)])
+@pytest.mark.parametrize(
+    'padding', [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((1, 0), (0, 1))]
+)
+def test_winograd_convolution_equals_the_convolution(sides, size, padding):
+    x = jax.random.normal(jax.random.key(0), (2, *size, 3))
+    kernel = jax.random.normal(jax.random.key(1), (*sides, 3, 4))
+    fast = functools.partial(winograd_convolution, padding=padding)
+    slow = functools.partial(_convolution, padding=padding)
+    _assert_equal_with_gradients(lambda x, kernel: fast(x, kernel), slow, x, kernel)
+    several = jax.vmap(lambda x: fast(x[None], kernel)[0])(x)
+    np.testing.assert_allclose(several, fast(x, kernel), atol=1e-5)
+
+
+@pytest.mark.parametrize('sides', [(1, 1), (3, 3), (3, 2), (5, 5)])
+@pytest.mark.parametrize('channels', [(3, 3), (3, 8), (64, 32)])
+@pytest.mark.parametrize('padding', ['SAME', 'VALID'])
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_every_way_of_a_convolution_is_the_convolution(sides, channels, padding, dtype):
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, channels[0]), dtype)
+    kernel = jax.random.normal(jax.random.key(1), (*sides, *channels), dtype)
+    fast = jax.jit(convolution, static_argnums=2)(x, kernel, padding)
+    slow = jax.jit(_convolution, static_argnums=2)(x, kernel, padding)
+    assert fast.dtype == dtype
+    scale = float(jnp.abs(slow).max())
+    np.testing.assert_allclose(
+        fast.astype(float), slow.astype(float), atol=3e-6 * scale
+    )
+
+
+def _convolution(x, kernel, padding):
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
 
 
 def _assert_equal_with_gradients(fast, slow, x, kernel):

@@ -1,0 +1,312 @@
+"""Convolutions, each an exact function written the way that is fast.
+
+`convolution` and `transposed_convolution` choose the way by backend and shape; the
+choices are measured by benchmarks/convolutions.py.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+# Up to so many output features `image_convolution` is the faster one.
+_FEW_FEATURES = 4
+
+# From so many input × output features `winograd_convolution` is the faster one; with
+# fewer, what a step gains does not pay for its longer compilation.
+_MANY_FEATURES = 32 * 64
+
+# Winograd's minimal filtering F(2, r), by r: two outputs of an r-tap filter g over
+# r + 1 inputs d are y = A [(G g) ⊙ (B d)], with r + 1 multiplications.
+_INPUT = {
+    3: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+    2: ((1, -1, 0), (0, 1, 0), (0, 1, -1)),
+}
+_KERNEL = {
+    3: ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
+    2: ((1, 0), (1, 1), (0, 1)),
+}
+_OUTPUT = {3: ((1, 1, 1, 0), (0, 1, -1, -1)), 2: ((1, 1, 0), (0, 1, -1))}
+
+
+def convolution(x: jax.Array, kernel: jax.Array, padding: str | Padding) -> jax.Array:
+    """Convolution, stride 1, the fastest way for its shape.
+
+    Args:
+      x: [n, h, w, c].
+      kernel: [k, l, c, features].
+      padding: 'SAME', 'VALID', or ((top, bottom), (left, right)).
+
+    Returns:
+      [n, h', w', features].
+    """
+    # The other ways are for a CPU in float32. A GPU's convolutions are fast by
+    # themselves, and Winograd's sums would lose what bfloat16 has of precision.
+    if jax.default_backend() == 'cpu' and x.dtype == jnp.float32:
+        *sides, channels, features = kernel.shape
+        if padding == 'SAME' and features <= _FEW_FEATURES:
+            return image_convolution(x, kernel)
+        if set(sides) <= set(_INPUT) and channels * features >= _MANY_FEATURES:
+            return winograd_convolution(x, kernel, _margins(padding, sides))
+    return _direct(x, kernel, padding)
+
+
+def _direct(x, kernel, padding):
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+
+
+def _margins(padding, sides):
+    if padding == 'VALID':
+        return ((0, 0), (0, 0))
+    if padding == 'SAME':
+        return tuple(((side - 1) // 2, side // 2) for side in sides)
+    return padding
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def winograd_convolution(
+    x: jax.Array, kernel: jax.Array, padding: Padding
+) -> jax.Array:
+    """Convolution by Winograd's minimal filtering (Lavin & Gray 2016, F(2×2, r×s)).
+
+    A 3×3 convolution takes 16 multiplications for 2 × 2 outputs instead of 36, and
+    they are matrix products over all tiles, as are both gradients. Rounding differs
+    from the direct way by about 1e-6 of the largest output.
+
+    Args:
+      x: [n, h, w, c].
+      kernel: [r, s, c, features], r and s 2 or 3.
+      padding: ((top, bottom), (left, right)), less than r and s.
+
+    Returns:
+      [n, h', w', features].
+    """
+    return _filter(x, kernel, padding, over=0)
+
+
+def _winograd_forward(x, kernel, padding):
+    return winograd_convolution(x, kernel, padding), (x, kernel)
+
+
+def _winograd_backward(padding, residuals, gradient):
+    x, kernel = residuals
+    r, s = kernel.shape[:2]
+    turned = tuple(
+        (side - 1 - before, side - 1 - after)
+        for side, (before, after) in zip((r, s), padding, strict=True)
+    )
+    x_gradient = _filter(gradient, kernel[::-1, ::-1], turned, over=1)
+    _, h, w, _ = gradient.shape
+    padded = _pad(gradient, ((0, h % 2), (0, w % 2)))
+    outputs = [[padded[:, row::2, column::2] for column in (0, 1)] for row in (0, 1)]
+    products = [
+        [_over_tiles(tile, output) for tile, output in zip(*rows, strict=True)]
+        for rows in zip(
+            _input_tiles(x, kernel, padding),
+            _mix_both(_transpose(_OUTPUT[r]), _transpose(_OUTPUT[s]), outputs),
+            strict=True,
+        )
+    ]
+    taps = _mix_both(_transpose(_KERNEL[r]), _transpose(_KERNEL[s]), products)
+    return x_gradient, jnp.stack([jnp.stack(row) for row in taps])
+
+
+winograd_convolution.defvjp(_winograd_forward, _winograd_backward)
+
+
+def _filter(x, kernel, padding, *, over):
+    """Winograd's convolution, summed over axis 0 or 1 of the kernel's matrices.
+
+    Over features it is a transposed convolution; the kernel is not transposed, which
+    would take longer than the convolution where it is large.
+    """
+    r, s = kernel.shape[:2]
+    h, w = _output_size(x, kernel, padding)
+    products = [
+        [
+            jax.lax.dot_general(tile, taps, (((3,), (over,)), ((), ())))
+            for tile, taps in zip(*rows, strict=True)
+        ]
+        for rows in zip(
+            _input_tiles(x, kernel, padding), _kernel_tiles(kernel), strict=True
+        )
+    ]
+    return interleave(_mix_both(_OUTPUT[r], _OUTPUT[s], products))[:, :h, :w]
+
+
+def _output_size(x, kernel, padding):
+    return [
+        size + sum(margin) - side + 1
+        for size, side, margin in zip(x.shape[1:3], kernel.shape, padding, strict=False)
+    ]
+
+
+def _input_tiles(x, kernel, padding):
+    """B d Bᵀ of every tile: (r + 1) × (s + 1) arrays [n, tiles, tiles, c]."""
+    sides = kernel.shape[:2]
+    tiles = [-(-size // 2) for size in _output_size(x, kernel, padding)]
+    margins = [
+        (before, 2 * count + side - 1 - size - before)
+        for count, side, size, (before, _) in zip(
+            tiles, sides, x.shape[1:3], padding, strict=True
+        )
+    ]
+    padded = _pad(x, margins)
+    shifted = [
+        [
+            padded[
+                :,
+                row : row + 2 * tiles[0] - 1 : 2,
+                column : column + 2 * tiles[1] - 1 : 2,
+            ]
+            for column in range(sides[1] + 1)
+        ]
+        for row in range(sides[0] + 1)
+    ]
+    return _mix_both(_INPUT[sides[0]], _INPUT[sides[1]], shifted)
+
+
+def _kernel_tiles(kernel):
+    """G g Gᵀ: (r + 1) × (s + 1) matrices [c, features]."""
+    r, s = kernel.shape[:2]
+    return _mix_both(_KERNEL[r], _KERNEL[s], [list(row) for row in kernel])
+
+
+def _pad(x, margins):
+    """Pads height and width, and keeps XLA from repeating that in every tile."""
+    return jax.lax.optimization_barrier(jnp.pad(x, ((0, 0), *margins, (0, 0))))
+
+
+def _over_tiles(x, y):
+    """Σ over tiles of xᵀ y: a plain matrix product, which XLA's CPU is fastest at."""
+    x, y = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+    return jax.lax.dot_general(x, y, (((0,), (0,)), ((), ())))
+
+
+def _mix_both(rows, columns, grid):
+    """rows · grid · columnsᵀ, of a grid of arrays."""
+    mixed = [_mix(rows, column) for column in zip(*grid, strict=True)]
+    return [_mix(columns, row) for row in zip(*mixed, strict=True)]
+
+
+def _mix(matrix, arrays: Sequence[jax.Array]) -> list[jax.Array]:
+    """Each row's sum of weighted arrays."""
+    return [
+        sum(
+            array if weight == 1 else weight * array
+            for weight, array in zip(row, arrays, strict=True)
+            if weight
+        )
+        for row in matrix
+    ]
+
+
+def _transpose(matrix):
+    return tuple(zip(*matrix, strict=True))
+
+
+def interleave(parts: Sequence[Sequence[jax.Array]]) -> jax.Array:
+    """Pixels (2i + row, 2j + column) are parts[row][column], [n, h, w, c]."""
+    n, h, w, c = parts[0][0].shape
+    rows = [jnp.stack(columns, axis=3) for columns in parts]
+    return jnp.stack(rows, axis=2).reshape(n, 2 * h, 2 * w, c)
+
+
+@jax.custom_vjp
+def image_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """'SAME' convolution to few features, such as a picture, with a fast gradient.
+
+    Both gradients are one matrix product each with the k × k patches of the output's
+    gradient. Gathering them costs the same for any c, so it pays where c is large:
+    XLA's own take 1.2 to 1.8 times as long on CPU from 24 channels on, and less with
+    16 (benchmarks/convolutions.py).
+
+    Args:
+      x: [n, h, w, c].
+      kernel: [k, k, c, features], k odd.
+
+    Returns:
+      [n, h, w, features].
+    """
+    return _direct(x, kernel, 'SAME')
+
+
+def _image_convolution_forward(x, kernel):
+    return image_convolution(x, kernel), (x, kernel)
+
+
+def _image_convolution_backward(residuals, gradient):
+    x, kernel = residuals
+    k, _, channels, _ = kernel.shape
+    _, h, w, _ = gradient.shape
+    margin = (0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)
+    padded = jnp.pad(gradient, margin)
+    # Tap (i, j) of the kernel took input (y, x) to output (y − i, x − j).
+    patches = jnp.concatenate(
+        [
+            padded[:, k - 1 - i : k - 1 - i + h, k - 1 - j : k - 1 - j + w]
+            for i in range(k)
+            for j in range(k)
+        ],
+        axis=-1,
+    )
+    by_tap = kernel.transpose(0, 1, 3, 2)
+    x_gradient = patches @ by_tap.reshape(-1, channels)
+    kernel_gradient = jnp.einsum(
+        'nhwp,nhwc->pc', patches, x, preferred_element_type=jnp.float32
+    ).astype(kernel.dtype)
+    return x_gradient, kernel_gradient.reshape(by_tap.shape).transpose(0, 1, 3, 2)
+
+
+image_convolution.defvjp(_image_convolution_forward, _image_convolution_backward)
+
+
+def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Stride-2 transposed convolution as sub-pixel convolution (Shi et al. 2016).
+
+    An output row of even index meets the kernel rows of one parity only and one
+    of odd index those of the other, so the four parities of output pixels are
+    four small convolutions of the input, k² taps in all. XLA would convolve the
+    zero-dilated input instead, whose gradient is an order of magnitude slower
+    (benchmarks/convolutions.py).
+
+    Args:
+      x: [n, h, w, c_in].
+      kernel: [k, k, c_in, c_out], k odd, 3 or more.
+
+    Returns:
+      [n, 2h, 2w, c_out], as `jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME')`.
+    """
+    return interleave(
+        [[_phase(x, kernel, row, column) for column in (0, 1)] for row in (0, 1)]
+    )
+
+
+def _phase(x, kernel, row, column):
+    """Output pixels (2i + row, 2j + column) of the transposed convolution."""
+    (top, rows), (left, columns) = (
+        _taps(kernel.shape[0], row),
+        _taps(kernel.shape[1], column),
+    )
+    taps = kernel[rows, columns]
+    padding = (
+        (top, taps.shape[0] - 1 - top),
+        (left, taps.shape[1] - 1 - left),
+    )
+    return convolution(x, taps, padding)
+
+
+def _taps(k, parity):
+    """Padding before the input and kernel taps that reach outputs of one parity.
+
+    Output o = Σ_t kernel[t] · dilated[o + t − p] with p = ⌈k / 2⌉ zeros before the
+    input (JAX's 'SAME'), and dilated[2i] = x[i], zero elsewhere.
+    """
+    before = (k + 1) // 2
+    first = (before - parity) % 2
+    return (before - parity - first) // 2, slice(first, None, 2)
