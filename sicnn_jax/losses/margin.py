@@ -2,8 +2,17 @@
 
 All of them compare features with one weight vector an identity by the cosine of the
 angle between the two, and ask more of the true identity's angle than of the others.
+
+With very many identities, the weight vectors can be split over devices: under a mapped
+axis that is given as `axis_name`, `features` and `labels` are this device's faces and
+`class_weights` its columns, num_identities / devices of them in order, while labels
+count over all. The loss is then the mean over the faces of all devices, the same on
+each; its gradient by `class_weights` is that of the device's columns and must not be
+averaged, and its gradients by a network's parameters, of the device's faces, are to be
+summed.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -59,6 +68,7 @@ def a_softmax_loss(
     *,
     margin: int = 4,
     annealing: jax.Array | float = 0.0,
+    axis_name: str | None = None,
 ) -> jax.Array:
     """Angular softmax loss, Eq. 2 of the paper (SphereFace, Liu et al., CVPR 2017).
 
@@ -75,6 +85,7 @@ def a_softmax_loss(
         with normalised weights.
       annealing: λ ≥ 0, a number or a scalar array (see `annealing_schedule`); 0 is
         the loss as published, ∞ the same as margin 1.
+      axis_name: see the top of this file.
 
     Returns:
       float32 scalar, the mean over the batch; NaN if a label is out of range.
@@ -91,12 +102,13 @@ def a_softmax_loss(
             f'The margin of A-Softmax multiplies the angle and is an int of at '
             f'least 1 (the paper has 4), not {margin!r}.'
         )
+    features, labels = _gather(features, labels, class_weights, axis_name)
     cosines = cosine_logits(features, class_weights)
-    target = _target_cosine(cosines, labels)
+    target = _own_target_cosine(cosines, labels)
     # As a difference, so that λ may be infinite.
     target += (_psi(target, margin) - target) / (1.0 + annealing)
     norms = _norms(features)
-    return _cross_entropy(norms[:, None] * cosines, norms * target, labels)
+    return _cross_entropy(norms[:, None] * cosines, norms * target, labels, axis_name)
 
 
 def cosface_loss(
@@ -106,6 +118,7 @@ def cosface_loss(
     *,
     scale: float = 64.0,
     margin: float = 0.35,
+    axis_name: str | None = None,
 ) -> jax.Array:
     """Large margin cosine loss (CosFace, Wang et al., CVPR 2018).
 
@@ -118,6 +131,7 @@ def cosface_loss(
       labels: integer [n], in [0, num_identities).
       scale: s, the feature norm that replaces the features' own.
       margin: m, subtracted from the true identity's cosine.
+      axis_name: see the top of this file.
 
     Returns:
       float32 scalar, the mean over the batch; NaN if a label is out of range.
@@ -126,9 +140,10 @@ def cosface_loss(
     Raises:
       AssertionError: shapes do not fit, or labels are not integers.
     """
+    features, labels = _gather(features, labels, class_weights, axis_name)
     cosines = cosine_logits(features, class_weights)
-    target = _target_cosine(cosines, labels) - margin
-    return _cross_entropy(scale * cosines, scale * target, labels)
+    target = _own_target_cosine(cosines, labels) - margin
+    return _cross_entropy(scale * cosines, scale * target, labels, axis_name)
 
 
 def arcface_loss(
@@ -138,6 +153,7 @@ def arcface_loss(
     *,
     scale: float = 64.0,
     margin: float = 0.5,
+    axis_name: str | None = None,
 ) -> jax.Array:
     """Additive angular margin loss (ArcFace, Deng et al., CVPR 2019).
 
@@ -152,6 +168,7 @@ def arcface_loss(
       labels: integer [n], in [0, num_identities).
       scale: s, the feature norm that replaces the features' own.
       margin: m, radians in [0, π/2], added to the true identity's angle.
+      axis_name: see the top of this file.
 
     Returns:
       float32 scalar, the mean over the batch; NaN if a label is out of range.
@@ -167,8 +184,9 @@ def arcface_loss(
             f'The margin of ArcFace is an angle in [0, π/2] radians (its paper has '
             f'0.5), not {margin!r}.'
         )
+    features, labels = _gather(features, labels, class_weights, axis_name)
     cosines = cosine_logits(features, class_weights)
-    target = _target_cosine(cosines, labels)
+    target = _own_target_cosine(cosines, labels)
     # sin θ has an infinite derivative in cos θ at ±1, and rounding may carry the
     # cosine beyond: below the floor the derivative is 0 instead.
     sine = jnp.sqrt(
@@ -179,7 +197,7 @@ def arcface_loss(
         target * math.cos(margin) - sine * math.sin(margin),
         target - margin * math.sin(margin),
     )
-    return _cross_entropy(scale * cosines, scale * target, labels)
+    return _cross_entropy(scale * cosines, scale * target, labels, axis_name)
 
 
 def annealing_schedule(
@@ -232,7 +250,11 @@ def annealing_schedule(
 
 
 def margin_diagnostics(
-    features: jax.Array, class_weights: jax.Array, labels: jax.Array
+    features: jax.Array,
+    class_weights: jax.Array,
+    labels: jax.Array,
+    *,
+    axis_name: str | None = None,
 ) -> dict[str, jax.Array]:
     """What to log beside a margin loss, to see whether it trains at all.
 
@@ -248,6 +270,7 @@ def margin_diagnostics(
       features: [n, feature_dim], not normalised.
       class_weights: [feature_dim, num_identities], normalised here.
       labels: integer [n], in [0, num_identities).
+      axis_name: see the top of this file.
 
     Returns:
       float32 scalars, means over the batch: 'feature_norm', 'target_cosine' (of the
@@ -257,11 +280,14 @@ def margin_diagnostics(
     Raises:
       AssertionError: shapes do not fit, or labels are not integers.
     """
+    features, labels = _gather(features, labels, class_weights, axis_name)
     cosines = cosine_logits(features, class_weights)
-    correct = jnp.argmax(cosines, axis=1) == labels
+    target = _own_target_cosine(cosines, labels)
+    target = _from_owner(target, labels, cosines.shape[1], axis_name)
+    correct = target >= _max_over(jnp.max(cosines, axis=1), axis_name)
     return {
         'feature_norm': jnp.mean(_norms(features)),
-        'target_cosine': jnp.mean(_target_cosine(cosines, labels)),
+        'target_cosine': jnp.mean(target),
         'recognition_accuracy': jnp.mean(correct.astype(jnp.float32)),
     }
 
@@ -275,7 +301,8 @@ def recognition_loss(name: str, **settings: float) -> Callable[..., jax.Array]:
         the default of `a_softmax_loss`, `cosface_loss` or `arcface_loss`.
 
     Returns:
-      loss(features, class_weights, labels, *, annealing=0.0), a float32 scalar.
+      loss(features, class_weights, labels, *, annealing=0.0, axis_name=None), a
+      float32 scalar.
       CosFace and ArcFace have no annealing and ignore it.
 
     Raises:
@@ -293,13 +320,14 @@ def recognition_loss(name: str, **settings: float) -> Callable[..., jax.Array]:
             f'only {", ".join(_SETTINGS[name])}.'
         )
 
-    def loss(features, class_weights, labels, *, annealing=0.0):
+    def loss(features, class_weights, labels, *, annealing=0.0, axis_name=None):
         arguments = (features, class_weights, labels)
+        options = settings | {'axis_name': axis_name}
         if name == 'a_softmax':
-            return a_softmax_loss(*arguments, annealing=annealing, **settings)
+            return a_softmax_loss(*arguments, annealing=annealing, **options)
         if name == 'cosface':
-            return cosface_loss(*arguments, **settings)
-        return arcface_loss(*arguments, **settings)
+            return cosface_loss(*arguments, **options)
+        return arcface_loss(*arguments, **options)
 
     return loss
 
@@ -334,18 +362,72 @@ def _is_target(labels: jax.Array, num_identities: int) -> jax.Array:
     return labels[:, None] == jnp.arange(num_identities)
 
 
-def _target_cosine(cosines: jax.Array, labels: jax.Array) -> jax.Array:
-    """The cosine at the label, float32 [n]; NaN where the label is out of range."""
+def _own_target_cosine(cosines: jax.Array, labels: jax.Array) -> jax.Array:
+    """The cosine at the label, float32 [n]; 0 where that is not among the cosines."""
     chex.assert_shape(labels, (cosines.shape[0],))
     chex.assert_type(labels, int)
     mask = _is_target(labels, cosines.shape[1])
-    target = jnp.sum(jnp.where(mask, cosines, 0.0), axis=1)
-    return jnp.where(jnp.any(mask, axis=1), target, jnp.nan)
+    return jnp.sum(jnp.where(mask, cosines, 0.0), axis=1)
 
 
 def _cross_entropy(
-    logits: jax.Array, target: jax.Array, labels: jax.Array
+    logits: jax.Array, target: jax.Array, labels: jax.Array, axis_name: str | None
 ) -> jax.Array:
     """Mean softmax cross entropy, with `target` [n] as the logits at the labels."""
     logits = jnp.where(_is_target(labels, logits.shape[1]), target[:, None], logits)
-    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - target)
+    largest = _max_over(jnp.max(logits, axis=1), axis_name)
+    total = _sum_over(jnp.sum(jnp.exp(logits - largest[:, None]), axis=1), axis_name)
+    target = _from_owner(target, labels, logits.shape[1], axis_name)
+    return jnp.mean(jnp.log(total) + largest - target)
+
+
+def _from_owner(own, labels, num_identities, axis_name):
+    """Values [n] of the devices that hold the labels; NaN where no device does."""
+    mine = (labels >= 0) & (labels < num_identities)
+    known = _max_over(mine.astype(jnp.float32), axis_name)
+    value = _sum_over(jnp.where(mine, own, 0.0), axis_name)
+    return jnp.where(known > 0, value, jnp.nan)
+
+
+def _gather(features, labels, class_weights, axis_name):
+    """Everyone's features, and their labels counted from this device's first."""
+    if axis_name is None:
+        return features, labels
+    first = jax.lax.axis_index(axis_name) * class_weights.shape[1]
+    everyone = jax.lax.all_gather(labels, axis_name, tiled=True)
+    return _gather_features(features, axis_name), everyone - first
+
+
+def _sum_over(x, axis_name):
+    return x if axis_name is None else _sum_of_parts(x, axis_name)
+
+
+def _max_over(x, axis_name):
+    x = jax.lax.stop_gradient(x)
+    return x if axis_name is None else jax.lax.pmax(x, axis_name)
+
+
+# A gradient under a mapped axis is by convention that of the sum of all devices'
+# losses, which are one and the same here. These two count it once.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _sum_of_parts(x, axis_name):
+    return jax.lax.psum(x, axis_name)
+
+
+_sum_of_parts.defvjp(
+    lambda x, axis_name: (_sum_of_parts(x, axis_name), None),
+    lambda axis_name, _, gradient: (gradient,),
+)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _gather_features(features, axis_name):
+    return jax.lax.all_gather(features, axis_name, tiled=True)
+
+
+_gather_features.defvjp(
+    lambda features, axis_name: (_gather_features(features, axis_name), None),
+    lambda axis_name, _, gradient: (
+        jax.lax.psum_scatter(gradient, axis_name, tiled=True),
+    ),
+)

@@ -425,3 +425,47 @@ def test_recognition_loss_names_the_choices():
         recognition_loss('softmax')
     with pytest.raises(ValueError, match='no setting scale, only margin'):
         recognition_loss('a_softmax', scale=64.0)
+
+
+@pytest.mark.parametrize('name', ['a_softmax', 'cosface', 'arcface'])
+def test_identities_split_over_devices_give_the_same_loss_and_gradients(name):
+    devices, faces, identities = 8, 3, 5
+    keys = jax.random.split(jax.random.key(0), 3)
+    features = 3 * jax.random.normal(keys[0], (devices * faces, 16))
+    class_weights = jax.random.normal(keys[1], (16, devices * identities))
+    labels = jax.random.randint(keys[2], (devices * faces,), 0, devices * identities)
+    loss = functools.partial(recognition_loss(name), annealing=3.0)
+    value, gradients = jax.value_and_grad(loss, (0, 1))(features, class_weights, labels)
+
+    def on_a_device(*arguments):
+        split = functools.partial(loss, axis_name='batch')
+        diagnostics = margin_diagnostics(*arguments, axis_name='batch')
+        return jax.value_and_grad(split, (0, 1))(*arguments), diagnostics
+
+    (values, (by_features, by_weights)), diagnostics = jax.pmap(
+        on_a_device, axis_name='batch', in_axes=(0, 1, 0), out_axes=((0, (0, 1)), 0)
+    )(
+        features.reshape(devices, faces, 16),
+        class_weights.reshape(16, devices, identities),
+        labels.reshape(devices, faces),
+    )
+    np.testing.assert_allclose(values, np.full(devices, value), rtol=1e-6)
+    np.testing.assert_allclose(
+        by_features.reshape(features.shape), gradients[0], rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        by_weights.reshape(class_weights.shape), gradients[1], rtol=1e-5, atol=1e-6
+    )
+    expected = margin_diagnostics(features, class_weights, labels)
+    for field, of_devices in diagnostics.items():
+        np.testing.assert_allclose(
+            of_devices, np.full(devices, expected[field]), rtol=1e-5
+        )
+
+
+def test_a_label_that_no_device_holds_gives_nan():
+    features, class_weights = jnp.ones((8, 1, 4)), jnp.ones((8, 4, 2))
+    labels = jnp.arange(9, 17, dtype=jnp.int32)[:, None]
+    split = functools.partial(a_softmax_loss, axis_name='batch')
+    losses = jax.pmap(split, axis_name='batch')(features, class_weights, labels)
+    assert np.isnan(losses).all()
