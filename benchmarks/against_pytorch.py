@@ -6,7 +6,9 @@
 Each side runs in a process of its own; the rounds alternate, a side waits while the
 other computes. Both start from the same parameters and faces, and have to agree on the
 loss (or the picture) before anything is timed. Time to compile is reported apart.
-PyTorch runs as it is and through torch.compile.
+PyTorch runs as it is and through torch.compile. The last columns are our billions of
+operations a second (as counted by benchmarks/counting.py for direct convolutions) and
+those of a large matrix product on the same machine.
 """
 
 import argparse
@@ -20,8 +22,9 @@ from importlib import metadata
 import jax
 import numpy as np
 
+from benchmarks import counting
 from benchmarks.full_width import prepare
-from benchmarks.measuring import append_record, time_calls
+from benchmarks.measuring import append_record, matmul_gflops, time_calls
 from configs import di
 from sicnn_jax import images, inference, models, parallel
 
@@ -129,6 +132,15 @@ def _degrade(hr):
     return inference.degrade_faces(hr, scale=8, kind='bicubic')
 
 
+def count_gflop(work: str) -> float:
+    """Billions of operations of a work for one face (or pair)."""
+    if work == 'cnnh_inference':
+        function, shapes = counting.forward(models.CNNH(dtype='bfloat16'))
+    else:
+        function, shapes = counting.iteration(di.get_config(), WORKS[work])
+    return 2 * counting.multiply_adds(function, *shapes) / 1e9
+
+
 def compare(work: str, batch: int, rounds: int, steps: int) -> dict:
     """Times all sides of a work in turn.
 
@@ -191,7 +203,9 @@ def main():
         'torch': metadata.version('torch'),
     }
     print(f'batch {arguments.batch}; images/s, and time as a multiple of ours')
-    print(f'{"work":<16}' + ''.join(f'{side:>24}' for side in SIDES))
+    ceiling = matmul_gflops()
+    titles = ''.join(f'{side:>24}' for side in SIDES)
+    print(f'{"work":<16}{titles}{"GFLOP/s":>10}{"matmul":>8}')
     for work in arguments.works.split(','):
         record = compare(work, arguments.batch, arguments.rounds, arguments.steps)
         cells = [
@@ -199,8 +213,14 @@ def main():
             f'  (×{record["times_ours"][side]:.2f})'
             for side in SIDES
         ]
-        print(f'{work:<16}' + ''.join(f'{cell:>24}' for cell in cells), flush=True)
-        append_record('against_pytorch', record | about)
+        reached = count_gflop(work) * arguments.batch / record['seconds']['ours']
+        print(
+            f'{work:<16}' + ''.join(f'{cell:>24}' for cell in cells),
+            f'{reached:9.0f}{ceiling:8.0f}',
+            flush=True,
+        )
+        record |= about | {'gflops': reached, 'matmul_gflops': ceiling}
+        append_record('against_pytorch', record)
 
 
 if __name__ == '__main__':

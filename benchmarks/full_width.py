@@ -38,7 +38,9 @@ def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
         network: train.initialise(config, stage, network, faces)
         for network in stage.networks
     }
-    state = parallel.replicate(TrainState.create(params, stage.method.optimizers))
+    state = train.place(
+        stage.method, TrainState.create(params, stage.method.optimizers)
+    )
     update = parallel.parallel(functools.partial(stage.update.iterate, stage.method))
     drawn = next(faces.train_batches(batch_size=stage.config.batch_size, seed=0))
     batch = jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 _RESULTS = Path(__file__).with_name('results')
 
@@ -21,6 +22,14 @@ def time_calls(function: Callable[[], Any], calls: int) -> list[float]:
         jax.block_until_ready(function())
         seconds.append(time.perf_counter() - start)
     return seconds
+
+
+def matmul_gflops(size: int = 2048, calls: int = 7) -> float:
+    """Billions of operations a second of a float32 matrix product: the ceiling."""
+    x = jnp.ones((size, size))
+    product = jax.jit(jnp.matmul)
+    product(x, x).block_until_ready()
+    return 2 * size**3 / min(time_calls(lambda: product(x, x), calls)) / 1e9
 
 
 def append_record(name: str, record: dict) -> None:

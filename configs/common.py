@@ -56,6 +56,9 @@ def base() -> ConfigDict:
     config.recognition_loss.a_softmax = ConfigDict({'margin': 4})
     config.recognition_loss.cosface = ConfigDict({'scale': 64.0, 'margin': 0.35})
     config.recognition_loss.arcface = ConfigDict({'scale': 64.0, 'margin': 0.5})
+    # Each device holds the class weights of a share of the identities, not of all:
+    # for very many of them.
+    config.recognition_loss.split_identities = False
 
     config.log_every = 100
     config.evaluation = ConfigDict()

@@ -40,7 +40,7 @@ class Evaluate:
 
     def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
         if _due(step, self.every, self.last):
-            metrics |= self.measure(parallel.unreplicate(state).params)
+            metrics |= self.measure(parallel.unreplicate(state.params))
 
 
 class Log:
@@ -175,17 +175,19 @@ class Checkpoint:
       every, last: when.
       checkpoints: where.
       best: metric of `Evaluate` by which the best is kept; higher is better.
+      fetch: state on the devices → host arrays of the whole.
     """
 
     every: int
     last: int
     checkpoints: Checkpoints
     best: str
+    fetch: Callable[[TrainState], TrainState]
 
     def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
         if _due(step, self.every, self.last):
             score = metrics.get(self.best)
-            self.checkpoints.save(step, parallel.unreplicate(state), score)
+            self.checkpoints.save(step, self.fetch(state), score)
 
 
 def measure_recognition(

@@ -1,6 +1,9 @@
 """The optimiser of a stage, built from its config."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -44,7 +47,16 @@ def learning_rate_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
     return lambda step: schedule(step) * warmup(step)
 
 
-def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+def global_norm(tree: Any, axis_name: str | None = None) -> jax.Array:
+    """L2 norm of all leaves; where they are split over devices, of all devices'."""
+    if axis_name is None:
+        return optax.global_norm(tree)
+    return jnp.sqrt(jax.lax.psum(jnp.square(optax.global_norm(tree)), axis_name))
+
+
+def make_optimizer(
+    config: ConfigDict, steps: int, axis_name: str | None = None
+) -> optax.GradientTransformation:
     """Clipping by global norm, then SGD with momentum or Adam.
 
     Args:
@@ -53,6 +65,7 @@ def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformati
         kernels and matrices only, never of biases and PReLU slopes), `clip`
         (largest global norm of a network's gradient, 0 for none).
       steps: length of the stage.
+      axis_name: mapped axis over which the parameters are split, if they are.
 
     Returns:
       An optax transformation.
@@ -61,7 +74,7 @@ def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformati
       ValueError: for an unknown optimiser or schedule.
     """
     learning_rate = learning_rate_schedule(config, steps)
-    parts = [optax.clip_by_global_norm(config.clip)] if config.clip else []
+    parts = [_clip(config.clip, axis_name)] if config.clip else []
     if config.name == 'sgd':
         parts += [
             optax.add_decayed_weights(config.weight_decay, mask=_matrices),
@@ -77,6 +90,18 @@ def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformati
             f'expected one of {", ".join(OPTIMIZERS)}.'
         )
     return optax.chain(*parts)
+
+
+def _clip(limit, axis_name):
+    """`optax.clip_by_global_norm`, of a norm over all devices."""
+
+    def clip(updates, _):
+        scale = jnp.minimum(1.0, limit / global_norm(updates, axis_name))
+        return jax.tree.map(lambda update: update * scale, updates)
+
+    return (
+        optax.clip_by_global_norm(limit) if axis_name is None else optax.stateless(clip)
+    )
 
 
 def _matrices(params):

@@ -56,6 +56,48 @@ def unreplicate(tree: Any) -> Any:
     return jax.tree.map(first, tree)
 
 
+def split(tree: Any, devices: Devices | None = None) -> Any:
+    """Splits matrices over devices by their last axis: [a, n] → [devices, a, m].
+
+    The last axis is padded with zeros to m = ⌈n / devices⌉ each. Vectors and scalars
+    are replicated.
+    """
+    devices = devices or local_devices()
+    sharding = _sharding(devices)
+
+    def put(leaf):
+        leaf = np.asarray(leaf)
+        if leaf.ndim < 2:
+            return replicate(leaf, devices)
+        *rest, size = leaf.shape
+        share = -(-size // len(devices))
+
+        def columns(index):
+            first = (index[0].start or 0) * share
+            part = leaf[..., first : first + share]
+            missing = share - part.shape[-1]
+            return np.pad(part, [(0, 0)] * len(rest) + [(0, missing)])[None]
+
+        return jax.make_array_from_callback(
+            (len(devices), *rest, share), sharding, columns
+        )
+
+    return jax.tree.map(put, tree)
+
+
+def unsplit(tree: Any, size: int) -> Any:
+    """Host copy of what `split` made of matrices with a last axis of that size."""
+
+    def join(leaf):
+        if leaf.ndim < 3:
+            return unreplicate(leaf)
+        shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start)
+        parts = [np.asarray(shard.data)[0] for shard in shards]
+        return np.concatenate(parts, axis=-1)[..., :size]
+
+    return jax.tree.map(join, tree)
+
+
 def shard(batch: Any, devices: Devices | None = None) -> Any:
     """Splits a host batch over devices: [n, ...] → [devices, n / devices, ...].
 

@@ -16,6 +16,7 @@ import optax
 from flax import linen as nn
 
 from sicnn_jax import images, losses
+from sicnn_jax.optimizers import global_norm
 from sicnn_jax.train_state import Network, TrainState
 
 AXIS = 'batch'
@@ -42,6 +43,8 @@ class Method:
       loss_scale: factor of the whole objective of CNNH. It changes nothing but
         what a clipped or Adam step sees of the gradient; plain SGD on a sum over
         pixels needs it (docs/decisions.md).
+      split_identities: each device holds the class weights of some identities, as
+        `parallel.split` lays them out, not of all.
     """
 
     cnnr: nn.Module
@@ -54,6 +57,7 @@ class Method:
     alpha: float = 8.0
     beta: float = 1.0
     loss_scale: float = 1.0
+    split_identities: bool = False
 
 
 def update_cnnr(
@@ -79,9 +83,7 @@ def update_cnnr(
         )
         return loss, metrics
 
-    state, metrics = _descend(
-        method.optimizers, state, ('cnnr', 'class_weights'), objective
-    )
+    state, metrics = _descend(method, state, ('cnnr', 'class_weights'), objective)
     return state, metrics | {'annealing': annealing}
 
 
@@ -108,7 +110,7 @@ def update_cnnh(
         frozen = jax.lax.stop_gradient(state.networks.get('cnnr', Network(None)).params)
         return _hallucination(method, frozen, sr, hr)
 
-    return _descend(method.optimizers, state, ('cnnh',), objective)
+    return _descend(method, state, ('cnnh',), objective)
 
 
 def update_joint(
@@ -147,7 +149,7 @@ def update_joint(
         return loss, metrics | recognition_metrics
 
     state, metrics = _descend(
-        method.optimizers, state, ('cnnr', 'class_weights', 'cnnh'), objective
+        method, state, ('cnnr', 'class_weights', 'cnnh'), objective
     )
     return state, metrics | {'annealing': annealing}
 
@@ -252,9 +254,10 @@ def _update_cnnr_mixed(method, state, lr, hr, labels):
 
 def _recognition(method, params, faces, labels, annealing):
     features = method.cnnr.apply({'params': params['cnnr']}, faces)
-    class_weights = params['class_weights']
-    loss = method.recognition_loss(features, class_weights, labels, annealing=annealing)
-    diagnostics = losses.margin_diagnostics(features, class_weights, labels)
+    arguments = features, params['class_weights'], labels
+    axis = AXIS if method.split_identities else None
+    loss = method.recognition_loss(*arguments, annealing=annealing, axis_name=axis)
+    diagnostics = losses.margin_diagnostics(*arguments, axis_name=axis)
     return loss, {'recognition_loss': loss, **diagnostics}
 
 
@@ -276,7 +279,7 @@ def _hallucination(method, cnnr_params, sr, hr, *, stop_hr=True):
 
 
 def _descend(
-    optimizers: Mapping[str, optax.GradientTransformation],
+    method: Method,
     state: TrainState,
     names: tuple[str, ...],
     objective: Callable[[dict[str, Any]], tuple[jax.Array, Metrics]],
@@ -286,15 +289,19 @@ def _descend(
     (loss, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(params)
     # The gradient of the local loss, averaged: differentiating an averaged loss
     # would count every device twice.
-    loss, metrics, gradients = jax.lax.pmean((loss, metrics, gradients), AXIS)
-
-    norms = {name: optax.global_norm(gradients[name]) for name in names}
+    loss, metrics = jax.lax.pmean((loss, metrics), AXIS)
+    reduced = {
+        name: _reduce(gradient, method.split_identities and name == 'class_weights')
+        for name, gradient in gradients.items()
+    }
+    norms = {name: norm for name, (_, norm) in reduced.items()}
     finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack([*norms.values()])))
     networks = dict(state.networks)
     for name in names:
         old = networks[name]
-        updates, opt_state = optimizers[name].update(
-            gradients[name], old.opt_state, old.params
+        gradient, _ = reduced[name]
+        updates, opt_state = method.optimizers[name].update(
+            gradient, old.opt_state, old.params
         )
         new = Network(optax.apply_updates(old.params, updates), opt_state)
         networks[name] = jax.tree.map(
@@ -303,6 +310,16 @@ def _descend(
     metrics |= {f'{name}_gradient_norm': norm for name, norm in norms.items()}
     metrics['finite'] = finite.astype(jnp.float32)
     return state.replace(networks=networks), metrics
+
+
+def _reduce(gradient: Any, split: bool) -> tuple[Any, jax.Array]:
+    """The gradient of the objective of all devices, and its norm."""
+    if not split:
+        gradient = jax.lax.pmean(gradient, AXIS)
+        return gradient, optax.global_norm(gradient)
+    # Of this device's identities alone, counted once by every device.
+    gradient = jax.tree.map(lambda leaf: leaf / jax.lax.psum(1, AXIS), gradient)
+    return gradient, global_norm(gradient, AXIS)
 
 
 def _next(

@@ -114,11 +114,22 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
             'cnnh': json.loads(config.cnnh.to_json()),
         },
     }
+    split = config.recognition_loss.split_identities
+    if split and parallel.process()[1] > 1:
+        raise ValueError(
+            'config.recognition_loss.split_identities splits class weights over the '
+            f'devices of one process, but there are {parallel.process()[1]}: set it to '
+            'False.'
+        )
     method = steps.Method(
         cnnr=models.cnnr_from(record),
         cnnh=models.cnnh_from(record),
         optimizers={
-            network: make_optimizer(stage.optimizer[network], stage.steps)
+            network: make_optimizer(
+                stage.optimizer[network],
+                stage.steps,
+                steps.AXIS if split and network == 'class_weights' else None,
+            )
             for network in update.trained
         },
         recognition_loss=_recognition_loss(config.recognition_loss),
@@ -128,6 +139,7 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
         alpha=stage.alpha,
         beta=stage.beta,
         loss_scale=stage.loss_scale,
+        split_identities=split,
     )
     for field, value in (
         ('checkpoint_every', stage.checkpoint_every),
@@ -185,15 +197,15 @@ def train_stage(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> None:
             process_count=count,
         )
     )
-    replicated = parallel.replicate(state)
     hooks = make_hooks(config, stage, faces, checkpoints, start) if index == 0 else []
+    on_devices = place(stage.method, state)
     for step in range(start + 1, stage.config.steps + 1):
-        replicated, metrics = update(replicated, next(batches))
+        on_devices, metrics = update(on_devices, next(batches))
         metrics = {'step': metrics}
         for hook in hooks:
-            hook(step, replicated, metrics)
+            hook(step, on_devices, metrics)
     checkpoints.close()
-    params = parallel.unreplicate(replicated).params
+    params = fetch(stage.method, faces.num_identities, on_devices).params
     checkpoint.save_networks(stage.directory, params, record)
 
 
@@ -250,9 +262,46 @@ def make_hooks(
             Picture(stage.config.evaluate_every, last, folder, stage.method, drawn)
         )
     hooks.append(
-        Checkpoint(stage.config.checkpoint_every, last, checkpoints, stage.config.best)
+        Checkpoint(
+            stage.config.checkpoint_every,
+            last,
+            checkpoints,
+            stage.config.best,
+            functools.partial(fetch, stage.method, faces.num_identities),
+        )
     )
     return hooks
+
+
+def place(
+    method: steps.Method, state: TrainState, devices: parallel.Devices | None = None
+) -> TrainState:
+    """Host arrays of a whole state, on the devices as the method's updates take them:
+    replicated, or the class weights split.
+    """
+    replicate = functools.partial(parallel.replicate, devices=devices)
+    split = functools.partial(parallel.split, devices=devices)
+    return _by_network(state, replicate, split if method.split_identities else None)
+
+
+def fetch(method: steps.Method, num_identities: int, state: TrainState) -> TrainState:
+    """The inverse of `place`."""
+    unsplit = functools.partial(parallel.unsplit, size=num_identities)
+    return _by_network(
+        state, parallel.unreplicate, unsplit if method.split_identities else None
+    )
+
+
+def _by_network(state, move, move_class_weights):
+    return TrainState(
+        step=move(state.step),
+        networks={
+            name: (move_class_weights or move)(network)
+            if name == 'class_weights'
+            else move(network)
+            for name, network in state.networks.items()
+        },
+    )
 
 
 def _iterate(iterate, method, to_hr, state, batch):

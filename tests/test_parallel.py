@@ -15,6 +15,18 @@ def test_replicate_and_unreplicate_are_inverse():
     np.testing.assert_equal(parallel.unreplicate(replicated), tree)
 
 
+@pytest.mark.parametrize('size', [16, 13, 3])
+def test_split_and_unsplit_are_inverse(size):
+    tree = {'w': np.arange(2.0 * size).reshape(2, size), 'count': np.int32(7)}
+    split = parallel.split(tree)
+    share = -(-size // 8)
+    assert split['w'].shape == (8, 2, share)
+    assert {shard.data.shape for shard in split['w'].addressable_shards} == {
+        (1, 2, share)
+    }
+    np.testing.assert_equal(parallel.unsplit(split, size), tree)
+
+
 def test_shard_keeps_the_order_of_the_batch():
     batch = {'x': np.arange(16)}
     sharded = parallel.shard(batch)

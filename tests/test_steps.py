@@ -1,5 +1,6 @@
 """The update steps: who is updated, by what, on how many devices."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,8 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from sicnn_jax import images, losses, parallel, steps
+from configs import common
+from sicnn_jax import images, losses, parallel, steps, train
 from sicnn_jax.models import CNNH, CNNR
+from sicnn_jax.optimizers import make_optimizer
 from sicnn_jax.train_state import TrainState
 
 IDENTITIES = 5
@@ -74,10 +77,10 @@ def _step(rule, params, batch, *, method=None, devices=1, steps_taken=1):
 def _run(iterate, method, state, batch, devices=1, steps_taken=1):
     devices = jax.devices()[:devices]
     update = parallel.parallel(functools.partial(iterate, method), devices)
-    state = parallel.replicate(state, devices)
+    state = train.place(method, state, devices)
     for _ in range(steps_taken):
         state, metrics = update(state, parallel.shard(batch, devices))
-    return parallel.unreplicate(state), parallel.unreplicate(metrics)
+    return train.fetch(method, IDENTITIES, state), parallel.unreplicate(metrics)
 
 
 def _changed(before, after):
@@ -134,9 +137,24 @@ def test_no_gradient_reaches_cnnr_from_cnnh_nor_cnnh_from_cnnr(params):
 
 
 @pytest.mark.parametrize('rule', ['recognition', 'domain_integrated', 'joint'])
-def test_eight_devices_equal_one(rule, params):
-    one, one_metrics = _step(rule, params, _batch(16), devices=1)
-    eight, eight_metrics = _step(rule, params, _batch(16), devices=8)
+@pytest.mark.parametrize('split', [False, True])
+def test_eight_devices_equal_one(rule, split, params):
+    def method(split):
+        clipped = common.optimizer('sgd', 1e-3, clip=0.5, weight_decay=0.1)
+        axis = steps.AXIS if split else None
+        optimizers = {
+            'cnnr': make_optimizer(clipped, 10),
+            'class_weights': make_optimizer(clipped, 10, axis),
+            'cnnh': make_optimizer(clipped, 10),
+        }
+        return dataclasses.replace(
+            _method(), optimizers=optimizers, split_identities=split
+        )
+
+    one, one_metrics = _step(rule, params, _batch(16), method=method(False))
+    eight, eight_metrics = _step(
+        rule, params, _batch(16), method=method(split), devices=8
+    )
     for name in one_metrics:
         np.testing.assert_allclose(
             eight_metrics[name], one_metrics[name], rtol=2e-4, atol=1e-6, err_msg=name

@@ -162,6 +162,33 @@ def test_a_checkpoint_of_eight_devices_continues_on_one(
         np.testing.assert_allclose(x, y, atol=1e-4)
 
 
+def test_split_identities_are_saved_whole_and_continue_on_one_device(
+    finished, tmp_path, monkeypatch
+):
+    """Four identities over eight devices: half of them hold none."""
+    _, workdir = finished
+    config = tiny_config()
+    config.stages = ('recognition',)
+    config.data.dir = str(workdir / 'data')
+    config.recognition_loss.split_identities = True
+    split = tmp_path / 'split'
+    train.run(config, split)
+    params, whole = (_final(run, 'recognition')[0] for run in (split, workdir))
+    assert params['class_weights'].shape == (8, 4)
+    for x, y in zip(jax.tree.leaves(params), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-4)
+
+    shutil.rmtree(split / 'recognition' / 'final')
+    shutil.rmtree(split / 'recognition' / 'last' / '4')
+    config.recognition_loss.split_identities = False
+    devices = jax.devices()[:1]
+    monkeypatch.setattr(train.parallel, 'local_devices', lambda: devices)
+    train.run(config, split)
+    continued, _ = _final(split, 'recognition')
+    for x, y in zip(jax.tree.leaves(continued), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-4)
+
+
 def test_a_given_stage_is_not_trained(finished, tmp_path, capsys):
     _, workdir = finished
     config = tiny_config()

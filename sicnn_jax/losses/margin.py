@@ -6,13 +6,13 @@ angle between the two, and ask more of the true identity's angle than of the oth
 With very many identities, the weight vectors can be split over devices: under a mapped
 axis that is given as `axis_name`, `features` and `labels` are this device's faces and
 `class_weights` its columns, num_identities / devices of them in order, while labels
-count over all. The loss is then the mean over the faces of all devices, the same on
-each; its gradient by `class_weights` is that of the device's columns and must not be
-averaged, and its gradients by a network's parameters, of the device's faces, are to be
-summed.
+count over all. A column of zeros is no identity, so that any number of them can be
+split. The loss is then the mean over the faces of all devices, the same on each. As
+always under a mapped axis, gradients are those of the sum of all devices' losses: that
+by a network's parameters is to be averaged over the devices, as usual; that by
+`class_weights` is to be divided by their number, never averaged.
 """
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -108,7 +108,9 @@ def a_softmax_loss(
     # As a difference, so that λ may be infinite.
     target += (_psi(target, margin) - target) / (1.0 + annealing)
     norms = _norms(features)
-    return _cross_entropy(norms[:, None] * cosines, norms * target, labels, axis_name)
+    return _cross_entropy(
+        norms[:, None] * cosines, norms * target, labels, class_weights, axis_name
+    )
 
 
 def cosface_loss(
@@ -143,7 +145,9 @@ def cosface_loss(
     features, labels = _gather(features, labels, class_weights, axis_name)
     cosines = cosine_logits(features, class_weights)
     target = _own_target_cosine(cosines, labels) - margin
-    return _cross_entropy(scale * cosines, scale * target, labels, axis_name)
+    return _cross_entropy(
+        scale * cosines, scale * target, labels, class_weights, axis_name
+    )
 
 
 def arcface_loss(
@@ -197,7 +201,9 @@ def arcface_loss(
         target * math.cos(margin) - sine * math.sin(margin),
         target - margin * math.sin(margin),
     )
-    return _cross_entropy(scale * cosines, scale * target, labels, axis_name)
+    return _cross_entropy(
+        scale * cosines, scale * target, labels, class_weights, axis_name
+    )
 
 
 def annealing_schedule(
@@ -371,9 +377,15 @@ def _own_target_cosine(cosines: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _cross_entropy(
-    logits: jax.Array, target: jax.Array, labels: jax.Array, axis_name: str | None
+    logits: jax.Array,
+    target: jax.Array,
+    labels: jax.Array,
+    class_weights: jax.Array,
+    axis_name: str | None,
 ) -> jax.Array:
     """Mean softmax cross entropy, with `target` [n] as the logits at the labels."""
+    if axis_name is not None:
+        logits = jnp.where(jnp.any(class_weights != 0, axis=0), logits, -jnp.inf)
     logits = jnp.where(_is_target(labels, logits.shape[1]), target[:, None], logits)
     largest = _max_over(jnp.max(logits, axis=1), axis_name)
     total = _sum_over(jnp.sum(jnp.exp(logits - largest[:, None]), axis=1), axis_name)
@@ -394,40 +406,14 @@ def _gather(features, labels, class_weights, axis_name):
     if axis_name is None:
         return features, labels
     first = jax.lax.axis_index(axis_name) * class_weights.shape[1]
-    everyone = jax.lax.all_gather(labels, axis_name, tiled=True)
-    return _gather_features(features, axis_name), everyone - first
+    features, labels = jax.lax.all_gather((features, labels), axis_name, tiled=True)
+    return features, labels - first
 
 
 def _sum_over(x, axis_name):
-    return x if axis_name is None else _sum_of_parts(x, axis_name)
+    return x if axis_name is None else jax.lax.psum(x, axis_name)
 
 
 def _max_over(x, axis_name):
     x = jax.lax.stop_gradient(x)
     return x if axis_name is None else jax.lax.pmax(x, axis_name)
-
-
-# A gradient under a mapped axis is by convention that of the sum of all devices'
-# losses, which are one and the same here. These two count it once.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _sum_of_parts(x, axis_name):
-    return jax.lax.psum(x, axis_name)
-
-
-_sum_of_parts.defvjp(
-    lambda x, axis_name: (_sum_of_parts(x, axis_name), None),
-    lambda axis_name, _, gradient: (gradient,),
-)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _gather_features(features, axis_name):
-    return jax.lax.all_gather(features, axis_name, tiled=True)
-
-
-_gather_features.defvjp(
-    lambda features, axis_name: (_gather_features(features, axis_name), None),
-    lambda axis_name, _, gradient: (
-        jax.lax.psum_scatter(gradient, axis_name, tiled=True),
-    ),
-)

@@ -428,12 +428,15 @@ def test_recognition_loss_names_the_choices():
 
 
 @pytest.mark.parametrize('name', ['a_softmax', 'cosface', 'arcface'])
-def test_identities_split_over_devices_give_the_same_loss_and_gradients(name):
-    devices, faces, identities = 8, 3, 5
+@pytest.mark.parametrize('identities', [40, 37])
+def test_identities_split_over_devices_give_the_same_loss_and_gradients(
+    name, identities
+):
+    devices, faces = 8, 3
     keys = jax.random.split(jax.random.key(0), 3)
     features = 3 * jax.random.normal(keys[0], (devices * faces, 16))
-    class_weights = jax.random.normal(keys[1], (16, devices * identities))
-    labels = jax.random.randint(keys[2], (devices * faces,), 0, devices * identities)
+    class_weights = jax.random.normal(keys[1], (16, identities))
+    labels = jax.random.randint(keys[2], (devices * faces,), 0, identities)
     loss = functools.partial(recognition_loss(name), annealing=3.0)
     value, gradients = jax.value_and_grad(loss, (0, 1))(features, class_weights, labels)
 
@@ -442,20 +445,21 @@ def test_identities_split_over_devices_give_the_same_loss_and_gradients(name):
         diagnostics = margin_diagnostics(*arguments, axis_name='batch')
         return jax.value_and_grad(split, (0, 1))(*arguments), diagnostics
 
+    padded = jnp.pad(class_weights, ((0, 0), (0, -identities % devices)))
     (values, (by_features, by_weights)), diagnostics = jax.pmap(
         on_a_device, axis_name='batch', in_axes=(0, 1, 0), out_axes=((0, (0, 1)), 0)
     )(
         features.reshape(devices, faces, 16),
-        class_weights.reshape(16, devices, identities),
+        padded.reshape(16, devices, -1),
         labels.reshape(devices, faces),
     )
     np.testing.assert_allclose(values, np.full(devices, value), rtol=1e-6)
-    np.testing.assert_allclose(
-        by_features.reshape(features.shape), gradients[0], rtol=1e-5, atol=1e-6
-    )
-    np.testing.assert_allclose(
-        by_weights.reshape(class_weights.shape), gradients[1], rtol=1e-5, atol=1e-6
-    )
+    by_features = by_features.reshape(features.shape) / devices
+    np.testing.assert_allclose(by_features, gradients[0], rtol=1e-5, atol=1e-6)
+    by_weights = by_weights.reshape(padded.shape) / devices
+    by_weights, of_padding = jnp.split(by_weights, [identities], axis=1)
+    np.testing.assert_allclose(by_weights, gradients[1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(of_padding, 0)
     expected = margin_diagnostics(features, class_weights, labels)
     for field, of_devices in diagnostics.items():
         np.testing.assert_allclose(
