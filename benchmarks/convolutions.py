@@ -4,8 +4,8 @@
 
 Deconvolution (5×5, stride 2, on 56×48): `flax.linen.ConvTranspose` (XLA convolves a
 zero-dilated input), four convolutions of one output parity each (ours), one
-convolution to 4× channels followed by depth-to-space. Convolution (3×3, on 54×46, as
-after CNNR's first pooling): Winograd's minimal filtering, and `flax.linen.Conv`.
+convolution to 4× channels followed by depth-to-space. Convolution (3×3): Winograd's
+minimal filtering, and `flax.linen.Conv`.
 Reconstruction (5×5 to three channels, on 112×96): `flax.linen.Conv`, and the same with
 our gradient. All ways of a layer compute the same function, which is checked; the
 rounds alternate between them.
@@ -86,49 +86,70 @@ LAYERS = {
 }
 
 
-def arrays(layer, batch, channels):
-    """Input and kernel of a layer."""
+# Side of the kernel of a layer.
+_SIDES = {'deconvolution': 5, 'convolution': 3, 'reconstruction': 5}
+# Those of the paper's networks that take longest.
+_PAPER = (
+    'deconvolution:56x48x256x256',
+    'convolution:110x94x64x64',
+    'convolution:54x46x64x64',
+    'convolution:26x22x128x128',
+    'convolution:12x10x256x256',
+    'convolution:5x4x512x512',
+    'convolution:112x96x64x32',
+    'convolution:56x48x160x32',
+    'reconstruction:112x96x128x3',
+)
+
+
+def arrays(layer, shape, batch):
+    """Input and kernel of a layer, of (height, width, channels, features)."""
+    height, width, channels, features = shape
+    side = _SIDES[layer]
     keys = jax.random.split(jax.random.key(0))
-    size, side, features = {
-        'deconvolution': ((56, 48), 5, channels),
-        'convolution': ((54, 46), 3, channels),
-        'reconstruction': ((112, 96), 5, 3),
-    }[layer]
-    x = jax.random.normal(keys[0], (batch, *size, channels))
+    x = jax.random.normal(keys[0], (batch, height, width, channels))
     kernel = jax.random.normal(keys[1], (side, side, channels, features))
     return x, kernel / (side * channels**0.5)
 
 
-def _compiled(function, x, kernel):
-    def loss(x, kernel):
-        return jnp.sum(jnp.sin(function(x, kernel)))
+def _compiled(function, x, kernel, gradient):
+    @jax.jit
+    def step(x, kernel, gradient):
+        y, pull_back = jax.vjp(function, x, kernel)
+        return y, *pull_back(gradient)
 
-    step = jax.jit(jax.value_and_grad(loss, (0, 1)))
     start = time.perf_counter()
-    result = jax.block_until_ready(step(x, kernel))
+    result = jax.block_until_ready(step(x, kernel, gradient))
     return step, result, time.perf_counter() - start
 
 
-def compare(layer: str, batch: int, channels: int, rounds: int) -> dict[str, float]:
+def compare(
+    layer: str, shape: tuple[int, ...], batch: int, rounds: int
+) -> dict[str, float]:
     """Prints and returns the median seconds of each way of a layer.
 
     Raises:
-      AssertionError: a gradient is not that of the reference.
+      AssertionError: an output or gradient is not that of the reference.
     """
-    x, kernel = arrays(layer, batch, channels)
+    x, kernel = arrays(layer, shape, batch)
+    *_, reference = LAYERS[layer].values()
+    output = jax.eval_shape(reference, x, kernel)
+    gradient = jax.random.normal(jax.random.key(1), output.shape)
+    arguments = x, kernel, gradient
     compiled = {
-        name: _compiled(function, x, kernel) for name, function in LAYERS[layer].items()
+        name: _compiled(function, *arguments)
+        for name, function in LAYERS[layer].items()
     }
-    *_, (_, (_, reference), _) = compiled.values()
-    for _, (_, gradients), _ in compiled.values():
-        for ours, theirs in zip(gradients, reference, strict=True):
+    *_, (_, expected, _) = compiled.values()
+    for _, found, _ in compiled.values():
+        for ours, theirs in zip(found, expected, strict=True):
             scale = np.abs(theirs).max()
             np.testing.assert_allclose(ours, theirs, atol=1e-4 * scale)
 
     seconds = {name: [] for name in compiled}
     for _ in range(rounds):
         for name, (step, _, _) in compiled.items():
-            seconds[name] += time_calls(functools.partial(step, x, kernel), 1)
+            seconds[name] += time_calls(functools.partial(step, *arguments), 1)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     fastest, *_ = medians.values()
     print(f'{layer}, input {x.shape}, kernel {kernel.shape}')
@@ -146,23 +167,18 @@ def main():
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--batch', type=int, default=8)
     parser.add_argument(
-        '--channels',
-        type=int,
-        default=256,
-        help='of the deconvolution; a half in the reconstruction, else a quarter',
+        '--layers',
+        default=','.join(_PAPER),
+        help=f'LAYER:HEIGHTxWIDTHxCHANNELSxFEATURES,…, LAYER of {", ".join(LAYERS)}',
     )
     arguments = parser.parse_args()
-    batch, channels, rounds = arguments.batch, arguments.channels, arguments.rounds
-    record = {
-        'seconds': {
-            'deconvolution': compare('deconvolution', batch, channels, rounds),
-            'convolution': compare('convolution', batch, channels // 4, rounds),
-            'reconstruction': compare('reconstruction', batch, channels // 2, rounds),
-        },
-        'batch': batch,
-        'channels': channels,
-        'rounds': rounds,
-    }
+    batch, rounds = arguments.batch, arguments.rounds
+    seconds = {}
+    for name in arguments.layers.split(','):
+        layer, _, shape = name.partition(':')
+        sizes = tuple(map(int, shape.split('x')))
+        seconds[name] = compare(layer, sizes, batch, rounds)
+    record = {'seconds': seconds, 'batch': batch, 'rounds': rounds}
     append_record('convolutions', record)
 
 

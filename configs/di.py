@@ -106,7 +106,6 @@ def _demo(config: ConfigDict) -> None:
     config.data.images_per_identity = 20
     config.data.test_identities = 100
     config.data.test_images_per_identity = 10
-    config.data.shift = 4
 
     config.cnnr.widths = (8, 16, 48, 96)
     config.cnnr.depths = (1, 1, 2, 1)
