@@ -5,6 +5,8 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = (
     os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
@@ -16,3 +18,14 @@ _CACHE = tempfile.mkdtemp(prefix='sicnn_jax_tests_')
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _forget_programs():
+    """Frees a module's compiled programs: each holds memory mappings, of which a
+    process may have 65,530, and XLA crashes without more.
+    """
+    yield
+    import jax
+
+    jax.clear_caches()

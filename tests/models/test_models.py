@@ -177,7 +177,7 @@ def test_image_convolution_equals_the_convolution(kernel_size, size):
 
 
 @pytest.mark.parametrize('sides', [(3, 3), (2, 3), (3, 2), (2, 2)])
-@pytest.mark.parametrize('size', [(6, 8), (5, 7), (3, 3)])
+@pytest.mark.parametrize('size', [(6, 8), (5, 7)])
 @pytest.mark.parametrize(
     'padding', [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((1, 0), (0, 1))]
 )
@@ -191,7 +191,7 @@ def test_winograd_convolution_equals_the_convolution(sides, size, padding):
     np.testing.assert_allclose(several, fast(x, kernel), atol=1e-5)
 
 
-@pytest.mark.parametrize('sides', [(1, 1), (3, 3), (3, 2), (5, 5)])
+@pytest.mark.parametrize('sides', [(3, 3), (3, 2), (5, 5)])
 @pytest.mark.parametrize('channels', [(3, 3), (3, 8), (64, 32)])
 @pytest.mark.parametrize('padding', ['SAME', 'VALID'])
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
