@@ -290,11 +290,15 @@ def margin_diagnostics(
     cosines = cosine_logits(features, class_weights)
     target = _own_target_cosine(cosines, labels)
     target = _from_owner(target, labels, cosines.shape[1], axis_name)
-    correct = target >= _max_over(jnp.max(cosines, axis=1), axis_name)
+    # The first of equal cosines counts, so that zero features are not all correct.
+    largest = jnp.max(cosines, axis=1)
+    correct = jnp.argmax(cosines, axis=1) == labels
+    correct &= largest >= _max_over(largest, axis_name)
+    correct = _sum_over(correct.astype(jnp.float32), axis_name)
     return {
         'feature_norm': jnp.mean(_norms(features)),
         'target_cosine': jnp.mean(target),
-        'recognition_accuracy': jnp.mean(correct.astype(jnp.float32)),
+        'recognition_accuracy': jnp.mean(correct),
     }
 
 
