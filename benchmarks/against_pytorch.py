@@ -6,7 +6,8 @@
 Each side runs in a process of its own; the rounds alternate, a side waits while the
 other computes. Both start from the same parameters and faces, and have to agree on the
 loss (or the picture) before anything is timed. Time to compile is reported apart.
-PyTorch runs as it is and through torch.compile. The last columns are our billions of
+PyTorch runs as it is and through torch.compile, on a GPU where there is one, with
+--dtype=bfloat16 in automatic mixed precision. The last columns are our billions of
 operations a second (as counted by benchmarks/counting.py for direct convolutions) and
 those of a large matrix product on the same machine.
 """
@@ -36,12 +37,14 @@ WORKS = {
 }
 SIDES = ('ours', 'pytorch', 'pytorch_compiled')
 # Largest relative difference of the losses.
-_TOLERANCE = 2e-3
+_TOLERANCES = {'float32': 2e-3, 'bfloat16': 3e-2}
 
 _step = None
 
 
-def set_up(side: str, work: str, batch: int, path: str) -> tuple[float, float]:
+def set_up(
+    side: str, work: str, batch: int, path: str, dtype: str
+) -> tuple[float, float]:
     """Builds one side of a work in this process and runs it once.
 
     Ours writes the parameters and faces to the path; the others read them.
@@ -50,7 +53,10 @@ def set_up(side: str, work: str, batch: int, path: str) -> tuple[float, float]:
       The loss (or mean picture) of the first step, and its seconds.
     """
     global _step
-    _step = _ours(work, batch, path) if side == 'ours' else _pytorch(side, work, path)
+    if side == 'ours':
+        _step = _ours(work, batch, path, dtype)
+    else:
+        _step = _pytorch(side, work, path, dtype)
     start = time.perf_counter()
     value = _step()
     return value, time.perf_counter() - start
@@ -65,10 +71,10 @@ def time_steps(steps: int) -> list[float]:
     return time_calls(_step, steps)
 
 
-def _ours(work, batch, path):
+def _ours(work, batch, path, dtype):
     stage_name = WORKS[work]
     config = di.get_config()
-    config.cnnr.dtype = config.cnnh.dtype = 'float32'
+    config.cnnr.dtype = config.cnnh.dtype = dtype
     stage = config[stage_name]
     stage.batch_size = batch
     stage.annealing.base = stage.annealing.minimum
@@ -79,7 +85,7 @@ def _ours(work, batch, path):
     params = parallel.unreplicate(state).params
     np.savez(path, params=params, **parallel.unreplicate(faces))
     if work == 'cnnh_inference':
-        cnnh = jax.jit(models.CNNH().apply)
+        cnnh = jax.jit(models.CNNH(dtype=dtype).apply)
         lr = images.to_float(_degrade(parallel.unreplicate(faces)['hr']))
 
         def infer():
@@ -99,7 +105,7 @@ def _ours(work, batch, path):
     return step
 
 
-def _pytorch(side, work, path):
+def _pytorch(side, work, path, dtype):
     # A worker of a pool may have no children of its own, which would compile.
     os.environ['TORCHINDUCTOR_COMPILE_THREADS'] = '1'
     import torch
@@ -110,18 +116,13 @@ def _pytorch(side, work, path):
     with np.load(path, allow_pickle=True) as file:
         params = file['params'].item()
         hr, labels = file['hr'], torch.from_numpy(file['label'].astype(np.int64))
+    labels = labels.to(pytorch_twin.DEVICE)
     lr = pytorch_twin.to_twin(images.to_float(_degrade(hr)))
     hr = pytorch_twin.to_twin(images.to_float(hr))
-    updates = pytorch_twin.Updates(params, compiled=side == 'pytorch_compiled')
-    if work == 'cnnh_inference':
-        cnnh = updates.networks['cnnh'].eval()
-
-        def infer():
-            with torch.inference_mode():
-                return float(cnnh(lr).mean())
-
-        return infer
+    compiled = side == 'pytorch_compiled'
+    updates = pytorch_twin.Updates(params, compiled=compiled, dtype=dtype)
     return {
+        'cnnh_inference': lambda: float(updates.infer(lr).mean()),
         'cnnr_update': lambda: updates.recognition(hr, labels),
         'cnnh_update': lambda: updates.hallucination(lr, hr),
         'di_iteration': lambda: updates.domain_integrated(lr, hr, labels),
@@ -141,7 +142,7 @@ def count_gflop(work: str) -> float:
     return 2 * counting.multiply_adds(function, *shapes) / 1e9
 
 
-def compare(work: str, batch: int, rounds: int, steps: int) -> dict:
+def compare(work: str, batch: int, rounds: int, steps: int, dtype: str) -> dict:
     """Times all sides of a work in turn.
 
     Returns:
@@ -157,12 +158,16 @@ def compare(work: str, batch: int, rounds: int, steps: int) -> dict:
         with tempfile.TemporaryDirectory() as directory:
             path = f'{directory}/twin.npz'
             first = {
-                side: pool.apply(set_up, (side, work, batch, path))
+                side: pool.apply(set_up, (side, work, batch, path, dtype))
                 for side, pool in pools.items()
             }
         for side, (value, _) in first.items():
             np.testing.assert_allclose(
-                value, first['ours'][0], rtol=_TOLERANCE, atol=1e-5, err_msg=side
+                value,
+                first['ours'][0],
+                rtol=_TOLERANCES[dtype],
+                atol=1e-5,
+                err_msg=side,
             )
         for _ in range(rounds):
             for side, pool in pools.items():
@@ -195,19 +200,23 @@ def main():
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--steps', type=int, default=3, help='a round')
     parser.add_argument('--works', default=','.join(WORKS), help='default: all')
+    parser.add_argument('--dtype', choices=_TOLERANCES, default='float32')
     arguments = parser.parse_args()
+    dtype = arguments.dtype
     about = {
-        'dtype': 'float32',
+        'dtype': dtype,
         'rounds': arguments.rounds,
         'glibc_tunables': os.environ.get('GLIBC_TUNABLES', ''),
         'torch': metadata.version('torch'),
     }
     print(f'batch {arguments.batch}; images/s, and time as a multiple of ours')
-    ceiling = matmul_gflops()
+    ceiling = matmul_gflops(dtype)
     titles = ''.join(f'{side:>24}' for side in SIDES)
     print(f'{"work":<16}{titles}{"GFLOP/s":>10}{"matmul":>8}')
     for work in arguments.works.split(','):
-        record = compare(work, arguments.batch, arguments.rounds, arguments.steps)
+        record = compare(
+            work, arguments.batch, arguments.rounds, arguments.steps, dtype
+        )
         cells = [
             f'{arguments.batch / record["seconds"][side]:.2f}'
             f'  (×{record["times_ours"][side]:.2f})'

@@ -102,8 +102,9 @@ def iteration(config: ConfigDict, stage_name: str) -> tuple[Callable, tuple]:
         'label': jax.ShapeDtypeStruct((1,), 'int32'),
     }
     # Mapped over a single device, for the named axis.
+    (program,) = stage.update.programs
     update = parallel.parallel(
-        functools.partial(stage.update.iterate, stage.method), jax.devices()[:1]
+        functools.partial(program, stage.method), jax.devices()[:1]
     )
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype),

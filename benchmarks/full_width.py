@@ -41,7 +41,8 @@ def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
     state = train.place(
         stage.method, TrainState.create(params, stage.method.optimizers)
     )
-    update = parallel.parallel(functools.partial(stage.update.iterate, stage.method))
+    (program,) = stage.update.programs
+    update = parallel.parallel(functools.partial(program, stage.method))
     drawn = next(faces.train_batches(batch_size=stage.config.batch_size, seed=0))
     batch = jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn))
     return update, state, parallel.shard(batch)

@@ -1,17 +1,24 @@
-"""What the benchmarks share: timing, and where their records go."""
+"""What the benchmarks share: timing, and where their records go.
 
+Records go to `results/`, or to the directory named by the environment variable
+BENCHMARK_RESULTS: for trials, whose figures say nothing.
+"""
+
+import datetime
 import json
 import os
 import platform
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-_RESULTS = Path(__file__).with_name('results')
+RESULTS = Path(__file__).with_name('results')
 
 
 def time_calls(function: Callable[[], Any], calls: int) -> list[float]:
@@ -24,9 +31,28 @@ def time_calls(function: Callable[[], Any], calls: int) -> list[float]:
     return seconds
 
 
-def matmul_gflops(size: int = 2048, calls: int = 7) -> float:
-    """Billions of operations a second of a float32 matrix product: the ceiling."""
-    x = jnp.ones((size, size))
+def in_turns(
+    timers: Mapping[str, Callable[[], list[float]]], rounds: int
+) -> dict[str, list[float]]:
+    """Median of what each timer returns, by round: A, B, A, B, …"""
+    medians = {name: [] for name in timers}
+    for _ in range(rounds):
+        for name, timer in timers.items():
+            medians[name].append(statistics.median(timer()))
+    return medians
+
+
+def slope(values: list[float]) -> float:
+    """Least-squares slope of values by their position; 0 for a single one."""
+    if len(values) < 2:
+        return 0.0
+    return statistics.linear_regression(range(len(values)), values).slope
+
+
+def matmul_gflops(dtype: str = 'float32', calls: int = 7) -> float:
+    """Billions of operations a second of a large matrix product: the ceiling."""
+    size = 2048 if jax.default_backend() == 'cpu' else 8192
+    x = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
     product(x, x).block_until_ready()
     return 2 * size**3 / min(time_calls(lambda: product(x, x), calls)) / 1e9
@@ -34,28 +60,53 @@ def matmul_gflops(size: int = 2048, calls: int = 7) -> float:
 
 def append_record(name: str, record: dict) -> None:
     """Appends a line to `results/NAME.jsonl`, with the machine."""
-    with (_RESULTS / f'{name}.jsonl').open('a') as file:
+    with (_directory() / f'{name}.jsonl').open('a') as file:
         file.write(json.dumps(record | _machine()) + '\n')
 
 
 def write_record(name: str, record: dict) -> None:
     """Writes `results/NAME.json`, with the machine."""
-    out = _RESULTS / f'{name}.json'
+    out = _directory() / f'{name}.json'
     text = json.dumps(record | _machine(), indent=1, ensure_ascii=False)
     out.write_text(text + '\n')
     print(f'Written: {out}')
 
 
-def markdown(columns: tuple[str, ...], rows: list[tuple[str, list[str]]]) -> str:
+def newest_record(name: str, **wanted: Any) -> dict | None:
+    """The last line of `results/NAME.jsonl` with these values, if there is one."""
+    path = RESULTS / f'{name}.jsonl'
+    lines = path.read_text().splitlines() if path.exists() else []
+    for line in reversed(lines):
+        record = json.loads(line)
+        if wanted.items() <= record.items():
+            return record
+    return None
+
+
+def markdown(
+    columns: tuple[str, ...], rows: list[tuple[str, list[str]]], first: str = 'method'
+) -> str:
     """A Markdown table of (method, cells)."""
-    lines = [('method', columns), *rows]
+    lines = [(first, columns), *rows]
     lines = [f'| {name} | ' + ' | '.join(cells) + ' |' for name, cells in lines]
     lines.insert(1, '| --- |' + ' ---: |' * len(columns))
     return '\n'.join(lines)
 
 
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions, for a record."""
+    return {package: metadata.version(package) for package in packages}
+
+
+def _directory():
+    directory = Path(os.environ.get('BENCHMARK_RESULTS', RESULTS))
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
 def _machine():
     return {
+        'date': datetime.date.today().isoformat(),
         'device': jax.devices()[0].device_kind,
         'cores': os.cpu_count(),
         'machine': platform.machine(),

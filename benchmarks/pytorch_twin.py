@@ -1,7 +1,8 @@
 """The same networks, losses and updates in PyTorch, to measure ours beside.
 
 Written as a PyTorch user who cares about speed would: channels_last, fused optimiser,
-no host round trip but the loss. `load_cnnr` and `load_cnnh` copy our weights.
+no host round trip but the loss. `load_cnnr` and `load_cnnh` copy our weights; the sizes
+of a network that is not the paper's 8× one are those of its constructor.
 
 PyTorch's ConvTranspose2d(padding=(k − 1) / 2, output_padding=1) is ours on images that
 are mirrored in both directions. So the twin of CNNH mirrors its input and its output,
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 def conv(c_in, c_out, kernel_size=3, padding=None):
@@ -68,7 +71,7 @@ class DenseBlock(nn.Module):
 
 
 class CNNH(nn.Module):
-    """Fig. 2a, 8×."""
+    """Fig. 2a, 8×; 4× has the kernels (5, 5) only."""
 
     def __init__(
         self, width=64, growth=32, depth=6, deconv_width=256, kernels=(3, 5, 5)
@@ -97,32 +100,34 @@ class CNNH(nn.Module):
         return torch.tanh(self.body(x.flip(2, 3)).flip(2, 3))
 
 
-def load_cnnr(params):
+def load_cnnr(params, **sizes):
     """CNNR with the parameters of ours."""
-    network = CNNR()
+    network = CNNR(**sizes)
     _load(network, _layers_of_cnnr(params), mirrored=False)
     # Features of the last level lie as (height, width, channel) with us.
-    kernel = np.asarray(params['fc1']['kernel']).reshape(5, 4, 512, -1)
-    kernel = kernel.transpose(3, 2, 0, 1).reshape(network.fc.weight.shape)
+    kernel = np.asarray(params['fc1']['kernel'])
+    kernel = kernel.reshape(5, 4, -1, kernel.shape[1]).transpose(3, 2, 0, 1)
+    kernel = kernel.reshape(network.fc.weight.shape)
     with torch.no_grad():
         network.fc.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
         network.fc.bias.copy_(torch.tensor(np.asarray(params['fc1']['bias'])))
     return network.to(memory_format=torch.channels_last)
 
 
-def load_cnnh(params):
+def load_cnnh(params, **sizes):
     """CNNH with the parameters of ours."""
-    network = CNNH()
+    network = CNNH(**sizes)
     _load(network, _layers_of_cnnh(params), mirrored=True)
     return network.to(memory_format=torch.channels_last)
 
 
 def _layers_of_cnnr(params):
-    for level, depth in enumerate((1, 2, 5, 3), start=1):
+    for level in (1, 2, 3, 4):
         for suffix in ('a', 'b') if level == 1 else ('',):
             yield params[f'conv{level}{suffix}']
             yield params[f'prelu{level}{suffix}']
-        for block in range(1, depth + 1):
+        blocks = [name for name in params if name.startswith(f'block{level}_')]
+        for block in range(1, len(blocks) + 1):
             for index in (1, 2):
                 yield params[f'block{level}_{block}'][f'conv{index}']
                 yield params[f'block{level}_{block}'][f'prelu{index}']
@@ -136,7 +141,8 @@ def _layers_of_cnnh(params):
 
     yield params['stem']
     yield params['stem_prelu']
-    for stage in (1, 2, 3):
+    # The 4× network has no first stage.
+    for stage in (1, 2, 3) if 'deconv1' in params else (2, 3):
         yield from dense_block(params[f'dense_block{stage}'])
         for name in ('deconv', 'deconv_prelu', 'mapping', 'mapping_prelu'):
             yield params[f'{name}{stage}']
@@ -164,7 +170,7 @@ def _load(network, layers, *, mirrored):
 
 def to_twin(images):
     """[n, h, w, 3] → channels_last tensor [n, 3, h, w]."""
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(DEVICE)
 
 
 def super_resolution_loss(sr, hr):
@@ -200,17 +206,24 @@ class Updates:
     Args:
       params: of our networks, by name.
       compiled: whether the networks go through `torch.compile`.
+      dtype: 'bfloat16' for automatic mixed precision; parameters, losses and
+        optimisers stay in float32.
     """
 
-    def __init__(self, params, *, compiled):
+    def __init__(self, params, *, compiled, dtype='float32'):
+        self.autocast = torch.autocast(
+            DEVICE, torch.bfloat16, enabled=dtype == 'bfloat16'
+        )
         self.networks, self.optimizers, self.clips = {}, {}, {}
         for name, value in params.items():
             if name == 'class_weights':
-                self.class_weights = nn.Parameter(torch.tensor(np.asarray(value)))
+                self.class_weights = nn.Parameter(
+                    torch.tensor(np.asarray(value), device=DEVICE)
+                )
                 parameters = [self.class_weights]
             else:
                 load = {'cnnr': load_cnnr, 'cnnh': load_cnnh}[name]
-                network = load(value)
+                network = load(value).to(DEVICE)
                 parameters = list(network.parameters())
                 self.networks[name] = torch.compile(network) if compiled else network
             kernels = [p for p in parameters if p.ndim > 1]
@@ -225,31 +238,39 @@ class Updates:
 
     def recognition(self, faces, labels):
         """Stage 1; in Algorithm 1 on SR and HR faces."""
-        features = self.networks['cnnr'](faces)
+        features = self._run('cnnr', faces)
         loss = a_softmax_loss(features, self.class_weights, labels, 5.0)
         self._descend(loss, ('cnnr', 'class_weights'))
         return float(loss.detach())
 
     def hallucination(self, lr, hr):
         """Stage 2."""
-        loss = super_resolution_loss(self.networks['cnnh'](lr), hr)
+        loss = super_resolution_loss(self._run('cnnh', lr), hr)
         self._descend(loss, ('cnnh',))
         return float(loss.detach())
 
     def domain_integrated(self, lr, hr, labels, alpha=8.0):
         """Algorithm 1, with one forward pass of CNNH."""
-        sr = self.networks['cnnh'](lr)
+        sr = self._run('cnnh', lr)
         faces = torch.cat([sr.detach(), hr])
         self.recognition(faces, torch.cat([labels, labels]))
         cnnr = self.networks['cnnr']
         cnnr.requires_grad_(False)
         with torch.no_grad():
-            hr_features = cnnr(hr)
+            hr_features = self._run('cnnr', hr)
         loss = super_resolution_loss(sr, hr)
-        loss = loss + alpha * super_identity_loss(cnnr(sr), hr_features)
+        loss = loss + alpha * super_identity_loss(self._run('cnnr', sr), hr_features)
         self._descend(loss, ('cnnh',))
         cnnr.requires_grad_(True)
         return float(loss.detach())
+
+    def infer(self, lr):
+        with torch.inference_mode():
+            return self._run('cnnh', lr)
+
+    def _run(self, name, faces):
+        with self.autocast:
+            return self.networks[name](faces).float()
 
     def _descend(self, loss, names):
         for name in names:

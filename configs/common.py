@@ -28,6 +28,9 @@ def base() -> ConfigDict:
     # pixels.
     config.data.flip = True
     config.data.shift = 0
+    # Of shards. 'host': read and decoded while training. 'device': decoded once and
+    # held whole in the memory of each device.
+    config.data.placement = 'host'
 
     # Table 1.
     config.cnnr = ConfigDict()
@@ -59,7 +62,13 @@ def base() -> ConfigDict:
     # Each device holds the class weights of a share of the identities, not of all:
     # for very many of them.
     config.recognition_loss.split_identities = False
+    # The loss of a step is over so many identities of those that a device holds: the
+    # labels', the others drawn anew in each step; 0: over all of them.
+    config.recognition_loss.sampled_identities = 0
 
+    # Iterations in one program, without a return to the host in between: for steps so
+    # short that starting them takes a share of the time.
+    config.steps_per_dispatch = 1
     config.log_every = 100
     config.evaluation = ConfigDict()
     # While training: the first so many held-out faces, and pairs of them.
@@ -114,6 +123,7 @@ def stage(
     alpha: float = 0.0,
     best: str,
     annealing: dict[str, float] | None = None,
+    fused: bool = False,
     evaluate_every: int = 5_000,
     checkpoint_every: int = 1_000,
 ) -> ConfigDict:
@@ -130,6 +140,8 @@ def stage(
       alpha: α.
       best: metric by which the best checkpoint is kept.
       annealing: λ = max(minimum, base / (1 + gamma (step + offset)) ** power).
+      fused: the two updates of 'domain_integrated' are one program, in which CNNH's
+        forward pass is computed once; else they are dispatched one after the other.
       evaluate_every: steps between evaluations on held-out faces.
       checkpoint_every: steps between checkpoints.
     """
@@ -152,6 +164,7 @@ def stage(
             'alpha': alpha,
             'beta': 1.0,
             'loss_scale': 1.0,
+            'fused': fused,
             'best': best,
             'annealing': default_annealing | (annealing or {}),
             'evaluate_every': evaluate_every,

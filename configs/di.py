@@ -65,6 +65,7 @@ def _paper(config: ConfigDict) -> None:
             'cnnh': 'hallucination',
         },
         alpha=8.0,
+        fused=True,
         # λ goes on from where the recognition stage left it.
         annealing={'offset': 35_000},
         **third_stage,
@@ -173,6 +174,7 @@ def _demo(config: ConfigDict) -> None:
         },
         # At this scale the paper's 8 moves nothing: docs/results.md.
         alpha=768.0,
+        fused=True,
         annealing=annealing | {'offset': 1_600},
         **third_stage,
     )

@@ -19,7 +19,8 @@ from sicnn_jax import inference, metrics, parallel, pictures, steps
 from sicnn_jax.checkpoint import Checkpoints
 from sicnn_jax.train_state import TrainState
 
-# Replicated device scalars of the step under 'step', host floats under other names.
+# Replicated device scalars of the step (or of several, stacked) under 'step', host
+# floats under other names.
 Metrics = dict[str, Any]
 Hook = Callable[[int, TrainState, Metrics], None]
 
@@ -92,13 +93,18 @@ class Log:
         """Means over the steps since the last line; stops the run if one is bad."""
         pending = [parallel.unreplicate(values) for values in self._pending]
         self._pending.clear()
-        first = step - len(pending) + 1
-        for offset, values in enumerate(pending):
-            if not values['finite']:
-                raise NonFiniteError(self._bad_step(first + offset, values))
-        return {
-            key: float(np.mean([values[key] for values in pending]))
+        window = {
+            key: np.concatenate([np.atleast_1d(values[key]) for values in pending])
             for key in pending[0]
+        }
+        bad = np.flatnonzero(window['finite'] == 0)
+        if bad.size:
+            first = step - window['finite'].size + 1
+            values = {key: values[bad[0]] for key, values in window.items()}
+            raise NonFiniteError(self._bad_step(first + bad[0], values))
+        return {
+            key: float(values.mean())
+            for key, values in window.items()
             if key != 'finite'
         }
 

@@ -10,6 +10,7 @@ A run that was interrupted continues with the same command.
 import sys
 from pathlib import Path
 
+import jax
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -35,11 +36,23 @@ def main(argv: list[str]) -> None:
         raise app.UsageError('--config is missing, such as --config=configs/di.py:demo')
     name = config_flags.get_config_filename(flags.FLAGS['config'])
     workdir = Path(_WORKDIR.value or default_workdir(name))
+    _keep_compiled_programs()
     try:
         train.run(_CONFIG.value, workdir)
         evaluate.run(_CONFIG.value, workdir)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f'Error: {error}')
+
+
+def _keep_compiled_programs() -> None:
+    """Programs for accelerators, which take minutes to compile, are kept for next time.
+
+    Not those for CPUs: they compile in seconds, and may use instructions that the next
+    machine lacks.
+    """
+    if jax.config.jax_compilation_cache_dir is None and jax.default_backend() != 'cpu':
+        cache = Path.home() / '.cache' / 'sicnn_jax'
+        jax.config.update('jax_compilation_cache_dir', str(cache))
 
 
 def default_workdir(config: str) -> Path:

@@ -98,8 +98,14 @@ def unsplit(tree: Any, size: int) -> Any:
     return jax.tree.map(join, tree)
 
 
-def shard(batch: Any, devices: Devices | None = None) -> Any:
+def shard(batch: Any, devices: Devices | None = None, *, axis: int = 0) -> Any:
     """Splits a host batch over devices: [n, ...] → [devices, n / devices, ...].
+
+    Args:
+      batch: pytree of arrays.
+      devices: those of this process by default.
+      axis: of the faces; axes before it stay: 1 is [k, n, ...] → [devices, k,
+        n / devices, ...].
 
     Raises:
       ValueError: n is not a multiple of the number of devices.
@@ -108,26 +114,43 @@ def shard(batch: Any, devices: Devices | None = None) -> Any:
     sharding = _sharding(devices)
 
     def put(leaf):
-        if leaf.shape[0] % len(devices):
+        if leaf.shape[axis] % len(devices):
             raise ValueError(
-                f'A batch of {leaf.shape[0]} does not split over {len(devices)} '
+                f'A batch of {leaf.shape[axis]} does not split over {len(devices)} '
                 'devices: set batch_size to a multiple of their number.'
             )
-        return jax.device_put(leaf.reshape(len(devices), -1, *leaf.shape[1:]), sharding)
+        shares = (len(devices), leaf.shape[axis] // len(devices))
+        leaf = leaf.reshape(*leaf.shape[:axis], *shares, *leaf.shape[axis + 1 :])
+        return jax.device_put(np.moveaxis(leaf, axis, 0), sharding)
 
     return jax.tree.map(put, batch)
 
 
 def prefetch(
-    batches: Iterable[Any], devices: Devices | None = None, ahead: int = 2
+    batches: Iterable[Any],
+    devices: Devices | None = None,
+    *,
+    ahead: int = 2,
+    together: int = 1,
 ) -> Iterator[Any]:
-    """Shards batches while earlier ones are still computed on, `ahead` of them."""
+    """Shards batches while earlier ones are still computed on, `ahead` of them.
+
+    With `together` above 1, so many batches are stacked: [devices, together, n /
+    devices, ...].
+    """
     queue = collections.deque()
-    for batch in batches:
-        queue.append(shard(batch, devices))
+    for batch in _stacked(batches, together):
+        queue.append(shard(batch, devices, axis=int(together > 1)))
         if len(queue) > ahead:
             yield queue.popleft()
     yield from queue
+
+
+def _stacked(batches, together):
+    if together == 1:
+        return batches
+    groups = zip(*[iter(batches)] * together, strict=False)
+    return (jax.tree.map(lambda *leaves: np.stack(leaves), *group) for group in groups)
 
 
 def _sharding(devices: Devices) -> NamedSharding:

@@ -45,6 +45,8 @@ class Method:
         pixels needs it (docs/decisions.md).
       split_identities: each device holds the class weights of some identities, as
         `parallel.split` lays them out, not of all.
+      sampled_identities: the recognition loss is over so many identities, drawn anew
+        in each step, of those that a device holds; 0 for all.
     """
 
     cnnr: nn.Module
@@ -58,6 +60,7 @@ class Method:
     beta: float = 1.0
     loss_scale: float = 1.0
     split_identities: bool = False
+    sampled_identities: int = 0
 
 
 def update_cnnr(
@@ -75,16 +78,12 @@ def update_cnnr(
     Returns:
       The state with both networks updated (`step` unchanged), and metrics.
     """
-    annealing = method.annealing(state.step)
+    constant = jax.lax.stop_gradient(faces)
 
     def objective(params):
-        loss, metrics = _recognition(
-            method, params, jax.lax.stop_gradient(faces), labels, annealing
-        )
-        return loss, metrics
+        return _recognition(method, params, constant, labels, state.step)
 
-    state, metrics = _descend(method, state, ('cnnr', 'class_weights'), objective)
-    return state, metrics | {'annealing': annealing}
+    return _descend(method, state, ('cnnr', 'class_weights'), objective)
 
 
 def update_cnnh(
@@ -131,7 +130,6 @@ def update_joint(
     Returns:
       The state with all networks updated (`step` unchanged), and metrics.
     """
-    annealing = method.annealing(state.step)
 
     def objective(params):
         sr = method.cnnh.apply({'params': params['cnnh']}, lr)
@@ -143,15 +141,12 @@ def update_joint(
             params,
             jnp.concatenate([sr, hr]),
             jnp.concatenate([labels, labels]),
-            annealing,
+            state.step,
         )
         loss = hallucination_loss + method.loss_scale * method.beta * recognition_loss
         return loss, metrics | recognition_metrics
 
-    state, metrics = _descend(
-        method, state, ('cnnr', 'class_weights', 'cnnh'), objective
-    )
-    return state, metrics | {'annealing': annealing}
+    return _descend(method, state, ('cnnr', 'class_weights', 'cnnh'), objective)
 
 
 def recognition(
@@ -166,8 +161,7 @@ def mixed_recognition(
     method: Method, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
     """An iteration of approach III's second step: CNNR on SR and HR, CNNH frozen."""
-    lr, hr = _pairs(method, batch)
-    return _next(_update_cnnr_mixed(method, state, lr, hr, batch['label']))
+    return _next(mixed_half(method, state, batch))
 
 
 def hallucination(
@@ -187,13 +181,29 @@ def domain_integrated(
 ) -> tuple[TrainState, Metrics]:
     """An iteration of Algorithm 1: CNNR on SR and HR, then CNNH through the new CNNR.
 
-    CNNH is the same in both halves, so XLA computes its forward pass once.
+    Both updates in one program: CNNH is the same in both, so XLA computes its forward
+    pass once, and the second takes its residuals.
     """
+    state, cnnr_metrics = mixed_half(method, state, batch)
+    state, cnnh_metrics = hallucination(method, state, batch)
+    return state, merge_metrics(cnnr_metrics, cnnh_metrics)
+
+
+def mixed_half(
+    method: Method, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """The first half of an iteration of Algorithm 1, `hallucination` is the second."""
     lr, hr = _pairs(method, batch)
-    state, cnnr_metrics = _update_cnnr_mixed(method, state, lr, hr, batch['label'])
-    state, cnnh_metrics = update_cnnh(method, state, lr, hr)
-    finite = jnp.minimum(cnnr_metrics['finite'], cnnh_metrics['finite'])
-    return _next((state, cnnr_metrics | cnnh_metrics | {'finite': finite}))
+    sr = method.cnnh.apply({'params': state.networks['cnnh'].params}, lr)
+    labels = batch['label']
+    return update_cnnr(
+        method, state, jnp.concatenate([sr, hr]), jnp.concatenate([labels, labels])
+    )
+
+
+def merge_metrics(first: Metrics, second: Metrics) -> Metrics:
+    """Metrics of two updates in a row: finite if both are."""
+    return first | second | {'finite': jnp.minimum(first['finite'], second['finite'])}
 
 
 def joint(
@@ -206,31 +216,42 @@ def joint(
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-    """An iteration and the networks that it updates and that it only reads."""
+    """An iteration and the networks that it updates and that it only reads.
 
-    iterate: Callable[[Method, TrainState, Batch], tuple[TrainState, Metrics]]
+    The programs are each mapped and dispatched by themselves, one after the other.
+    """
+
+    programs: tuple[
+        Callable[[Method, TrainState, Batch], tuple[TrainState, Metrics]], ...
+    ]
     trained: tuple[str, ...]
     frozen: tuple[str, ...] = ()
 
 
-def find_update(name: str, alpha: float) -> Update:
+def find_update(name: str, alpha: float, *, fused: bool = True) -> Update:
     """The update that a stage's config names.
 
     Args:
       name: 'recognition', 'mixed_recognition', 'hallucination',
         'domain_integrated' or 'joint'.
       alpha: α of the stage; 'hallucination' reads CNNR unless it is 0.
+      fused: the two updates of 'domain_integrated' are one program, not two; to
+        rounding, the result is the same.
 
     Raises:
       ValueError: for another name.
     """
     recognisers = ('cnnr', 'class_weights')
+    all_three = (*recognisers, 'cnnh')
+    one_or_two = (domain_integrated,) if fused else (mixed_half, hallucination)
     updates = {
-        'recognition': Update(recognition, recognisers),
-        'mixed_recognition': Update(mixed_recognition, recognisers, ('cnnh',)),
-        'hallucination': Update(hallucination, ('cnnh',), ('cnnr',) if alpha else ()),
-        'domain_integrated': Update(domain_integrated, (*recognisers, 'cnnh')),
-        'joint': Update(joint, (*recognisers, 'cnnh')),
+        'recognition': Update((recognition,), recognisers),
+        'mixed_recognition': Update((mixed_recognition,), recognisers, ('cnnh',)),
+        'hallucination': Update(
+            (hallucination,), ('cnnh',), ('cnnr',) if alpha else ()
+        ),
+        'domain_integrated': Update(one_or_two, all_three),
+        'joint': Update((joint,), all_three),
     }
     if name not in updates:
         raise ValueError(
@@ -245,20 +266,24 @@ def _pairs(method: Method, batch: Batch) -> tuple[jax.Array, jax.Array]:
     return images.to_float(lr), images.to_float(batch['hr'])
 
 
-def _update_cnnr_mixed(method, state, lr, hr, labels):
-    sr = method.cnnh.apply({'params': state.networks['cnnh'].params}, lr)
-    return update_cnnr(
-        method, state, jnp.concatenate([sr, hr]), jnp.concatenate([labels, labels])
-    )
-
-
-def _recognition(method, params, faces, labels, annealing):
+def _recognition(method, params, faces, labels, step):
     features = method.cnnr.apply({'params': params['cnnr']}, faces)
-    arguments = features, params['class_weights'], labels
+    class_weights = params['class_weights']
     axis = AXIS if method.split_identities else None
+    if method.sampled_identities:
+        key = jax.random.fold_in(jax.random.key(0), step)
+        class_weights, labels = losses.sample_identities(
+            jax.random.fold_in(key, jax.lax.axis_index(AXIS)),
+            class_weights,
+            labels,
+            method.sampled_identities,
+            axis_name=axis,
+        )
+    arguments = features, class_weights, labels
+    annealing = method.annealing(step)
     loss = method.recognition_loss(*arguments, annealing=annealing, axis_name=axis)
     diagnostics = losses.margin_diagnostics(*arguments, axis_name=axis)
-    return loss, {'recognition_loss': loss, **diagnostics}
+    return loss, {'recognition_loss': loss, 'annealing': annealing, **diagnostics}
 
 
 def _hallucination(method, cnnr_params, sr, hr, *, stop_hr=True):

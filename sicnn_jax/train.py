@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
             f'config.stages names {name!r}, but there is no config.{name}.'
         )
     stage = config[name]
-    update = steps.find_update(stage.update_rule, stage.alpha)
+    update = steps.find_update(stage.update_rule, stage.alpha, fused=stage.fused)
     record = {
         'convention': images.CONVENTION,
         'scale': config.scale,
@@ -140,16 +141,9 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
         beta=stage.beta,
         loss_scale=stage.loss_scale,
         split_identities=split,
+        sampled_identities=config.recognition_loss.sampled_identities,
     )
-    for field, value in (
-        ('checkpoint_every', stage.checkpoint_every),
-        ('evaluate_every', stage.evaluate_every),
-    ):
-        if value % config.log_every:
-            raise ValueError(
-                f'config.{name}.{field} is {value}; expected a multiple of '
-                f'config.log_every, {config.log_every}.'
-            )
+    _check_periods(config, name, update)
     for network in update.frozen:
         if not stage.init[network]:
             raise ValueError(
@@ -185,9 +179,8 @@ def train_stage(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> None:
     start = int(state.step)
     print(_headline(stage, state, start), flush=True)
 
-    update = parallel.parallel(
-        functools.partial(_iterate, stage.update.iterate, stage.method, faces.to_hr)
-    )
+    together = config.steps_per_dispatch
+    update = dispatch(stage, faces, together)
     batches = parallel.prefetch(
         faces.train_batches(
             batch_size=stage.config.batch_size,
@@ -195,12 +188,14 @@ def train_stage(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> None:
             start_step=start,
             process_index=index,
             process_count=count,
-        )
+        ),
+        together=together,
     )
     hooks = make_hooks(config, stage, faces, checkpoints, start) if index == 0 else []
     on_devices = place(stage.method, state)
-    for step in range(start + 1, stage.config.steps + 1):
-        on_devices, metrics = update(on_devices, next(batches))
+    resident = parallel.replicate(faces.resident)
+    for step in range(start + together, stage.config.steps + 1, together):
+        on_devices, metrics = update(on_devices, next(batches), resident)
         metrics = {'step': metrics}
         for hook in hooks:
             hook(step, on_devices, metrics)
@@ -273,6 +268,43 @@ def make_hooks(
     return hooks
 
 
+def dispatch(stage: Stage, faces: dataset.Faces, together: int = 1) -> Callable:
+    """An iteration of a stage, or several in one program, mapped over devices.
+
+    Args:
+      stage: which.
+      faces: where its batches come from.
+      together: iterations a call.
+
+    Returns:
+      (state, batch, resident) → (state, metrics). State and `faces.resident` are
+      replicated; the batch is one of `faces`, sharded, and with `together` above 1 a
+      stack of so many, as are the metrics then. The state is donated.
+    """
+
+    def one(program, state, batch, resident):
+        return program(stage.method, state, faces.to_hr({**batch, **resident}))
+
+    def several(program, state, batches, resident):
+        return jax.lax.scan(
+            lambda state, batch: one(program, state, batch, resident), state, batches
+        )
+
+    first, *others = (
+        parallel.parallel(functools.partial(one if together == 1 else several, program))
+        for program in stage.update.programs
+    )
+
+    def update(state, batch, resident):
+        state, metrics = first(state, batch, resident)
+        for other in others:
+            state, more = other(state, batch, resident)
+            metrics = steps.merge_metrics(metrics, more)
+        return state, metrics
+
+    return update
+
+
 def place(
     method: steps.Method, state: TrainState, devices: parallel.Devices | None = None
 ) -> TrainState:
@@ -304,8 +336,29 @@ def _by_network(state, move, move_class_weights):
     )
 
 
-def _iterate(iterate, method, to_hr, state, batch):
-    return iterate(method, state, to_hr(batch))
+def _check_periods(config, name, update):
+    """That everything that is done now and then falls on the end of a dispatch."""
+    stage, together = config[name], config.steps_per_dispatch
+    if together < 1:
+        raise ValueError(
+            f'config.steps_per_dispatch is {together}; expected at least 1.'
+        )
+    if together > 1 and len(update.programs) > 1:
+        raise ValueError(
+            f'config.steps_per_dispatch is {together}, but config.{name} dispatches '
+            f'each half of an iteration by itself: set config.{name}.fused to True.'
+        )
+    for field, value, every in (
+        (f'{name}.checkpoint_every', stage.checkpoint_every, 'log_every'),
+        (f'{name}.evaluate_every', stage.evaluate_every, 'log_every'),
+        ('log_every', config.log_every, 'steps_per_dispatch'),
+        (f'{name}.steps', stage.steps, 'steps_per_dispatch'),
+    ):
+        if value % config[every]:
+            raise ValueError(
+                f'config.{field} is {value}; expected a multiple of config.{every}, '
+                f'{config[every]}.'
+            )
 
 
 def _recognition_loss(config):
@@ -337,7 +390,7 @@ def initialise(config, stage, network, faces):
     batches = faces.train_batches(
         batch_size=_INIT_BATCH, seed=_data_seed(config, stage)
     )
-    batch = jax.jit(faces.to_hr)(next(iter(batches)))
+    batch = jax.jit(faces.to_hr)({**next(iter(batches)), **faces.resident})
     if network == 'cnnr':
         model, x = stage.method.cnnr, batch['hr']
     else:

@@ -55,6 +55,15 @@ def test_prefetch_yields_every_batch_in_order_and_stays_ahead():
     assert [int(first['x'][0, 0]), *rest] == [0, 1, 2, 3, 4]
 
 
+def test_stacked_batches_keep_their_order():
+    batches = ({'x': 100 * step + np.arange(16)} for step in range(5))
+    stacks = [np.asarray(b['x']) for b in parallel.prefetch(batches, together=2)]
+    assert len(stacks) == 2
+    assert stacks[1].shape == (8, 2, 2)
+    np.testing.assert_array_equal(stacks[1][:, 0].reshape(-1), 200 + np.arange(16))
+    np.testing.assert_array_equal(stacks[1][:, 1].reshape(-1), 300 + np.arange(16))
+
+
 def test_parallel_averages_gradients_over_devices():
     def update(state, batch):
         return state + jax.lax.pmean(batch.mean(), 'batch'), {'mean': batch.mean()}

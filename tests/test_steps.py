@@ -66,20 +66,23 @@ def _batch(n=8, seed=0):
     }
 
 
-def _step(rule, params, batch, *, method=None, devices=1, steps_taken=1):
+def _step(rule, params, batch, *, method=None, devices=1, steps_taken=1, fused=True):
     method = method or _method()
-    update = steps.find_update(rule, method.alpha)
+    update = steps.find_update(rule, method.alpha, fused=fused)
     networks = {name: params[name] for name in (*update.trained, *update.frozen)}
     state = TrainState.create(networks, method.optimizers)
-    return _run(update.iterate, method, state, batch, devices, steps_taken)
-
-
-def _run(iterate, method, state, batch, devices=1, steps_taken=1):
     devices = jax.devices()[:devices]
-    update = parallel.parallel(functools.partial(iterate, method), devices)
+    programs = [
+        parallel.parallel(functools.partial(program, method), devices)
+        for program in update.programs
+    ]
     state = train.place(method, state, devices)
+    batch = parallel.shard(batch, devices)
     for _ in range(steps_taken):
-        state, metrics = update(state, parallel.shard(batch, devices))
+        state, metrics = programs[0](state, batch)
+        for program in programs[1:]:
+            state, more = program(state, batch)
+            metrics = steps.merge_metrics(metrics, more)
     return train.fetch(method, IDENTITIES, state), parallel.unreplicate(metrics)
 
 
@@ -184,6 +187,20 @@ def test_cnnh_learns_through_the_cnnr_that_was_just_updated(params):
     assert _distance(whole, second) < 0.05 * _distance(whole, stale)
 
 
+def test_one_program_equals_two(params):
+    """The fused iteration of Algorithm 1 and its two updates, mapped one by one."""
+    fused, fused_metrics = _step('domain_integrated', params, _batch(), steps_taken=2)
+    halves, metrics = _step(
+        'domain_integrated', params, _batch(), steps_taken=2, fused=False
+    )
+    assert halves.step == fused.step == 2
+    assert set(metrics) == set(fused_metrics)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(fused_metrics[name], value, rtol=1e-4, err_msg=name)
+    for name in params:
+        _assert_close(fused.params[name], halves.params[name])
+
+
 def _distance(a, b):
     difference = jax.tree.map(np.subtract, a.params['cnnh'], b.params['cnnh'])
     return float(optax.global_norm(difference))
@@ -192,6 +209,27 @@ def _distance(a, b):
 def _assert_close(a, b):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-5)
+
+
+def test_only_the_sampled_identities_learn(params):
+    """Ten of twenty, the three of the batch among them."""
+    params = params | {'class_weights': np.tile(params['class_weights'], (1, 4))}
+    batch = _batch() | {'label': np.array([0, 7, 19, 0, 7, 19, 0, 7], np.int32)}
+    method = _method(sampled_identities=10, optimizer=optax.sgd(1.0))
+    update = steps.find_update('recognition', 0.0)
+    devices = jax.devices()[:1]
+    state = TrainState.create(
+        {name: params[name] for name in update.trained}, method.optimizers
+    )
+    update = parallel.parallel(functools.partial(update.programs[0], method), devices)
+    state, metrics = update(
+        parallel.replicate(state, devices), parallel.shard(batch, devices)
+    )
+    after = parallel.unreplicate(state).params['class_weights']
+    learned = np.flatnonzero(np.any(after != params['class_weights'], axis=0))
+    assert len(learned) == 10
+    assert {0, 7, 19} <= set(learned)
+    assert parallel.unreplicate(metrics)['finite'] == 1
 
 
 def test_alpha_zero_needs_no_cnnr(params):
@@ -273,9 +311,8 @@ def test_cnnh_is_evaluated_once_an_iteration(params):
         state = TrainState.create(
             {name: params[name] for name in names}, method.optimizers
         )
-        function = jax.vmap(
-            functools.partial(update.iterate, method), axis_name=steps.AXIS
-        )
+        (program,) = update.programs
+        function = jax.vmap(functools.partial(program, method), axis_name=steps.AXIS)
         stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, batch))
         return jax.jit(function).lower(*stacked).compile().cost_analysis()['flops']
 

@@ -210,6 +210,38 @@ def test_procedural_faces_train_without_shards(tmp_path):
     assert _final(tmp_path, 'recognition')[1]['data']['num_identities'] == 4
 
 
+def test_two_steps_a_dispatch_are_the_same_steps(finished, tmp_path):
+    """From faces held on the device; Algorithm 1 in one program or two."""
+    _, workdir = finished
+    config = tiny_config()
+    config.stages = ('domain_integrated',)
+    config.data.placement = 'device'
+    config.data.dir = str(workdir / 'data')
+    config.data.shift = 2
+    for name in ('recognition', 'hallucination'):
+        config[name].checkpoint = str(workdir / name)
+    ends, lines = [], []
+    for name, together, fused in (
+        ('one', 1, True),
+        ('two', 2, True),
+        ('half', 1, False),
+    ):
+        config.steps_per_dispatch = together
+        config.domain_integrated.fused = fused
+        train.run(config, tmp_path / name)
+        ends.append(_final(tmp_path / name, 'domain_integrated')[0])
+        text = (tmp_path / name / 'domain_integrated' / 'metrics.jsonl').read_text()
+        lines.append([json.loads(line) for line in text.splitlines()])
+    for other in ends[1:]:
+        for x, y in zip(jax.tree.leaves(ends[0]), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-3)
+    for other in lines[1:]:
+        for first, second in zip(lines[0], other, strict=True):
+            assert set(first) == set(second)
+            loss = 'super_resolution_loss'
+            assert first[loss] == pytest.approx(second[loss], rel=1e-3)
+
+
 def test_procedural_batches_are_a_function_of_seed_and_step():
     faces = ProceduralFaces(0, 50, 9, 2, 2)
     whole = faces.train_batches(batch_size=8, seed=3)
@@ -287,6 +319,14 @@ def test_a_missing_stage_says_so(tmp_path):
         ({'recognition.batch_size': 9}, 'multiple of the 8 devices'),
         ({'recognition_loss.name': 'triplet'}, 'arcface'),
         ({'sr_only.alpha': 8.0}, 'cnnr'),
+        ({'steps_per_dispatch': 0}, 'at least 1'),
+        ({'steps_per_dispatch': 3}, 'multiple of config.steps_per_dispatch, 3'),
+        (
+            {'steps_per_dispatch': 2, 'domain_integrated.fused': False},
+            'config.domain_integrated.fused to True',
+        ),
+        ({'data.identities': 2**31}, '2,147,483,647 in all'),
+        ({'recognition_loss.sampled_identities': 9}, '9 identities are to be sampled'),
     ],
 )
 def test_a_config_that_does_not_fit_is_an_error(change, message, tmp_path):

@@ -1,19 +1,24 @@
 """Where a run's faces come from: TFRecord shards, or rendered on the device."""
 
 import dataclasses
+import functools
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from sicnn_jax.data import faces, pipeline, records
 
 SOURCES = ('embedded', 'records', 'procedural')
+PLACEMENTS = ('host', 'device')
 _CHUNK = 64
+_MOST_IDENTITIES = 2**31 - 1
 
 Batch = Mapping[str, Any]
 
@@ -24,6 +29,8 @@ class Faces(Protocol):
     num_identities: int
     # How faces were brought into place; stored with every checkpoint.
     alignment: Any
+    # Arrays that every device holds all the time; `to_hr` finds them in the batch.
+    resident: Batch
 
     def train_batches(
         self,
@@ -52,6 +59,10 @@ class RecordFaces:
     shift: int = 0
 
     @property
+    def resident(self) -> Batch:
+        return {}
+
+    @property
     def num_identities(self) -> int:
         return records.read_dataset_info(self.directory).split('train').num_identities
 
@@ -72,6 +83,55 @@ class RecordFaces:
 
 
 @dataclasses.dataclass(frozen=True)
+class ResidentFaces(RecordFaces):
+    """The same shards, held in the memory of the device: only indices are sent to it.
+
+    The order is another than that of `RecordFaces`. As there, each epoch visits every
+    face once, and epochs run into each other.
+    """
+
+    @functools.cached_property
+    def resident(self) -> Batch:
+        print(f'Reading {self.directory} into memory', flush=True)
+        faces, labels = read_split(self.directory, 'train')
+        return {'faces': faces, 'labels': labels}
+
+    def train_batches(
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        start_step: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> Iterator[Batch]:
+        size = records.read_dataset_info(self.directory).split('train').num_examples
+        order = functools.lru_cache(maxsize=2)(
+            lambda epoch: np.random.default_rng([seed, 0, epoch]).permutation(size)
+        )
+        rows = batch_size // process_count
+        mine = slice(process_index * rows, (process_index + 1) * rows)
+        for step in itertools.count(start_step):
+            epoch, place = np.divmod(step * batch_size + np.arange(batch_size), size)
+            index = np.array([order(e)[p] for e, p in zip(epoch, place, strict=True)])
+            rng = np.random.default_rng([seed, 1, step])
+            mirrored = rng.random(batch_size) < 0.5 * self.flip
+            moved = rng.integers(-self.shift, self.shift + 1, (batch_size, 2))
+            yield {
+                'index': index[mine].astype(np.int32),
+                'mirrored': mirrored[mine],
+                'moved': moved[mine].astype(np.int32),
+            }
+
+    def to_hr(self, batch: Batch) -> Batch:
+        hr = batch['faces'][batch['index']]
+        hr = jnp.where(batch['mirrored'][:, None, None, None], hr[:, :, ::-1], hr)
+        if self.shift:
+            hr = jax.vmap(_move)(hr, batch['moved'])
+        return {'hr': hr, 'label': batch['labels'][batch['index']]}
+
+
+@dataclasses.dataclass(frozen=True)
 class ProceduralFaces:
     """Faces rendered inside the training step; needs no TensorFlow and no disk.
 
@@ -84,6 +144,10 @@ class ProceduralFaces:
     images_per_identity: int
     test_identities: int
     test_images_per_identity: int
+
+    @property
+    def resident(self) -> Batch:
+        return {}
 
     @property
     def num_identities(self) -> int:
@@ -130,16 +194,24 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
       config: `source`: 'records' (shards in `dir`), 'embedded' (procedural faces,
         written as shards to `dir` or the workdir first) or 'procedural' (rendered on
         the device); `seed`, `identities`, `images_per_identity`, `test_identities`,
-        `test_images_per_identity` of the latter two; `flip` and `shift` of shards.
+        `test_images_per_identity` of the latter two; `flip`, `shift` and `placement`
+        ('host' or 'device') of shards.
       workdir: of the run.
 
     Returns:
       An implementation of `Faces`.
 
     Raises:
-      ValueError: the source is unknown, or 'records' lacks a directory.
+      ValueError: the source or placement is unknown, 'records' lacks a directory, or
+        the shards do not fit the device.
       DatasetError: the shards are not as they should be.
     """
+    if config.identities + config.test_identities > _MOST_IDENTITIES:
+        raise ValueError(
+            f'data.identities and data.test_identities are {config.identities:,} and '
+            f'{config.test_identities:,}; labels are int32, so expected no more than '
+            f'{_MOST_IDENTITIES:,} in all.'
+        )
     procedural = ProceduralFaces(
         config.seed,
         config.identities,
@@ -163,8 +235,16 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
         raise ValueError(
             f'data.source is {config.source!r}; expected one of {", ".join(SOURCES)}.'
         )
-    records.read_dataset_info(directory)
-    return RecordFaces(directory, config.flip, config.shift)
+    info = records.read_dataset_info(directory)
+    if config.placement == 'host':
+        return RecordFaces(directory, config.flip, config.shift)
+    if config.placement != 'device':
+        raise ValueError(
+            f'data.placement is {config.placement!r}; expected one of '
+            f'{", ".join(PLACEMENTS)}.'
+        )
+    _check_fits(info)
+    return ResidentFaces(directory, config.flip, config.shift)
 
 
 def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:
@@ -206,6 +286,35 @@ def read_split(
         np.concatenate([batch['hr'] for batch in batches]),
         np.concatenate([batch['label'] for batch in batches]),
     )
+
+
+def device_bytes() -> int:
+    """Memory of a device of this process."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    # Backends without statistics compute in the memory of the host.
+    host = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    return stats.get('bytes_limit', host)
+
+
+def _check_fits(info):
+    size = info.split('train').num_examples * records.HEIGHT * records.WIDTH * 3
+    available = device_bytes()
+    # The rest is for networks and their activations.
+    if size > 0.8 * available:
+        raise ValueError(
+            f"data.placement is 'device', but the faces of {info.directory} take "
+            f'{size / 2**30:.2f} GiB, more than four fifths of the '
+            f"{available / 2**30:.2f} GiB of a device: set data.placement to 'host'."
+        )
+
+
+def _move(face, offset):
+    """A face with each pixel from `offset` (y, x) away, edges repeated."""
+    rows, columns = (
+        jnp.clip(jnp.arange(size) + distance, 0, size - 1)
+        for size, distance in zip(face.shape[:2], offset, strict=True)
+    )
+    return face[rows][:, columns]
 
 
 def _records(seed, first, identities, images) -> Iterator[records.Face]:

@@ -13,6 +13,7 @@ from sicnn_jax.losses.margin import (
     cosine_logits,
     margin_diagnostics,
     recognition_loss,
+    sample_identities,
 )
 from sicnn_jax.losses.reconstruction import super_resolution_loss
 
@@ -26,6 +27,7 @@ __all__ = [
     'margin_diagnostics',
     'normalize',
     'recognition_loss',
+    'sample_identities',
     'super_identity_loss',
     'super_resolution_loss',
 ]

@@ -15,6 +15,7 @@ from sicnn_jax.losses import (
     cosine_logits,
     margin_diagnostics,
     recognition_loss,
+    sample_identities,
 )
 
 LOSSES = {
@@ -473,3 +474,56 @@ def test_a_label_that_no_device_holds_gives_nan():
     split = functools.partial(a_softmax_loss, axis_name='batch')
     losses = jax.pmap(split, axis_name='batch')(features, class_weights, labels)
     assert np.isnan(losses).all()
+
+
+def test_all_identities_sampled_are_the_loss_itself():
+    features, class_weights, labels = _jnp(*_batch())
+    loss = recognition_loss('a_softmax')
+    sampled = sample_identities(jax.random.key(0), class_weights, labels, 6)
+    np.testing.assert_allclose(
+        loss(features, *sampled), loss(features, class_weights, labels), rtol=1e-6
+    )
+
+
+def test_sampled_are_the_labels_and_others_once_each():
+    class_weights = jnp.arange(40.0)[None]
+    labels = jnp.array([3, 39, 3])
+    draws = [
+        sample_identities(jax.random.key(seed), class_weights, labels, 5)
+        for seed in range(20)
+    ]
+    for columns, places in draws:
+        assert len(set(columns[0].tolist())) == 5
+        np.testing.assert_array_equal(columns[0][places], labels)
+    # Each of the 38 others is as likely: 60 draws of them, at least half of them met.
+    assert len({c for columns, _ in draws for c in columns[0].tolist()}) > 21
+
+
+def test_identities_sampled_on_every_device():
+    devices, faces, identities = 8, 2, 200
+    class_weights = jnp.arange(1.0, identities + 1)
+    labels = jax.random.randint(jax.random.key(1), (devices, faces), 0, identities)
+    sample = jax.pmap(
+        functools.partial(sample_identities, count=16, axis_name='batch'),
+        axis_name='batch',
+    )
+    columns, places = sample(
+        jax.random.split(jax.random.key(0), devices),
+        class_weights.reshape(devices, 1, -1),
+        labels,
+    )
+    assert columns.shape == (devices, 1, 16)
+    np.testing.assert_array_equal(columns.reshape(-1)[places], labels + 1)
+
+
+@pytest.mark.parametrize('count', [2, 7])
+def test_too_few_or_many_identities_to_sample_are_refused(count):
+    _, class_weights, labels = _jnp(*_batch(n=3))
+    with pytest.raises(ValueError, match=f'{count} identities are to be sampled'):
+        sample_identities(jax.random.key(0), class_weights, labels, count)
+
+
+def test_a_label_out_of_range_stays_so_when_sampled():
+    features, class_weights, _ = _jnp(*_batch(n=2))
+    sampled = sample_identities(jax.random.key(0), class_weights, jnp.array([0, 6]), 4)
+    assert np.isnan(recognition_loss('a_softmax')(features, *sampled))
