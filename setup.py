@@ -37,6 +37,8 @@ setup(
         'tensorboardX>=2.6.2.2,<3',
         f'tensorflow-cpu>=2.18,<2.22; {ON_LINUX_X86}',
         f'tensorflow>=2.18,<2.22; {ELSEWHERE}',
+        # TFDS needs it to download and generate data sets, and does not say so.
+        'importlib_resources>=6',
         'tensorflow-datasets>=4.9.7,<5',
     ],
     extras_require={
@@ -44,6 +46,23 @@ setup(
         'tpu': ['jax[tpu]'],
         # An independent recognition network for real faces, weights included.
         'dlib': ['dlib-bin>=19.24.6', 'face_recognition_models>=0.3,<0.4'],
+        # Recognition networks of others, as judges.
+        'onnx': ['onnxruntime>=1.20,<2'],
+        # Where python -m sicnn_jax.data.prepare runs beside its own processes.
+        'beam': ['apache-beam>=2.70,<3'],
+        # Lists of photographs as Parquet.
+        'parquet': ['pyarrow>=16'],
+        # What benchmarks/ compares with: PyTorch, and ONNX Runtime on its export.
+        'bench': [
+            'onnx>=1.17,<2',
+            'onnxruntime>=1.20,<2',
+            'onnxscript>=0.5,<1',
+            'torch>=2.6,<3',
+        ],
+        # Finds faces in photographs; weights included.
+        'detect': ['mtcnn>=1,<2'],
+        # The web page; it needs Pillow < 13.
+        'demo': ['gradio>=5,<7'],
         'test': ['pytest>=8,<10', 'ruff>=0.9'],
     },
 )

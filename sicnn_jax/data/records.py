@@ -410,7 +410,7 @@ def _write_split(unfinished, name, faces, given, encoding, shard_size):
                     shards.append([unfinished / f'{name}-{len(shards):05d}', 0])
                     writer = tf.io.TFRecordWriter(os.fspath(shards[-1][0]))
                 label = labels.setdefault(face.name, len(labels))
-                writer.write(_example(tf, face, image, label).SerializeToString())
+                writer.write(_serialised(_example(tf, face, image, label)))
                 shards[-1][1] += 1
                 if shards[-1][1] == shard_size:
                     writer.close()
@@ -451,6 +451,11 @@ def _example(tf, face, image, label):
     )
 
 
+def _serialised(example):
+    # By default the order of the features is another each time.
+    return example.SerializeToString(deterministic=True)
+
+
 def _relabel(tf, shards, labels):
     for path, _ in shards:
         rewritten = path.with_name(path.name + '-rewritten')
@@ -461,7 +466,7 @@ def _relabel(tf, shards, labels):
                 example = tf.train.Example.FromString(serialised)
                 value = example.features.feature['label'].int64_list.value
                 value[0] = labels[value[0]]
-                writer.write(example.SerializeToString())
+                writer.write(_serialised(example))
         rewritten.replace(path)
 
 

@@ -1,69 +1,394 @@
-"""Where faces come from, before they are aligned and written as shards."""
+"""Where photographs come from, before they are aligned and written as shards."""
 
+import csv
+import dataclasses
+import io
 import os
 import pathlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sicnn_jax.data import recordio, records
 from sicnn_jax.data.records import DatasetError
 
+CHOICES = """\
+  a directory with one folder an identity, images in it
+  a list LIST.csv or LIST.parquet with the columns `path` and `identity`
+  tfds:NAME, a data set of TensorFlow Datasets, or a directory that holds one
+  train.rec of InsightFace (train.idx beside it), or its directory
+  a verification set NAME.bin of InsightFace
+  a data set that this command wrote"""
+
+# Larger images are refused undecoded: a few kilobytes can claim to be gigapixels.
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS
+
+# What is in a file decides, not its name; and nothing that Pillow would hand to
+# another program, as it does PostScript.
+_FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _SUFFIXES = {
     *('.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pgm'),
     *('.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'),
 }
+_COLUMNS = ('path', 'identity')
+_IDENTITY_FEATURES = ('identity', 'label', 'name', 'person', 'subject', 'class_id')
+
+# An image: the path of its file, its bytes, or its place in a RecordIO file.
+Content = str | bytes | recordio.Part
 
 
-def folder_source(directory: str | os.PathLike) -> list[tuple[str, str]]:
-    """The images of a directory with one folder an identity.
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Photographs of people.
 
-    Images may lie deeper, such as `identity/video/frame.jpg`. Hidden files and files
-    that are not images by their suffix are passed over.
+    Attributes:
+      name: of the whole, such as `lfw`.
+      keys: of each photograph, all different; a path where there is one.
+      identities: who each shows.
+      read: the images from one position to another. Called with rising positions.
+      splits: of each photograph, where the source has splits that are to be kept.
+      labels: with `splits`, the identities of each split in the order of its labels.
+      alignment: of the faces, where they were aligned by us.
+      passed_over: files that are not images by their suffix.
+      in_files: whether images are named by `read`, or already read.
+    """
 
-    Returns:
-      (path relative to the directory, with /; identity), sorted by path.
+    name: str
+    keys: Sequence[str]
+    identities: Sequence[str]
+    read: Callable[[int, int], Sequence[Content]]
+    splits: Sequence[str] | None = None
+    labels: Mapping[str, Sequence[str]] | None = None
+    alignment: Any = None
+    passed_over: int = 0
+    in_files: bool = True
+
+
+def open_source(spec: str | os.PathLike, data_dir: str | None = None) -> Source:
+    """The source that a path or a name says.
+
+    Args:
+      spec: one of `CHOICES`.
+      data_dir: where TFDS keeps its data sets.
 
     Raises:
-      DatasetError: there is no such directory or there are no images in its folders.
+      DatasetError: it is none of them, is damaged or holds no images.
     """
-    directory = pathlib.Path(directory)
-    if not directory.is_dir():
-        raise DatasetError(f'{directory} is not a directory; expected one of images.')
-    found = []
-    for folder, _, names in os.walk(directory, followlinks=True):
-        relative = pathlib.Path(folder).relative_to(directory)
-        if not relative.parts or any(part.startswith('.') for part in relative.parts):
-            continue
-        found.extend(
-            ((relative / name).as_posix(), relative.parts[0])
-            for name in names
-            if pathlib.Path(name).suffix.lower() in _SUFFIXES
-            and not name.startswith('.')
-        )
-    if not found:
-        raise DatasetError(
-            f'{directory} has no images in its folders; expected one folder an '
-            'identity, such as NAME/NAME_0001.jpg.'
-        )
-    return sorted(found)
+    text = os.fspath(spec)
+    if text.startswith('tfds:'):
+        return _open_tfds(text.removeprefix('tfds:'), data_dir)
+    path = pathlib.Path(spec)
+    if path.is_dir():
+        if (path / records.SIDECAR).exists():
+            return _open_records(path)
+        if (path / 'dataset_info.json').exists():
+            return _open_tfds(path, data_dir)
+        if (path / 'train.rec').exists():
+            return _open_recordio(path / 'train.rec')
+        return _open_folder(path)
+    openers = {
+        '.csv': _open_list,
+        '.parquet': _open_list,
+        '.rec': _open_recordio,
+        '.bin': _open_bin,
+    }
+    if path.exists() and path.suffix.lower() in openers:
+        return openers[path.suffix.lower()](path)
+    problem = 'is not a source' if path.exists() else 'does not exist'
+    raise DatasetError(f'{text} {problem}; expected one of:\n{CHOICES}')
 
 
-def load_image(path: str | os.PathLike) -> np.ndarray:
-    """An image file as uint8 [height, width, 3] RGB, upright.
+def load_image(content: Content, key: str | None = None) -> np.ndarray:
+    """An image as uint8 [height, width, 3] RGB, upright.
 
     Grey, palette, CMYK and 16-bit images are converted, the orientation in EXIF is
     applied, transparent parts become white; of an animation it is the first frame.
 
+    Args:
+      content: of the image.
+      key: what errors call it; by default its path.
+
     Raises:
-      DatasetError: the file is missing, cut short or of a kind that is not known.
+      DatasetError: the file is missing, cut short, of a kind that is not known or of
+        more than `MAX_PIXELS`.
     """
+    key = key or str(content)
     try:
-        with Image.open(path) as image:
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        with warnings.catch_warnings():
+            # Pillow's way to say that there are more than MAX_PIXELS.
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            with Image.open(_opened(content), formats=_FORMATS) as image:
+                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except UnidentifiedImageError as error:
+        raise DatasetError(
+            f'{key} cannot be read as an image: it is none of {", ".join(_FORMATS)}'
+        ) from error
     # Pillow raises errors of many kinds on damaged files (OSError, SyntaxError,
     # struct.error, DecompressionBombError, …); all of them mean the same here.
     except Exception as error:
-        raise DatasetError(f'{path} cannot be read as an image: {error}') from error
+        raise DatasetError(f'{key} cannot be read as an image: {error}') from error
+
+
+def _open_folder(directory):
+    """One folder an identity; images may lie deeper (`identity/video/frame.jpg`).
+
+    Hidden files are passed over.
+    """
+    found, passed_over = [], 0
+    for folder, _, names in os.walk(directory, followlinks=True):
+        relative = pathlib.Path(folder).relative_to(directory)
+        if not relative.parts or any(part.startswith('.') for part in relative.parts):
+            continue
+        for name in names:
+            if name.startswith('.'):
+                continue
+            if pathlib.Path(name).suffix.lower() in _SUFFIXES:
+                found.append((relative / name).as_posix())
+            else:
+                passed_over += 1
+    if not found:
+        raise DatasetError(
+            f'{directory} has no images in its folders; expected one folder an '
+            f'identity, such as NAME/NAME_0001.jpg, or another of:\n{CHOICES}'
+        )
+    found.sort()
+    keys = [_printable(name) for name in found]
+    return Source(
+        name=directory.resolve().name,
+        keys=keys,
+        identities=[key.partition('/')[0] for key in keys],
+        read=lambda start, stop: [
+            os.path.join(directory, name) for name in found[start:stop]
+        ],
+        passed_over=passed_over,
+    )
+
+
+def _open_list(path):
+    rows = (_read_csv if path.suffix.lower() == '.csv' else _read_parquet)(path)
+    if not rows:
+        raise DatasetError(f'{path} is empty; expected a line for each image.')
+    seen = set()
+    for number, (key, identity) in enumerate(rows, start=1):
+        if not key or not identity:
+            raise DatasetError(f'{path}, image {number}: path or identity is missing.')
+        if key in seen:
+            raise DatasetError(f'{path}, image {number}: {key} occurs a second time.')
+        seen.add(key)
+    keys, identities = zip(*rows, strict=True)
+    # Joining leaves a path that is absolute as it is.
+    return Source(
+        name=path.stem,
+        keys=keys,
+        identities=identities,
+        read=lambda start, stop: [
+            os.path.join(path.parent, key) for key in keys[start:stop]
+        ],
+    )
+
+
+def _read_csv(path):
+    try:
+        # With or without the mark that spreadsheets put in front.
+        with path.open(encoding='utf-8-sig', newline='') as file:
+            reader = csv.DictReader(file)
+            _check_columns(path, reader.fieldnames or ())
+            return [tuple(row[column] for column in _COLUMNS) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f'{path} cannot be read as a list: {error}') from error
+
+
+def _read_parquet(path):
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise DatasetError(
+            f"{path}: reading Parquet needs pyarrow: pip install 'sicnn_jax[parquet]', "
+            'or give the list as CSV.'
+        ) from error
+    try:
+        _check_columns(path, pq.read_schema(path).names)
+        table = pq.read_table(path, columns=list(_COLUMNS))
+        columns = [table[column].cast(pa.string()).to_pylist() for column in _COLUMNS]
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(f'{path} cannot be read as a list: {error}') from error
+    return list(zip(*columns, strict=True))
+
+
+def _check_columns(path, found):
+    missing = [column for column in _COLUMNS if column not in found]
+    if missing:
+        raise DatasetError(
+            f'{path} has no column {missing[0]!r}; it has {", ".join(found)}. '
+            f'Expected {" and ".join(_COLUMNS)}.'
+        )
+
+
+def _open_recordio(path):
+    parts, labels = recordio.read_index(path)
+    return Source(
+        name=path.resolve().parent.name,
+        keys=[f'{part.offset:012d}' for part in parts],
+        identities=[str(label) for label in labels],
+        read=lambda start, stop: parts[start:stop],
+    )
+
+
+def _open_bin(path):
+    """A verification set, as a split `test`.
+
+    It says of two images whether they show one person, not which: the people of each
+    pair count as other people than those of all other pairs.
+    """
+    images, same = recordio.read_bin(path)
+    pairs = range(len(same))
+    return Source(
+        name=path.stem,
+        keys=[f'{pair:06d}_{side}' for pair in pairs for side in 'ab'],
+        identities=[
+            f'pair_{pair:06d}' if same[pair] else f'pair_{pair:06d}_{side}'
+            for pair in pairs
+            for side in 'ab'
+        ],
+        read=lambda start, stop: images[start:stop],
+        splits=['test'] * len(images),
+        in_files=False,
+    )
+
+
+def _open_records(directory):
+    info = records.read_dataset_info(directory)
+    keys, identities, splits = [], [], []
+    for split in info.splits:
+        for face in records.read_faces(directory, split):
+            keys.append(face.key)
+            identities.append(face.name)
+            splits.append(split)
+    return Source(
+        name=directory.resolve().name,
+        keys=keys,
+        identities=identities,
+        read=_Stream(
+            lambda: (
+                face.image
+                for split in info.splits
+                for face in records.read_faces(directory, split)
+            )
+        ),
+        splits=splits,
+        labels={name: split.identity_names for name, split in info.splits.items()},
+        alignment=info.alignment,
+        in_files=False,
+    )
+
+
+def _open_tfds(where: str | pathlib.Path, data_dir):
+    records.import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    try:
+        if isinstance(where, pathlib.Path):
+            builder = tfds.builder_from_directory(os.fspath(where))
+        else:
+            builder = tfds.builder(where, data_dir=data_dir)
+            builder.download_and_prepare()
+    # TFDS raises errors of many kinds: for an unknown name, without a network, …
+    except Exception as error:
+        raise DatasetError(
+            f'{where} cannot be opened by TensorFlow Datasets: {error}'
+        ) from error
+    features = builder.info.features
+    image, identity = _choose_features(tfds, features, where)
+
+    def examples(split, name, decoder):
+        # One file after the other, so that the order is one whatever is read.
+        read_config = tfds.ReadConfig(interleave_cycle_length=1)
+        dataset = builder.as_dataset(
+            split=split,
+            shuffle_files=False,
+            read_config=read_config,
+            decoders=tfds.decode.PartialDecoding(
+                {name: features[name]}, decoders={name: decoder} if decoder else None
+            ),
+        )
+        return (example[name] for example in dataset.as_numpy_iterator())
+
+    keys, identities = [], []
+    for split in builder.info.splits:
+        for i, value in enumerate(examples(split, identity, None)):
+            keys.append(f'{split}/{i:08d}')
+            identities.append(_identity(features[identity], value))
+    if not keys:
+        raise DatasetError(f'{where} has no images.')
+    return Source(
+        name=builder.info.name,
+        keys=keys,
+        identities=identities,
+        read=_Stream(
+            lambda: (
+                encoded
+                for split in builder.info.splits
+                for encoded in examples(split, image, tfds.decode.SkipDecoding())
+            )
+        ),
+        in_files=False,
+    )
+
+
+def _choose_features(tfds, features, where):
+    images = [
+        name
+        for name, feature in features.items()
+        if isinstance(feature, tfds.features.Image)
+    ]
+    identities = [name for name in _IDENTITY_FEATURES if name in features]
+    if not images or not identities:
+        raise DatasetError(
+            f'{where} has the features {", ".join(sorted(features))}; expected an '
+            f'image and one of {", ".join(_IDENTITY_FEATURES)}.'
+        )
+    return images[0], identities[0]
+
+
+def _identity(feature, value):
+    if isinstance(value, bytes):
+        return value.decode('utf-8', errors='replace')
+    # Only classes have names, and not all of them.
+    if getattr(feature, 'num_classes', None):
+        return feature.int2str(int(value))
+    return str(int(value))
+
+
+class _Stream:
+    """Reads forwards from what can only be read from its beginning."""
+
+    def __init__(self, start: Callable[[], Iterable[bytes]]):
+        self._start = start
+        self._images: Iterator[bytes] = iter(())
+        self._position = None
+
+    def __call__(self, start: int, stop: int) -> list[bytes]:
+        if self._position is None or start < self._position:
+            self._images, self._position = iter(self._start()), 0
+        for _ in range(start - self._position):
+            next(self._images)
+        self._position = stop
+        return [next(self._images) for _ in range(start, stop)]
+
+
+def _printable(name):
+    """A name in UTF-8, as JSON and TFRecords hold it; bytes that are not escaped."""
+    return name.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
+
+
+def _opened(content):
+    if isinstance(content, recordio.Part):
+        content = content.read()
+    return io.BytesIO(content) if isinstance(content, bytes) else content
 
 
 def _to_rgb(image):

@@ -1,15 +1,32 @@
+import html.parser
 import json
+import pathlib
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+import types
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from sicnn_jax.data import align, prepare, records, sources
-from sicnn_jax.data.records import DatasetError
+from benchmarks import damaged
+from sicnn_jax import checkpoint, images, inference, models
+from sicnn_jax.data import align, convert, prepare, records, spool
+from sicnn_jax.data.records import DatasetError, Face
 
 
 def colour_image(colour, size=(120, 140)):
-    return Image.new('RGB', size, colour)
+    """One colour in the middle; around it what no other image has."""
+    rng = np.random.default_rng(np.frombuffer(repr(colour).encode(), np.uint8))
+    blocks = Image.fromarray(rng.integers(0, 256, (14, 12, 3), np.uint8))
+    image = blocks.resize(size, Image.Resampling.NEAREST)
+    image.paste(colour, (30, 30, 90, 110))
+    return image
 
 
 @pytest.fixture
@@ -163,7 +180,7 @@ def test_landmarks_align(source, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--source=/nowhere'], '/nowhere is not a directory'),
+        (['--source=/nowhere'], '/nowhere does not exist; expected one of'),
         (['--landmarks=/nowhere.txt'], r'/nowhere.txt cannot be read'),
         (['--test_list=/nowhere.txt'], r'/nowhere.txt cannot be read'),
         (['--test_identities=6'], 'leaves no identity for training: there are 6'),
@@ -221,65 +238,424 @@ def test_help(capsys):
     assert '--test_list FILE' in printed
 
 
-def test_folder_source_is_sorted_and_goes_deep(tmp_path):
-    for name in ('b/1.JPG', 'a/video/2.pgm', 'a/1.png', 'a/.hidden.png', '.c/1.png'):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b'')
-    assert sources.folder_source(tmp_path) == [
-        ('a/1.png', 'a'),
-        ('a/video/2.pgm', 'a'),
-        ('b/1.JPG', 'b'),
+def test_faces_that_would_be_enlarged(source, tmp_path):
+    """`min_height` counts rows of the photograph, by whichever way faces are placed."""
+    image = colour_image('white', (300, 300))
+    image.save(source / 'person_0' / '0.png')
+    image.resize((100, 111)).save(source / 'person_1' / '0.png')
+    lines = ''
+    for key, scale in (('person_0/0.png', 1.01), ('person_0/1.png', 0.99)):
+        points = np.array(align.TEMPLATE) * scale + 5
+        lines += f'{key} {" ".join(f"{v:.3f}" for v in points.ravel())}\n'
+    (tmp_path / 'landmarks.txt').write_text(lines)
+    out = tmp_path / 'out'
+    report = prepare.prepare(source, out, min_height=112)
+    assert report['skipped'] == [
+        {
+            'file': 'person_1/0.png',
+            'reason': 'too small: the face is 111.0 pixels high, of 112',
+        }
+    ]
+    report = prepare.prepare(
+        source,
+        out,
+        min_height=112,
+        landmarks=tmp_path / 'landmarks.txt',
+        overwrite=True,
+    )
+    assert records.read_keys(out, 'train') == ['person_0/0.png']
+    assert report['skipped'][0]['reason'].startswith('too small: the face is 110.9')
+    assert report['face_height']['median'] == pytest.approx(113.1, abs=0.1)
+
+
+def add_copies(source):
+    """In person_5, copies of images of person_0; returns their keys."""
+    with Image.open(source / 'person_0' / '0.png') as image:
+        image.save(source / 'person_5' / 'again.jpg', quality=80)
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((240, 280)).save(
+            source / 'person_5' / 'mirrored.png'
+        )
+    return ['person_5/again.jpg', 'person_5/mirrored.png']
+
+
+def test_copies_of_test_faces_are_not_for_training(source, tmp_path):
+    copies = add_copies(source)
+    names = tmp_path / 'names.txt'
+    names.write_text('person_0')
+    report = prepare.prepare(source, tmp_path / 'a', test_list=names)
+    assert [entry['file'] for entry in report['skipped']] == copies
+    for entry in report['skipped']:
+        assert re.fullmatch(
+            r'duplicate: of person_0/0\.png, \d+ bits away', entry['reason']
+        )
+    assert not set(copies) & set(records.read_keys(tmp_path / 'a', 'train'))
+    report = prepare.prepare(source, tmp_path / 'b', test_list=names, duplicate_bits=-1)
+    assert report['skipped'] == []
+
+
+def test_too_few_images_after_copies_are_gone(source, tmp_path):
+    copies = add_copies(source)
+    names = tmp_path / 'names.txt'
+    names.write_text('person_0')
+    report = prepare.prepare(source, tmp_path / 'out', test_list=names, min_images=5)
+    reasons = {entry['file']: entry['reason'] for entry in report['skipped']}
+    assert all(reasons[key].startswith('duplicate') for key in copies)
+    assert reasons['person_5/0.png'] == 'identity has too few images: 4 of 5'
+    assert set(report['splits']) == {'test'}
+
+
+def test_whom_other_sets_test_is_not_for_training(source, tmp_path):
+    copies = add_copies(source)
+    other = tmp_path / 'other'
+    for name in ('Person 0', 'somebody'):
+        (other / name).mkdir(parents=True)
+    for j in range(2):
+        data = (source / 'person_0' / f'{j}.png').read_bytes()
+        (other / 'Person 0' / f'{j}.png').write_bytes(data)
+    colour_image('black').save(other / 'somebody' / '0.png')
+    prepare.prepare(other, tmp_path / 'set')
+    (tmp_path / 'names.txt').write_text('PERSON_3\n')
+    out = tmp_path / 'out'
+    arguments = (f'--exclude={tmp_path / "set"}', f'--exclude={tmp_path / "names.txt"}')
+    assert run(source, out, *arguments) == 0
+    report = json.loads((out / 'report.json').read_text())
+    reasons = {entry['file']: entry['reason'] for entry in report['skipped']}
+    assert reasons.pop('person_0/0.png') == (
+        f'identity is excluded: person_0 is in {tmp_path / "set"}'
+    )
+    assert reasons['person_3/1.png'].endswith(f'person_3 is in {tmp_path}/names.txt')
+    assert reasons[copies[0]].startswith(
+        f'duplicate: of {tmp_path / "set"}: Person 0/0.png'
+    )
+    assert report['skipped_by_reason'] == {'identity is excluded': 4, 'duplicate': 2}
+
+
+def test_report_is_one_page(source, tmp_path):
+    name = '<script>alert(1)'
+    (source / name).mkdir()
+    colour_image('green').save(source / name / '0.png')
+    (source / 'person_1' / '0.png').write_bytes(b'')
+    out = tmp_path / 'out'
+    report = prepare.prepare(source, out, test_identities=2)
+    page = (out / 'report.html').read_text()
+    asked_for, counts = [], {}
+
+    class Parser(html.parser.HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            counts[tag] = counts.get(tag, 0) + 1
+            asked_for.extend(
+                value for name, value in attributes if name in ('src', 'href')
+            )
+
+    Parser().feed(page)
+    (sheet,) = asked_for
+    assert sheet.startswith('data:image/jpeg;base64,')
+    assert counts['svg'] == 3
+    assert 'script' not in counts
+    assert 'person_1/0.png' in page
+    assert '1 unreadable' in page
+    counted = report['images_per_identity']
+    assert {split: sum(found.values()) for split, found in counted.items()} == {
+        split: found['images'] for split, found in report['splits'].items()
+    }
+    assert report['passed_over'] == 1
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_interrupted_runs_go_on(source, tmp_path, monkeypatch):
+    """With the same bytes in the end, and without converting anything twice."""
+    monkeypatch.setattr(spool, 'CHUNK', 4)
+    prepare.prepare(source, tmp_path / 'whole' / 'out', test_identities=2)
+    converted = []
+    real = convert.Convert._convert
+
+    def interrupted_at(count):
+        def convert_one(self, photograph):
+            if len(converted) == count:
+                raise KeyboardInterrupt
+            converted.append(photograph.key)
+            return real(self, photograph)
+
+        return convert_one
+
+    out = tmp_path / 'out'
+    arguments = (source, out, '--test_identities=2', '--workers=1')
+    for count in (2, 10):
+        monkeypatch.setattr(convert.Convert, '_convert', interrupted_at(count))
+        assert run(*arguments) == 130
+        assert not out.exists()
+    with pytest.raises(DatasetError, match=r'min_size was 0 and is 3.*same settings'):
+        prepare.prepare(source, out, min_size=3)
+    # What was half written, and what a power failure may leave.
+    unfinished = tmp_path / '.out.unfinished'
+    (unfinished / '00000.faces').write_bytes(b'')
+    (unfinished / '00003.json.99').write_bytes(b'[')
+    monkeypatch.setattr(convert.Convert, '_convert', interrupted_at(None))
+    assert run(*arguments) == 0
+    assert len(converted) == 10 + 18 - 8 + 4
+    assert not unfinished.exists()
+    assert contents(out) == contents(tmp_path / 'whole' / 'out')
+
+
+def test_interrupted_while_publishing(source, tmp_path, monkeypatch):
+    """A data set without its report is not finished, and not in the way."""
+    out = tmp_path / 'out'
+    real = prepare.prepare.__globals__['report'].write_report
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    report = prepare.prepare.__globals__['report']
+    monkeypatch.setattr(report, 'write_report', interrupt)
+    assert run(source, out) == 130
+    monkeypatch.setattr(report, 'write_report', real)
+    assert run(source, out) == 0
+    assert (out / 'report.json').exists()
+    assert run(source, out) == 2
+
+
+def test_killed_runs_go_on(source, tmp_path):
+    """Killed by a signal with processes at work; none of them outlives it."""
+    folder = source / 'person_0'
+    for i in range(600):
+        (folder / f'more_{i}.png').write_bytes((folder / '0.png').read_bytes())
+    out, whole = tmp_path / 'out', tmp_path / 'whole' / 'out'
+    command = [sys.executable, '-m', 'sicnn_jax.data.prepare', f'--source={source}']
+    command += ['--workers=2', f'--out={out}', '--min_size=20']
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    unfinished = tmp_path / '.out.unfinished'
+    deadline = time.monotonic() + 60
+    while not list(unfinished.glob('0*.json')) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    workers = children(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert workers
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_running, workers))
+    assert not out.exists()
+    prepare.prepare(source, out, min_size=20, workers=1)
+    report = prepare.prepare(source, whole, min_size=20, workers=1)
+    assert report['splits']['train']['images'] == 618
+    assert contents(out) == contents(whole)
+
+
+def children(pid):
+    return [
+        int(path.parent.name)
+        for path in pathlib.Path('/proc').glob('[0-9]*/stat')
+        if is_child(path, pid)
     ]
 
 
-def load(tmp_path, image, name='image.png', **options):
-    image.save(tmp_path / name, **options)
-    loaded = sources.load_image(tmp_path / name)
-    assert loaded.dtype == np.uint8
-    assert loaded.ndim == 3
-    return loaded
+def is_child(path, pid):
+    try:
+        return path.read_text().rpartition(')')[2].split()[1] == str(pid)
+    except OSError:
+        return False
 
 
-def test_load_kinds_of_images(tmp_path):
-    grey = load(tmp_path, Image.new('L', (5, 4), 77), 'grey.pgm')
-    np.testing.assert_array_equal(grey, np.full((4, 5, 3), 77))
-    deep = Image.fromarray(np.full((4, 5), 256 * 100 + 100, np.uint16))
-    for name in ('deep.png', 'deep.tif', 'deep.pgm'):
-        np.testing.assert_array_equal(load(tmp_path, deep, name), grey * 0 + 100)
-    palette = Image.new('RGB', (5, 4), (10, 200, 30)).convert('P', palette=1)
-    assert np.abs(load(tmp_path, palette)[0, 0].astype(int) - [10, 200, 30]).max() < 26
-    cmyk = Image.new('RGB', (5, 4), (255, 0, 0)).convert('CMYK')
-    red = load(tmp_path, cmyk, 'cmyk.jpg', quality=95)
-    assert np.abs(red.astype(int) - [255, 0, 0]).max() < 10
-    bits = load(tmp_path, Image.new('1', (5, 4), 1))
-    np.testing.assert_array_equal(bits, np.full((4, 5, 3), 255))
+def is_running(pid):
+    try:
+        state = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    except OSError:
+        return False
+    return state[0] != 'Z'
 
 
-def test_transparency_becomes_white(tmp_path):
-    image = Image.new('RGBA', (5, 4), (200, 0, 0, 255))
-    image.putpixel((1, 2), (0, 0, 0, 0))
-    loaded = load(tmp_path, image)
-    assert tuple(loaded[2, 1]) == (255, 255, 255)
-    assert tuple(loaded[0, 0]) == (200, 0, 0)
+def test_damaged_photographs(tmp_path):
+    result = damaged.run(tmp_path, damaged=45, good=20)
+    assert len(result) == 11
+    for kind, row in result.items():
+        assert damaged.is_right(kind, row), (kind, row)
 
 
-def test_exif_orientation_is_applied(tmp_path):
-    image = Image.new('RGB', (40, 20), 'black')
-    image.paste('white', (0, 0, 20, 20))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # Turned by a quarter clockwise to be upright.
-    loaded = load(tmp_path, image, 'turned.jpg', exif=exif, quality=95)
-    assert loaded.shape == (40, 20, 3)
-    assert loaded[:18].min() > 200
-    assert loaded[-18:].max() < 50
+def our_set(directory, counts=(5, 3)):
+    rng = np.random.default_rng(0)
+
+    def faces(split, count):
+        for i in range(count):
+            image = rng.integers(0, 256, (14, 12, 3), np.uint8)
+            image = Image.fromarray(image).resize((96, 112), Image.BICUBIC)
+            yield Face(np.asarray(image), f'{split}_{i % 2}', f'{split}/{i}')
+
+    splits = {'train': faces('train', counts[0]), 'test': faces('test', counts[1])}
+    records.write_dataset(
+        directory,
+        splits,
+        alignment={'method': 'similarity'},
+        identities={'train': ['train_1', 'nobody', 'train_0']},
+    )
 
 
-def test_unreadable_images_are_named(tmp_path):
-    Image.effect_noise((64, 64), 50).save(tmp_path / 'cut.jpg')
-    content = (tmp_path / 'cut.jpg').read_bytes()
-    (tmp_path / 'cut.jpg').write_bytes(content[: len(content) // 2])
-    (tmp_path / 'text.png').write_text('no')
-    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / 'float.tif')
-    for name in ('cut.jpg', 'text.png', 'float.tif', 'missing.jpg'):
-        with pytest.raises(DatasetError, match=f'{name} cannot be read as an image'):
-            sources.load_image(tmp_path / name)
+def test_degrade_keeps_labels_and_splits(tmp_path):
+    our_set(tmp_path / 'set')
+    out = tmp_path / 'out'
+    assert run(tmp_path / 'set', out, '--degrade=8') == 0
+    info = records.read_dataset_info(out)
+    assert info.split('train').identity_names == ('train_1', 'nobody', 'train_0')
+    assert info.split('test').identity_names == ('test_0', 'test_1')
+    assert info.alignment == {
+        'of': {'method': 'similarity'},
+        'scale': 8,
+        'degradation': 'bicubic',
+        'enlarged_by': 'bicubic',
+    }
+    for split in ('train', 'test'):
+        before = list(records.read_faces(tmp_path / 'set', split))
+        after = list(records.read_faces(out, split))
+        assert [face.key for face in after] == [face.key for face in before]
+        hr = np.stack([records.decode_image(face.image) for face in before])
+        sr = np.stack([records.decode_image(face.image) for face in after])
+        np.testing.assert_array_equal(sr, images.enlarge(images.degrade(hr, scale=8)))
+
+
+def test_degrade_and_super_resolve(tmp_path):
+    our_set(tmp_path / 'set')
+    fields = {'width': 3, 'growth': 2, 'depth': 1, 'deconv_width': 3}
+    cnnh = models.CNNH(scale=4, **fields)
+    lr = np.zeros((1, 28, 24, 3), np.float32)
+    params = jax.tree.map(
+        lambda leaf: np.full(leaf.shape, 0.03, leaf.dtype),
+        jax.eval_shape(cnnh.init, jax.random.key(0), lr)['params'],
+    )
+    record = {
+        'scale': 4,
+        'degradation': 'area',
+        'convention': images.CONVENTION,
+        'models': {'cnnh': fields},
+    }
+    stage = tmp_path / 'stage'
+    checkpoint.save_networks(stage, {'cnnh': params}, record)
+    options = {'degrade': 4, 'checkpoint': stage}
+    with pytest.raises(DatasetError, match="degradation = 'area', but this run has"):
+        prepare.prepare(tmp_path / 'set', tmp_path / 'out', **options)
+    prepare.prepare(tmp_path / 'set', tmp_path / 'out', degradation='area', **options)
+    info = records.read_dataset_info(tmp_path / 'out')
+    assert info.alignment['enlarged_by'] == str(stage)
+    hr, sr = (
+        np.stack(
+            [
+                records.decode_image(face.image)
+                for split in ('train', 'test')
+                for face in records.read_faces(tmp_path / name, split)
+            ]
+        )
+        for name in ('set', 'out')
+    )
+    lr = inference.degrade_faces(hr, scale=4, kind='area')
+    np.testing.assert_array_equal(sr, inference.super_resolve(cnnh, params, lr))
+
+
+def test_degrade_is_asked_of_our_sets_alone(source, tmp_path, capsys):
+    assert run(source, tmp_path / 'out', '--degrade=8') == 2
+    assert 'is not a data set that this command wrote' in capsys.readouterr().err
+    our_set(tmp_path / 'set')
+    assert run(tmp_path / 'set', tmp_path / 'out', '--degrade=8', '--detect') == 2
+    assert 'leave out' in capsys.readouterr().err
+    arguments = ('--degrade=8', f'--checkpoint={tmp_path}')
+    assert run(tmp_path / 'set', tmp_path / 'out', *arguments) == 2
+    assert 'expected the networks of a finished stage' in capsys.readouterr().err
+
+
+def test_splits_of_a_source_are_kept(tmp_path, capsys):
+    our_set(tmp_path / 'set')
+    assert run(tmp_path / 'set', tmp_path / 'out', '--min_images=3') == 0
+    info = records.read_dataset_info(tmp_path / 'out')
+    assert info.alignment == {'method': 'similarity'}
+    # train_1 has two images; test_1 has one, and stays.
+    assert info.split('train').identity_names == ('nobody', 'train_0')
+    assert info.split('test').identity_names == ('test_0', 'test_1')
+    assert records.read_keys(tmp_path / 'out', 'train') == [
+        'train/0',
+        'train/2',
+        'train/4',
+    ]
+    assert run(tmp_path / 'set', tmp_path / 'x', '--test_identities=1') == 2
+    assert 'has splits of its own, test, train' in capsys.readouterr().err
+
+
+def test_verification_set(tmp_path):
+    """Faces of 112×112, aligned by the same points, lose eight columns a side."""
+    rng = np.random.default_rng(0)
+    faces = rng.integers(0, 256, (4, 112, 112, 3), np.uint8)
+    content = []
+    for face in faces:
+        path = tmp_path / 'face.png'
+        Image.fromarray(face).save(path)
+        content.append(path.read_bytes())
+    (tmp_path / 'lfw.bin').write_bytes(pickle.dumps((content, [True, False])))
+    prepare.prepare(tmp_path / 'lfw.bin', tmp_path / 'out')
+    found = list(records.read_faces(tmp_path / 'out', 'test'))
+    assert [face.name[:11] for face in found] == ['pair_000000'] * 2 + [
+        'pair_000001'
+    ] * 2
+    for face, original in zip(found, faces, strict=True):
+        np.testing.assert_array_equal(
+            records.decode_image(face.image), original[:, 8:-8]
+        )
+
+
+def test_detected_faces(source, tmp_path, monkeypatch):
+    """Those that the detector finds and chooses; numbered from the second on."""
+    template = np.array(align.TEMPLATE)
+
+    def find_faces(image):
+        if image[60, 60, 1] == 0:
+            return []
+        return [template, template * 0.5 + 40, template * 0.1]
+
+    def choose(found, which, image_shape):
+        assert image_shape == (140, 120, 3)
+        return [
+            types.SimpleNamespace(landmarks=points)
+            for points in (found if which == 'all' else found[:1])
+        ]
+
+    detect = types.SimpleNamespace(find_faces=find_faces, choose=choose)
+    monkeypatch.setitem(sys.modules, 'sicnn_jax.data.detect', detect)
+    monkeypatch.setattr('sicnn_jax.data.detect', detect, raising=False)
+    arguments = ('--detect', '--faces=all', '--workers=1')
+    assert run(source, tmp_path / 'all', *arguments) == 0
+    keys = records.read_keys(tmp_path / 'all', 'train')
+    # The third of each photograph has 11 rows.
+    assert set(keys) == {
+        f'person_{i}/{j}.png{number}'
+        for i in range(6)
+        for j in range(1, 2 + i % 3)
+        for number in ('', '#1')
+    }
+    report = prepare.prepare(source, tmp_path / 'one', detect=True)
+    assert report['skipped_by_reason'] == {'no face': 6}
+    assert report['splits']['train']['images'] == 12
+    alignment = records.read_dataset_info(tmp_path / 'one').alignment
+    assert alignment['detector'] == 'mtcnn'
+
+
+def test_contradicting_ways_to_align(source, tmp_path):
+    for arguments, message in (
+        ({'detect': True, 'landmarks': 'x.txt'}, 'Both landmarks and detect'),
+        ({'faces': 'all'}, '`largest` without detect'),
+        ({'faces': 'smallest', 'detect': True}, "faces is 'smallest'"),
+        ({'runner': 'dask'}, "runner is 'dask'; expected beam:RUNNER"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            prepare.prepare(source, tmp_path / 'out', **arguments)
+
+
+def test_beam_writes_the_same(source, tmp_path, monkeypatch, capsys):
+    pytest.importorskip('apache_beam')
+    monkeypatch.setattr(spool, 'CHUNK', 4)
+    assert run(source, tmp_path / 'a' / 'out', '--runner=beam:DirectRunner') == 0
+    assert run(source, tmp_path / 'b' / 'out', '--workers=1') == 0
+    assert contents(tmp_path / 'a' / 'out') == contents(tmp_path / 'b' / 'out')
+
+
+def test_beam_reads_files_alone(tmp_path, capsys):
+    our_set(tmp_path / 'set')
+    assert run(tmp_path / 'set', tmp_path / 'out', '--runner=beam:DirectRunner') == 2
+    assert 'is read from its beginning' in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""Runs every benchmark, one after the other, and says which of them ran.
+
+    python -m benchmarks.all --quick
+    python -m benchmarks.all --only=reading,preparing
+    python -m benchmarks.all --list
+
+A benchmark that fails does not stop the others; then the exit code is 1. With --quick
+each runs at a small size in a temporary directory, where its records go too: that
+shows that it works, its figures say nothing. Those that take real photographs are left
+out unless --images=DIR and --landmarks=FILE are given.
+"""
+
+import argparse
+import ast
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.measuring import markdown
+
+_HERE = Path(__file__).parent
+_TINY_RUN = [
+    '--config=configs/di.py:demo',
+    *(
+        f'--config.{stage}.steps=2'
+        for stage in ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
+    ),
+    '--config.data.identities=20',
+    '--config.data.images_per_identity=4',
+    '--config.data.test_identities=8',
+    '--config.data.test_images_per_identity=4',
+    '--config.evaluation.faces=16',
+    '--config.evaluation.pairs=20',
+    '--config.evaluation.final_pairs=40',
+]
+
+# Arguments at the small size; a command that is not here runs with its defaults.
+QUICK = {
+    'against_pytorch': ['--batch=2', '--rounds=1', '--steps=1'],
+    'alpha': ['--alphas=8', *_TINY_RUN],
+    'clipping': ['--steps=10', '--batch=4'],
+    'convolutions': ['--batch=1', '--rounds=1'],
+    'damaged': ['--damaged=200', '--good=20'],
+    'detection': ['--limit=3'],
+    'fixtures': ['--out=parity.npz'],
+    'full_width': ['--batch=1', '--steps=1'],
+    'huge_pages': ['--rounds=1', '--steps=2'],
+    'inference': ['--batches=1,2', '--pieces=1', '--scales=8', '--rounds=1'],
+    'many_identities': ['--identities=1000', '--devices=1,2'],
+    'preparing': ['--images=64', '--rounds=1', '--sample=32'],
+    'reading': ['--images=1024', '--epochs=2'],
+    'schedule': ['--iterations=1', '--dtype=float32', '--batch=2'],
+    'seeds': ['--seeds=0,1', *_TINY_RUN],
+}
+
+# They take --images and --landmarks, which no repository holds.
+_OF_PHOTOGRAPHS = {'detection'}
+
+
+def commands() -> dict[str, str]:
+    """First line of the docstring of every benchmark that is a command, by name."""
+    found = {}
+    for path in sorted(_HERE.glob('*.py')):
+        text = path.read_text(encoding='utf-8')
+        if "if __name__ == '__main__':" in text and path != Path(__file__):
+            found[path.stem] = ast.get_docstring(ast.parse(text)).splitlines()[0]
+    return found
+
+
+def run(name: str, extra: list[str], *, quick: bool) -> tuple[int, float]:
+    """Exit code and seconds of a benchmark, with arguments beside its size."""
+    environment = dict(os.environ)
+    paths = [str(_HERE.parent), environment.get('PYTHONPATH', '')]
+    environment['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
+    command = [sys.executable, '-m', f'benchmarks.{name}', *extra]
+    with tempfile.TemporaryDirectory() as directory:
+        where = _HERE.parent
+        if quick:
+            where = directory
+            command += QUICK.get(name, [])
+            environment['BENCHMARK_RESULTS'] = directory
+        print(f'\n{" ".join(command[1:])}\n', flush=True)
+        start = time.perf_counter()
+        code = subprocess.run(command, cwd=where, env=environment).returncode
+        return code, time.perf_counter() - start
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--quick', action='store_true', help='do they work?')
+    parser.add_argument('--list', action='store_true', help='what there is')
+    parser.add_argument('--only', help='NAME,…; default: all')
+    parser.add_argument('--images', type=Path, help='photographs')
+    parser.add_argument('--landmarks', type=Path, help='of the photographs')
+    arguments = parser.parse_args()
+    known = commands()
+    if arguments.list:
+        width = max(map(len, known))
+        print('\n'.join(f'{name:<{width}}  {line}' for name, line in known.items()))
+        return 0
+    chosen = arguments.only.split(',') if arguments.only else list(known)
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        parser.error(f'There is no {", ".join(unknown)}; see --list.')
+    photographs = []
+    if arguments.images and arguments.landmarks:
+        photographs = [
+            f'--images={arguments.images.resolve()}',
+            f'--landmarks={arguments.landmarks.resolve()}',
+        ]
+    codes, rows = [], []
+    for name in chosen:
+        extra = photographs if name in _OF_PHOTOGRAPHS else []
+        if name in _OF_PHOTOGRAPHS and not extra:
+            rows.append((name, ['left out: no photographs', '']))
+            continue
+        code, seconds = run(name, extra, quick=arguments.quick)
+        codes.append(code)
+        outcome = f'failed ({code})' if code else 'ran'
+        rows.append((name, [outcome, f'{seconds:.0f} s']))
+    print('\n' + markdown(('outcome', 'time'), rows, 'benchmark'))
+    return int(any(codes))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Sets A-LR and A-SR (Sec. 4.2): the faces of a data set at low resolution and back."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+
+from sicnn_jax.data import convert, records
+
+
+@dataclasses.dataclass(frozen=True)
+class Degrade:
+    """Aligned faces to low resolution and back to 112×96.
+
+    A drop-in for `convert.Convert`, which runs in one process, on JAX's device.
+
+    Attributes:
+      scale: of the degradation, 8 or 4.
+      kind: `bicubic` or `area`.
+      checkpoint: directory of a finished stage with a CNNH that enlarges; bicubic
+        interpolation if None.
+      encoding: `png` or `jpeg`.
+    """
+
+    scale: int
+    kind: str = 'bicubic'
+    checkpoint: str | None = None
+    encoding: str = 'png'
+
+    def __post_init__(self):
+        """Loads the networks. Raises DatasetError if there are none that fit."""
+        _ = self._network
+
+    def __call__(self, photographs: list[convert.Photograph]) -> list[convert.Outcome]:
+        """The face that each becomes; all must be aligned faces, as bytes."""
+        from sicnn_jax import inference
+
+        hr = np.stack([records.decode_image(p.content) for p in photographs])
+        lr = inference.degrade_faces(hr, scale=self.scale, kind=self.kind)
+        if self._network is None:
+            faces = inference.enlarge_faces(lr)
+        else:
+            faces = inference.super_resolve(*self._network, lr)
+        return [
+            [
+                convert.ConvertedFace(
+                    records.encode_image(face, self.encoding),
+                    records.HEIGHT / self.scale,
+                    convert.fingerprint(face),
+                )
+            ]
+            for face in faces
+        ]
+
+    def describe(self, alignment: Any) -> dict[str, Any]:
+        """The alignment of the new set, which says what its faces are."""
+        return {
+            'of': alignment,
+            'scale': self.scale,
+            'degradation': self.kind,
+            'enlarged_by': self.checkpoint or 'bicubic',
+        }
+
+    @functools.cached_property
+    def _network(self):
+        """CNNH and its parameters, or None."""
+        if self.checkpoint is None:
+            return None
+        from sicnn_jax import checkpoint, images, models
+
+        expected = {
+            'convention': images.CONVENTION,
+            'scale': self.scale,
+            'degradation': self.kind,
+        }
+        try:
+            params, record = checkpoint.load_networks(self.checkpoint, ['cnnh'])
+            checkpoint.check_record(record, expected, self.checkpoint)
+        except checkpoint.CheckpointError as error:
+            raise records.DatasetError(str(error)) from error
+        return models.cnnh_from(record), params['cnnh']

@@ -1,0 +1,414 @@
+"""From a source to a data set: what `python -m sicnn_jax.data.prepare` does."""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sicnn_jax.data import (
+    align,
+    convert,
+    degraded,
+    overlap,
+    records,
+    report,
+    selection,
+    sources,
+    spool,
+)
+
+_BEAM = 'beam:'
+
+
+def prepare(
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    data_dir: str | None = None,
+    landmarks: str | os.PathLike | None = None,
+    detect: bool = False,
+    faces: str = 'largest',
+    min_size: int = 0,
+    min_height: float = convert.MIN_HEIGHT,
+    degrade: int | None = None,
+    degradation: str = 'bicubic',
+    checkpoint: str | os.PathLike | None = None,
+    test_identities: int | float = 0,
+    test_list: str | os.PathLike | None = None,
+    min_images: int = 1,
+    exclude: Sequence[str | os.PathLike] = (),
+    duplicate_bits: int = overlap.DUPLICATE_BITS,
+    encoding: str = 'png',
+    overwrite: bool = False,
+    seed: int = 0,
+    name: str | None = None,
+    workers: int | None = None,
+    runner: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Aligns the faces of a source and writes them as a data set.
+
+    Training faces are written in random order, so that those of one identity are
+    spread over all shards; test faces in the order of their keys. A source with
+    splits of its own keeps them, and its order.
+
+    Until all photographs are read, faces wait in `.OUT.unfinished` beside `out`. After
+    an interruption a call with the same settings goes on from there, and writes what
+    it would have written without.
+
+    Args:
+      source: see `sources.CHOICES`.
+      out: the directory of the data set.
+      data_dir: where TFDS keeps its data sets.
+      landmarks: a file that `align.read_landmarks` reads, by the keys of the source,
+        which are paths relative to it.
+      detect: find the faces and their landmarks by MTCNN.
+      faces: which of those found: `largest`, `central` or `all`.
+      min_size: leave out images whose shorter side has fewer pixels.
+      min_height: leave out faces of fewer rows of pixels in their photograph, of those
+        rows that become the 112 of the result; with 112 no face is enlarged.
+      degrade: take aligned faces to low resolution by this factor and back; `source`
+        must be a data set of ours, whose labels and splits are kept.
+      degradation: how: `bicubic` or `area`.
+      checkpoint: a finished stage whose CNNH brings them back, instead of bicubic.
+      test_identities: how many identities, chosen at random, go to the split `test`:
+        a fraction if below 1, else a number.
+      test_list: instead, a file with their names, one a line.
+      min_images: leave out identities with fewer usable images; those of `test_list`
+        stay.
+      exclude: files of names, one a line, and data sets of ours: whom they name is left
+        out of training, as are copies of the faces of those data sets.
+      duplicate_bits: training faces that differ from one of the test split, or of
+        `exclude`, in no more bits of their fingerprint are copies; −1 for none.
+      encoding: `png` or `jpeg`.
+      overwrite: replace what is in `out`.
+      seed: of the choice of test identities and the order of training faces.
+      name: what `source` of each record says; by default the name of the source.
+      workers: processes; by default one a processor.
+      runner: `beam:RUNNER` to convert by Apache Beam instead.
+      progress: called with the number of images done and that of all.
+
+    Returns:
+      The report, as in `report.json`: settings; identities and images of each split;
+      `images_per_identity`; quantiles of `face_height`; `skipped_by_reason`, counts;
+      `skipped`, a list of {'file', 'reason'}.
+
+    Raises:
+      DatasetError: source or landmarks are missing or unusable, `out` holds something
+        and `overwrite` is not set, an interrupted run had other settings, or no face
+        remains.
+    """
+    out = pathlib.Path(out).absolute()
+    unfinished = spool.Spool(out.with_name(f'.{out.name}.unfinished'))
+    overwrite = overwrite or unfinished.publishing
+    _check_out(out, overwrite)
+    if degrade is None:
+        function = _converter(landmarks, detect, faces, min_size, min_height, encoding)
+    else:
+        _check_degrade(landmarks, detect, exclude)
+        stage = checkpoint and os.fspath(checkpoint)
+        function = degraded.Degrade(degrade, degradation, stage, encoding)
+    excluded = overlap.read_excluded(exclude)
+    opened = sources.open_source(source, data_dir)
+    _check_splits(opened, source, degrade, test_identities or test_list)
+    listed = _read_test_list(test_list, test_identities, opened.identities, source)
+    points = {} if landmarks is None else align.read_landmarks(landmarks)
+    if landmarks is not None:
+        _check_landmarks(points, opened.keys, landmarks, source)
+
+    run = _runner(function, opened, workers, runner)
+    settings = {
+        'source': _where(source),
+        'photographs': _digest(opened.keys, points),
+        **dataclasses.asdict(function),
+    }
+    unfinished.start(settings, len(opened.keys))
+    _convert_all(function, opened, points, unfinished, run, progress)
+    made, reasons = unfinished.load()
+    candidates = selection.Faces(
+        keys=[_key(opened.keys[face['item']], face['number']) for face in made],
+        names=np.array(opened.identities, object)[made['item']],
+        fingerprints=made['fingerprint'],
+    )
+    given = opened.splits and [opened.splits[item] for item in made['item']]
+    selected = selection.Selection(candidates, given)
+    if degrade is None:
+        selected.exclude_identities(excluded.identities, listed)
+        selected.drop_rare(min_images, listed)
+        selected.split(listed, test_identities, seed)
+        selected.drop_duplicates(excluded, duplicate_bits)
+        selected.drop_rare(min_images)
+    splits = selected.filled()
+    skipped = _skipped(opened.keys, reasons, candidates.keys, selected.rejected)
+    if not splits:
+        unfinished.remove()
+        raise records.DatasetError(_nothing_left(source, skipped))
+
+    unfinished.begin_publishing()
+    info = records.write_dataset(
+        out,
+        {
+            split: _faces(unfinished, made[kept], candidates, kept, name or opened.name)
+            for split, kept in splits.items()
+        },
+        alignment=_describe_alignment(function, opened.alignment),
+        identities=_labels(opened.labels, selected, candidates.names),
+        encoding=encoding,
+        overwrite=overwrite,
+    )
+    kept = np.concatenate(list(splits.values()))
+    heights = made['height'][kept]
+    result = {
+        'source': _where(source),
+        'images': len(opened.keys),
+        'passed_over': opened.passed_over,
+        'landmarks': landmarks and os.fspath(pathlib.Path(landmarks).resolve()),
+        'detect': detect,
+        'faces': faces,
+        'encoding': encoding,
+        'min_images': min_images,
+        'min_size': min_size,
+        'min_height': min_height,
+        'degrade': degrade,
+        'degradation': degradation,
+        'checkpoint': checkpoint and os.fspath(checkpoint),
+        'exclude': [os.fspath(path) for path in exclude],
+        'duplicate_bits': duplicate_bits,
+        'seed': seed,
+        **_describe_outcome(info, candidates.names, splits),
+        'face_height': report.summarise_heights(heights),
+        'skipped_by_reason': report.count_reasons(skipped),
+        'skipped': skipped,
+    }
+    shown = np.random.default_rng(seed).permutation(kept)[: report.SHOWN_FACES]
+    report.write_report(
+        out,
+        result,
+        heights=heights,
+        shown=[unfinished.read(face) for face in made[shown]],
+    )
+    unfinished.remove()
+    return result
+
+
+def _check_out(out, overwrite):
+    if out.exists() and not out.is_dir():
+        raise records.DatasetError(f'{out} is a file; expected a directory.')
+    # Hidden is what an interrupted run may have left.
+    found = out.exists() and any(
+        not path.name.startswith('.') for path in out.iterdir()
+    )
+    if found and not overwrite:
+        raise records.DatasetError(
+            f'{out} is not empty; choose another directory, or --overwrite it.'
+        )
+
+
+def _converter(landmarks, detect, faces, min_size, min_height, encoding):
+    if encoding not in records.ENCODINGS:
+        raise records.DatasetError(
+            f'encoding is {encoding!r}; it must be one of {records.ENCODINGS}.'
+        )
+    if landmarks is not None and detect:
+        raise records.DatasetError(
+            'Both landmarks and detect are set; give one of them.'
+        )
+    if faces not in convert.FACES or (faces != 'largest' and not detect):
+        raise records.DatasetError(
+            f'faces is {faces!r}; it must be one of {convert.FACES}, and `largest` '
+            'without detect.'
+        )
+    placement = convert.CENTER
+    if landmarks is not None:
+        placement = convert.LANDMARKS
+    elif detect:
+        placement = convert.DETECT
+    return convert.Convert(placement, faces, min_size, min_height, encoding)
+
+
+def _check_degrade(landmarks, detect, exclude):
+    if landmarks is not None or detect or exclude:
+        raise records.DatasetError(
+            'degrade keeps the faces and splits of a data set as they are: leave out '
+            'landmarks, detect and exclude.'
+        )
+
+
+def _check_splits(opened, source, degrade, test):
+    if opened.splits is not None and test:
+        raise records.DatasetError(
+            f'{source} has splits of its own, {", ".join(sorted(set(opened.splits)))}, '
+            'which are kept: leave out test_identities and test_list.'
+        )
+    if degrade is not None and opened.alignment is None:
+        raise records.DatasetError(
+            f'{source} is not a data set that this command wrote; degrade needs one.'
+        )
+
+
+def _check_landmarks(points, keys, path, source):
+    if not any(key in points for key in keys):
+        example = next(iter(points), 'nothing')
+        raise records.DatasetError(
+            f'{path} has landmarks for none of the images of {source}: it has '
+            f'{example}, the images are such as {keys[0]}. Paths must be relative '
+            'to the source.'
+        )
+
+
+def _read_test_list(path, test_identities, identities, source):
+    if path is None:
+        return frozenset()
+    if test_identities:
+        raise records.DatasetError(
+            'Both test_identities and test_list are set; give one of them.'
+        )
+    names = overlap.read_names(path)
+    unknown = sorted(names.difference(identities))
+    if unknown:
+        raise records.DatasetError(
+            f'{path} names {len(unknown)} identities without images in {source}, such '
+            f'as {unknown[0]!r}.'
+        )
+    return names
+
+
+def _where(source):
+    text = os.fspath(source)
+    return text if text.startswith('tfds:') else os.fspath(pathlib.Path(text).resolve())
+
+
+def _digest(keys, points):
+    """What tells the photographs of one run, and their landmarks, from another's."""
+    digest = hashlib.sha256()
+    for key in keys:
+        digest.update(key.encode() + b'\0')
+        if key in points:
+            digest.update(points[key].tobytes())
+    return digest.hexdigest()
+
+
+def _runner(function, opened, workers, runner):
+    """How tasks are mapped: a function of (function, tasks)."""
+    if isinstance(function, degraded.Degrade):
+        return spool.run_here
+    if runner is not None:
+        if not runner.startswith(_BEAM):
+            raise records.DatasetError(
+                f'runner is {runner!r}; expected beam:RUNNER, as in beam:DirectRunner.'
+            )
+        if not opened.in_files:
+            raise records.DatasetError(
+                f'{opened.name} is read from its beginning, by one process; Beam needs '
+                'a folder, a list or a RecordIO set.'
+            )
+        return functools.partial(spool.run_on_beam, runner.removeprefix(_BEAM))
+    workers = workers or records.num_cpus()
+    if workers == 1:
+        return spool.run_here
+    return functools.partial(spool.run_in_processes, workers=workers)
+
+
+def _convert_all(function, opened, points, unfinished, run, progress):
+    """Converts what is not yet in the spool."""
+
+    def photographs(span):
+        keys = opened.keys[span]
+        contents = opened.read(span.start, span.start + len(keys))
+        return [
+            convert.Photograph(key, content, points.get(key))
+            for key, content in zip(keys, contents, strict=True)
+        ]
+
+    total = len(opened.keys)
+    missing = unfinished.missing()
+    done = total - sum(len(opened.keys[spool.span(chunk)]) for chunk in missing)
+    progress(done, total)
+    write = functools.partial(spool.write_chunk, function, unfinished.directory)
+    tasks = (spool.Task(chunk, photographs(spool.span(chunk))) for chunk in missing)
+    # One chunk is done before a process has started.
+    run = run if len(missing) > 1 else spool.run_here
+    for converted in run(write, tasks):
+        done += converted
+        progress(done, total)
+
+
+def _key(photograph, number):
+    """Of a face: that of its photograph, with a number from the second on."""
+    return f'{photograph}#{number}' if number else photograph
+
+
+def _faces(unfinished, made, candidates, kept, source_name):
+    for face, i in zip(made, kept, strict=True):
+        yield records.Face(
+            image=unfinished.read(face),
+            name=candidates.names[i],
+            key=candidates.keys[i],
+            source=source_name,
+        )
+
+
+def _skipped(photographs, reasons, faces, rejected):
+    entries = [
+        *((photographs[item], reason) for item, reason in reasons.items()),
+        *((faces[i], reason) for i, reason in rejected),
+    ]
+    return [{'file': file, 'reason': reason} for file, reason in sorted(entries)]
+
+
+def _labels(labels, selected, names):
+    """The identities of the source's labels, but for those that are left out."""
+    if labels is None:
+        return None
+    left_out = {names[i] for i, _ in selected.rejected}
+    gone = {
+        split: left_out.difference(names[kept])
+        for split, kept in selected.filled().items()
+    }
+    return {
+        split: [name for name in labels[split] if name not in gone[split]]
+        for split in gone
+    }
+
+
+def _describe_alignment(function, alignment):
+    if isinstance(function, degraded.Degrade):
+        return function.describe(alignment)
+    if function.placement == convert.CENTER:
+        return alignment or {'method': 'center_crop'}
+    described = {
+        'method': 'similarity',
+        'template': [list(point) for point in align.TEMPLATE],
+    }
+    if function.placement == convert.DETECT:
+        described['detector'] = 'mtcnn'
+    return described
+
+
+def _describe_outcome(info, names, splits):
+    return {
+        'splits': {
+            split: {'identities': found.num_identities, 'images': found.num_examples}
+            for split, found in info.splits.items()
+        },
+        'images_per_identity': {
+            split: dict(sorted(collections.Counter(names[kept]).items()))
+            for split, kept in splits.items()
+        },
+    }
+
+
+def _nothing_left(source, skipped):
+    reasons = ', '.join(
+        f'{n} {reason}' for reason, n in report.count_reasons(skipped).items()
+    )
+    return (
+        f'None of the images of {source} can be used: {reasons}. The first, '
+        f'{skipped[0]["file"]}: {skipped[0]["reason"]}.'
+    )

@@ -1,0 +1,270 @@
+"""InsightFace's formats, without MXNet: RecordIO sets and `.bin` verification sets.
+
+A RecordIO set is `train.rec`, records one after the other; `train.idx`, lines of the
+number of a record and where it begins; and `property`, one line `identities,height,
+width`. A `.bin` is a pickle of encoded images and whether those of each pair show one
+person; it is read without running what else a pickle could ask for.
+"""
+
+import io
+import os
+import pathlib
+import pickle
+import struct
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sicnn_jax.data.records import DatasetError
+
+_MAGIC = 0xCED7230A
+_RECORD = struct.Struct('<II')
+# IRHeader: flag, label, id, id2; where the flag is n > 0, n more floats are the label.
+_HEADER = struct.Struct('<IfQQ')
+_LENGTH_BITS = 29
+
+# What pickles of NumPy arrays and numbers ask for; `numpy.core` before NumPy 2.
+_NUMPY = {
+    ('numpy', 'dtype'),
+    ('numpy', 'ndarray'),
+    *(
+        (f'numpy.{core}.{module}', name)
+        for core in ('core', '_core')
+        for module, name in (
+            ('multiarray', '_reconstruct'),
+            ('multiarray', 'scalar'),
+            ('numeric', '_frombuffer'),
+        )
+    ),
+}
+
+
+class Record(NamedTuple):
+    """A record: its label, float32 [n], and what follows, an encoded image."""
+
+    label: np.ndarray
+    content: bytes
+
+
+class Part(NamedTuple):
+    """Where an image is: in the record that begins at `offset` of a file."""
+
+    path: str
+    offset: int
+
+    def read(self) -> bytes:
+        """The encoded image. Raises DatasetError if the record is damaged."""
+        with open(self.path, 'rb') as file:
+            return _read_record(file, self.offset).content
+
+
+def read_index(path: str | os.PathLike) -> tuple[list[Part], list[int]]:
+    """The images of a RecordIO set.
+
+    Args:
+      path: of the `.rec` file; `.idx` and `property` are beside it.
+
+    Returns:
+      Where each image is, and the number of its identity, in the order of the index.
+
+    Raises:
+      DatasetError: a file is missing or damaged, or a label is not that of one of the
+        identities that `property` counts.
+    """
+    path = pathlib.Path(path)
+    offsets = _read_offsets(path.with_suffix('.idx'))
+    identities = _read_property(path.with_name('property'))
+    parts, labels = [], []
+    try:
+        with path.open('rb') as file:
+            for number in _image_numbers(file, offsets, path):
+                label = _read_label(file, offsets[number])
+                if label < 0 or label != int(label) or label >= identities:
+                    raise DatasetError(
+                        f'{path}, record {number}: the label is {label}; expected a '
+                        f'whole number below {identities}, as `property` says.'
+                    )
+                parts.append(Part(os.fspath(path), offsets[number]))
+                labels.append(int(label))
+    except OSError as error:
+        raise DatasetError(f'{path} cannot be read: {error}') from error
+    return parts, labels
+
+
+def read_bin(path: str | os.PathLike) -> tuple[list[bytes], np.ndarray]:
+    """A verification set of InsightFace, such as `lfw.bin`.
+
+    Returns:
+      Encoded images (JPEG or PNG, 112×112, aligned), two for each pair, and
+      bool [pairs]: whether images 2i and 2i + 1 show one person.
+
+    Raises:
+      DatasetError: there is no such file, it holds something else, or it asks for
+        anything but lists, tuples, bytes, booleans, numbers and NumPy arrays.
+    """
+    try:
+        with open(path, 'rb') as file:
+            found = _BinUnpickler(file, path).load()
+    except DatasetError:
+        raise
+    # A damaged pickle raises nearly anything: EOFError, ValueError, KeyError, …
+    except Exception as error:
+        raise DatasetError(
+            f'{path} cannot be read as a verification set: {error}'
+        ) from error
+    return _check_bin(found, path)
+
+
+def _read_offsets(path):
+    try:
+        lines = path.read_text('ascii').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f'{path} cannot be read: {error}') from error
+    offsets = {}
+    for line, text in enumerate(lines, start=1):
+        try:
+            number, offset = map(int, text.split())
+        except ValueError as error:
+            raise DatasetError(
+                f'{path}, line {line}: expected the number of a record and where it '
+                f'begins; found {text!r}.'
+            ) from error
+        offsets[number] = offset
+    if not offsets:
+        raise DatasetError(f'{path} is empty; copy it again.')
+    return offsets
+
+
+def _read_property(path):
+    """The number of identities, infinite where there is no such file."""
+    if not path.exists():
+        return float('inf')
+    text = path.read_text('utf-8', errors='replace').strip()
+    try:
+        identities, _, _ = (int(value) for value in text.split(','))
+    except ValueError as error:
+        raise DatasetError(
+            f'{path}: expected `identities,height,width`; found {text!r}.'
+        ) from error
+    return identities
+
+
+def _image_numbers(file, offsets, path):
+    """The records that are images: all, or those below the label of record 0.
+
+    In InsightFace's sets record 0 has two numbers: records from the first to the
+    second are not images but say which images each identity has.
+    """
+    if 0 not in offsets:
+        return list(offsets)
+    label = _read_record(file, offsets[0]).label
+    if len(label) == 1:
+        return list(offsets)
+    images = [number for number in offsets if 0 < number < label[0]]
+    if not images:
+        raise DatasetError(
+            f'{path}, record 0: images are said to be the records from 1 to '
+            f'{label[0] - 1:.0f}, of which the index has none.'
+        )
+    return images
+
+
+def _read_label(file, offset):
+    """The identity of an image, without reading the image."""
+    flag, label, _, _ = _HEADER.unpack(
+        _exactly(file, offset + _RECORD.size, _HEADER.size)
+    )
+    if flag:
+        (label,) = struct.unpack('<f', _exactly(file, None, 4))
+    return label
+
+
+def _read_record(file, offset) -> Record:
+    data = _read_parts(file, offset)
+    if len(data) < _HEADER.size:
+        raise DatasetError(f'{file.name}: the record at {offset} has no header.')
+    flag, label, _, _ = _HEADER.unpack_from(data)
+    end = _HEADER.size + 4 * flag
+    if len(data) < end:
+        raise DatasetError(f'{file.name}: the record at {offset} is cut short.')
+    many = np.frombuffer(data[_HEADER.size : end], '<f4')
+    return Record(many if flag else np.array([label], np.float32), data[end:])
+
+
+def _read_parts(file, offset):
+    """The bytes of a record, which may be in parts.
+
+    The writer cuts a record where it holds the magic number, which it leaves out.
+    """
+    parts = []
+    while True:
+        magic, word = _RECORD.unpack(_exactly(file, offset, _RECORD.size))
+        if magic != _MAGIC:
+            raise DatasetError(
+                f'{file.name} has no record at {offset}; it is damaged, or the index '
+                'is of another file.'
+            )
+        length = word & ((1 << _LENGTH_BITS) - 1)
+        parts.append(_exactly(file, None, length))
+        # 0: whole, 1: the first of several, 2: one in the middle, 3: the last.
+        if word >> _LENGTH_BITS in (0, 3):
+            return struct.pack('<I', _MAGIC).join(parts)
+        offset += _RECORD.size + (length + 3) // 4 * 4
+
+
+def _exactly(file, offset, size):
+    if offset is not None:
+        file.seek(offset)
+    data = file.read(size)
+    if len(data) < size:
+        raise DatasetError(f'{file.name} is cut short; copy it again.')
+    return data
+
+
+def _encode_latin1(text, encoding):
+    """How Python 3 writes bytes for Python 2 to read."""
+    if encoding not in ('latin1', 'latin-1'):
+        raise ValueError(f'bytes in the encoding {encoding!r}')
+    return text.encode('latin1')
+
+
+class _BinUnpickler(pickle.Unpickler):
+    """An unpickler that knows what `.bin` files hold and nothing else."""
+
+    def __init__(self, file: io.BufferedIOBase, path: str | os.PathLike):
+        # As bytes: files of Python 2 hold images as its `str`.
+        super().__init__(file, encoding='bytes')
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ('_codecs', 'encode'):
+            return _encode_latin1
+        if (module, name) in _NUMPY:
+            return super().find_class(module, name)
+        raise DatasetError(
+            f'{self._path} asks for {module}.{name}, which no verification set needs: '
+            'it may be malicious, and nothing of it was run. Get the file elsewhere.'
+        )
+
+
+def _check_bin(found, path):
+    try:
+        images, same = found
+        images = [
+            image.tobytes() if isinstance(image, np.ndarray) else image
+            for image in images
+        ]
+        same = np.asarray(same)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(
+            f'{path}: expected a pair of images and booleans; found '
+            f'{type(found).__name__}.'
+        ) from error
+    if not all(isinstance(image, bytes) for image in images):
+        raise DatasetError(f'{path}: expected images as bytes; found other things.')
+    if same.ndim != 1 or same.dtype.kind not in 'biu' or len(images) != 2 * len(same):
+        raise DatasetError(
+            f'{path}: expected a boolean for every two images; found {len(images)} '
+            f'images and {same.dtype} {list(same.shape)}.'
+        )
+    return images, same.astype(bool)

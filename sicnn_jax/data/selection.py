@@ -1,0 +1,162 @@
+"""Which of the faces that could be made stay, and in which split."""
+
+import collections
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from sicnn_jax.data import overlap, records
+
+TRAIN, TEST = 'train', 'test'
+
+
+@dataclasses.dataclass(frozen=True)
+class Faces:
+    """The faces to select from.
+
+    Attributes:
+      keys: of each.
+      names: who each shows, object [n].
+      fingerprints: uint8 [n, bytes].
+    """
+
+    keys: Sequence[str]
+    names: np.ndarray
+    fingerprints: np.ndarray
+
+
+class Selection:
+    """Faces and splits, while one rule after the other is applied.
+
+    Attributes:
+      splits: indices of faces by name of the split.
+      rejected: (index of a face, why), in the order of the rules.
+    """
+
+    def __init__(self, faces: Faces, given: Sequence[str] | None = None):
+        """All faces for training, or in the splits given for each."""
+        everything = np.arange(len(faces.keys))
+        self._faces = faces
+        self._splits_given = given is not None
+        self.rejected: list[tuple[int, str]] = []
+        if given is None:
+            self.splits = {TRAIN: everything}
+        else:
+            # In the order in which they come, which is that of the data set.
+            given = np.asarray(given, object)
+            self.splits = {
+                name: everything[given == name] for name in dict.fromkeys(given)
+            }
+
+    def exclude_identities(
+        self, excluded: Mapping[str, str], listed: Collection[str]
+    ) -> None:
+        """Takes out of training whom other sets test, but for those of a test list."""
+        found = {
+            name: excluded[overlap.comparable_name(name)]
+            for name in set(self._faces.names)
+            if overlap.comparable_name(name) in excluded and name not in listed
+        }
+        self._reject(
+            lambda name: f'identity is excluded: {name} is in {found[name]}',
+            collections.Counter(found),
+        )
+
+    def drop_rare(self, min_images: int, listed: Collection[str] = ()) -> None:
+        """Takes out of training who has too few faces, but for those of a test list."""
+        counts = collections.Counter(self._faces.names[self._train()])
+        rare = {
+            name: count
+            for name, count in counts.items()
+            if count < min_images and name not in listed
+        }
+        self._reject(
+            lambda name: f'identity has too few images: {rare[name]} of {min_images}',
+            rare,
+        )
+
+    def split(
+        self, listed: Collection[str], test_identities: int | float, seed: int
+    ) -> None:
+        """Moves identities to the split `test`: those listed, or some at random.
+
+        What remains for training is put into a random order. Given splits stay as
+        they are.
+
+        Raises:
+          DatasetError: nobody would remain for training.
+        """
+        if self._splits_given or not len(self._train()):
+            return
+        rng = np.random.default_rng(seed)
+        names = self._faces.names
+        train = self._train()
+        test = set(listed) or set(
+            _choose(sorted(set(names[train])), test_identities, rng)
+        )
+        in_test = np.fromiter((name in test for name in names[train]), bool, len(train))
+        self.splits = {
+            TRAIN: rng.permutation(train[~in_test]),
+            TEST: train[in_test],
+        }
+
+    def drop_duplicates(self, excluded: overlap.Excluded, bits: int) -> None:
+        """Takes out of training the photographs of other splits and other data sets.
+
+        Args:
+          excluded: faces of other data sets.
+          bits: how many of a fingerprint may differ between copies; −1 to keep them.
+        """
+        if bits < 0:
+            return
+        faces, train = self._faces, self._train()
+        test = np.concatenate(
+            [train[:0], *(f for name, f in self.splits.items() if name != TRAIN)]
+        )
+        keys = [*(faces.keys[i] for i in test), *excluded.keys]
+        nearest, distance = overlap.near_duplicates(
+            faces.fingerprints[train],
+            np.concatenate([faces.fingerprints[test], excluded.fingerprints]),
+            bits,
+        )
+        self.rejected += [
+            (face, f'duplicate: of {keys[column]}, {away} bits away')
+            for face, column, away in zip(
+                train.tolist(), nearest.tolist(), distance.tolist(), strict=True
+            )
+            if column >= 0
+        ]
+        self.splits[TRAIN] = train[nearest < 0]
+
+    def filled(self) -> dict[str, np.ndarray]:
+        """The splits that have faces."""
+        return {name: faces for name, faces in self.splits.items() if len(faces)}
+
+    def _train(self):
+        return self.splits.get(TRAIN, np.empty(0, np.int64))
+
+    def _reject(self, reason, names):
+        train = self._train()
+        out = np.fromiter(
+            (name in names for name in self._faces.names[train]), bool, len(train)
+        )
+        self.rejected += [
+            (face, reason(self._faces.names[face])) for face in train[out].tolist()
+        ]
+        if TRAIN in self.splits:
+            self.splits[TRAIN] = train[~out]
+
+
+def _choose(names, test_identities, rng):
+    if not test_identities:
+        return []
+    count = test_identities
+    if test_identities < 1:
+        count = max(1, round(test_identities * len(names)))
+    if not 0 < count < len(names):
+        raise records.DatasetError(
+            f'test_identities is {test_identities}, which leaves no identity for '
+            f'training: there are {len(names)}.'
+        )
+    return [names[i] for i in rng.permutation(len(names))[:count]]

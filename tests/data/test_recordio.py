@@ -1,0 +1,198 @@
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+
+from sicnn_jax.data import recordio
+from sicnn_jax.data.records import DatasetError
+
+MAGIC = struct.pack('<I', 0xCED7230A)
+
+
+def pack(label, content, number=0):
+    """A record's bytes as MXNet's `recordio.pack` makes them."""
+    if isinstance(label, (int, float)):
+        return struct.pack('<IfQQ', 0, label, number, 0) + content
+    values = np.array(label, '<f4')
+    return struct.pack('<IfQQ', len(values), 0, number, 0) + values.tobytes() + content
+
+
+def framed(data):
+    """Cut where the magic number occurs at a multiple of four, as dmlc does."""
+    places = [i for i in range(0, len(data) - 3, 4) if data[i : i + 4] == MAGIC]
+    starts = [0, *(i + 4 for i in places)]
+    parts = [data[a:b] for a, b in zip(starts, [*places, len(data)], strict=True)]
+    flags = [0] if len(parts) == 1 else [1, *[2] * (len(parts) - 2), 3]
+    return b''.join(
+        MAGIC + struct.pack('<I', flag << 29 | len(part)) + part + bytes(-len(part) % 4)
+        for flag, part in zip(flags, parts, strict=True)
+    )
+
+
+def write_rec(directory, records, identities=2):
+    """`train.rec`, `train.idx` and `property` of (number, packed record)s."""
+    content, index = b'', ''
+    for number, data in records:
+        index += f'{number}\t{len(content)}\n'
+        content += framed(data)
+    (directory / 'train.rec').write_bytes(content)
+    (directory / 'train.idx').write_text(index)
+    (directory / 'property').write_text(f'{identities},112,112')
+    return directory / 'train.rec'
+
+
+def insightface_set(directory, images, labels):
+    """Record 0, images from 1 on, then a record of the range of each identity."""
+    count = len(set(labels))
+    first = len(images) + 1
+    records = [(0, pack([first, first + count], b''))]
+    records += [
+        # Both ways to say a label occur.
+        (i + 1, pack(label if i % 2 else [label, 0], image, i + 1))
+        for i, (image, label) in enumerate(zip(images, labels, strict=True))
+    ]
+    records += [(first + i, pack([1, 2], b'')) for i in range(count)]
+    return write_rec(directory, records, count)
+
+
+def test_images_and_labels(tmp_path):
+    images = [b'one', b'', b'three!', MAGIC + b'four' + MAGIC * 2 + b'x']
+    path = insightface_set(tmp_path, images, [0, 0, 1, 1])
+    parts, labels = recordio.read_index(path)
+    assert [part.read() for part in parts] == images
+    assert labels == [0, 0, 1, 1]
+
+
+def test_sets_without_record_0(tmp_path):
+    """As MXNet's im2rec writes them; `property` may be missing, too."""
+    path = write_rec(tmp_path, [(7, pack(3, b'a')), (9, pack(5, b'b'))])
+    (tmp_path / 'property').unlink()
+    parts, labels = recordio.read_index(path)
+    assert labels == [3, 5]
+    assert [part.read() for part in parts] == [b'a', b'b']
+
+
+@pytest.mark.parametrize(
+    ('file', 'content', 'message'),
+    [
+        ('train.idx', '', r'train\.idx is empty'),
+        ('train.idx', '0\t0\nx', r"train\.idx, line 2: expected the number.*'x'"),
+        ('train.idx', '0\t4\n', r'train\.rec has no record at 4'),
+        ('train.rec', b'', r'train\.rec is cut short'),
+        ('property', 'many', "expected `identities,height,width`; found 'many'"),
+        ('property', '1,112,112', r'record 2: the label is 1\.0; .* below 1'),
+    ],
+)
+def test_damaged_sets(tmp_path, file, content, message):
+    path = insightface_set(tmp_path, [b'a', b'b'], [0, 1])
+    write = 'write_bytes' if isinstance(content, bytes) else 'write_text'
+    getattr(tmp_path / file, write)(content)
+    with pytest.raises(DatasetError, match=message):
+        recordio.read_index(path)
+
+
+def test_missing_index(tmp_path):
+    path = insightface_set(tmp_path, [b'a'], [0])
+    (tmp_path / 'train.idx').unlink()
+    with pytest.raises(DatasetError, match=r'train\.idx cannot be read'):
+        recordio.read_index(path)
+
+
+def test_a_damaged_record_is_found_when_it_is_read(tmp_path):
+    path = insightface_set(tmp_path, [b'a' * 40, b'b' * 40], [0, 1])
+    parts, _ = recordio.read_index(path)
+    path.write_bytes(path.read_bytes()[: parts[1].offset + 50])
+    assert parts[0].read() == b'a' * 40
+    with pytest.raises(DatasetError, match='cut short'):
+        parts[1].read()
+
+
+IMAGES = [b'\xff\xd8 one', b'two', b'three', b'four']
+
+
+@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    'same', [[True, False], np.array([True, False]), [np.True_, np.False_]]
+)
+def test_read_bin(tmp_path, protocol, same):
+    path = tmp_path / 'lfw.bin'
+    path.write_bytes(pickle.dumps((IMAGES, same), protocol))
+    images, found = recordio.read_bin(path)
+    assert images == IMAGES
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found, [True, False])
+
+
+def test_read_bin_of_python_2(tmp_path):
+    """Its `str` are bytes. Pickled by hand, protocol 2."""
+    path = tmp_path / 'lfw.bin'
+    images = b''.join(b'U' + bytes([len(i)]) + i for i in IMAGES)
+    path.write_bytes(b'\x80\x02](' + images + b'e](\x88\x89e\x86.')
+    images, found = recordio.read_bin(path)
+    assert images == IMAGES
+    assert found.tolist() == [True, False]
+
+
+def test_read_bin_of_arrays(tmp_path):
+    path = tmp_path / 'lfw.bin'
+    arrays = [np.frombuffer(image, np.uint8) for image in IMAGES]
+    path.write_bytes(pickle.dumps((arrays, [1, 0])))
+    assert recordio.read_bin(path)[0] == IMAGES
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ('touch /tmp/must-not-be-there',)
+
+
+class Decoding:
+    def __reduce__(self):
+        import _codecs
+
+        return _codecs.encode, ('text', 'rot13')
+
+
+def test_other_pickles_are_refused(tmp_path):
+    path = tmp_path / 'lfw.bin'
+    path.write_bytes(pickle.dumps((IMAGES, [True, Evil()])))
+    with pytest.raises(DatasetError, match=r'asks for posix\.system, .*malicious'):
+        recordio.read_bin(path)
+    assert not os.path.exists('/tmp/must-not-be-there')
+    path.write_bytes(b'cbuiltins\neval\n(S"1"\ntR.')
+    with pytest.raises(DatasetError, match=r'builtins\.eval'):
+        recordio.read_bin(path)
+    # Names with dots would lead from what is allowed to what is not.
+    path.write_bytes(b'\x80\x04\x8c\x05numpy\x8c\x0fndarray.__new__\x93.')
+    with pytest.raises(DatasetError, match=r'numpy\.ndarray\.__new__'):
+        recordio.read_bin(path)
+    path.write_bytes(pickle.dumps((IMAGES, [True, Decoding()])))
+    with pytest.raises(DatasetError, match="encoding 'rot13'"):
+        recordio.read_bin(path)
+
+
+@pytest.mark.parametrize(
+    ('found', 'message'),
+    [
+        ((IMAGES, [True]), 'a boolean for every two images; found 4 images'),
+        ((IMAGES, ['a', 'b']), 'a boolean for every two'),
+        (([1, 2], [True]), 'expected images as bytes'),
+        (7, 'expected a pair of images and booleans; found int'),
+    ],
+)
+def test_wrong_bin(tmp_path, found, message):
+    path = tmp_path / 'lfw.bin'
+    path.write_bytes(pickle.dumps(found))
+    with pytest.raises(DatasetError, match=message):
+        recordio.read_bin(path)
+
+
+def test_damaged_bin(tmp_path):
+    path = tmp_path / 'lfw.bin'
+    for content in (b'', pickle.dumps((IMAGES, [True, False]))[:20], b'random'):
+        path.write_bytes(content)
+        with pytest.raises(DatasetError, match='cannot be read as a verification set'):
+            recordio.read_bin(path)
+    with pytest.raises(DatasetError, match='No such file'):
+        recordio.read_bin(tmp_path / 'missing.bin')
