@@ -22,6 +22,9 @@ TEMPLATE = (
     (62.7299, 92.2041),
 )
 
+# Pixels of a face over which it fades into the picture that it is pasted into.
+_FADE = 12
+
 # Of the source beyond what the output shows: enough for the support of the cubic
 # spline, which decays by a factor of 0.27 a pixel, and of the Gaussian below.
 _MARGIN = 12
@@ -131,6 +134,55 @@ def align_face(image: np.ndarray, landmarks: np.ndarray | Sequence) -> np.ndarra
     return warp(image, similarity_transform(landmarks, TEMPLATE))
 
 
+def scaled_template(scale: float) -> np.ndarray:
+    """`TEMPLATE` in faces that are smaller by a factor: float64 [5, 2].
+
+    The network for that factor takes faces of 112 / scale × 96 / scale pixels; each
+    pixel stands for a square of `scale` × `scale`, whose middle is its centre.
+    """
+    return (np.array(TEMPLATE) + 0.5) / scale - 0.5
+
+
+def paste_face(
+    picture: np.ndarray, face: np.ndarray, transform: np.ndarray | Sequence
+) -> np.ndarray:
+    """Puts an aligned face back to where it came from, by the inverse transform.
+
+    It fades out over 12 of its pixels at each side; beyond them the picture is
+    untouched.
+
+    Args:
+      picture: uint8 [height, width, 3].
+      face: uint8 [112, 96, 3].
+      transform: [2, 3], of points of the picture to points of the face.
+
+    Returns:
+      uint8 [height, width, 3], a copy.
+
+    Raises:
+      DatasetError: an image is not uint8 [height, width, 3].
+    """
+    result = _checked(picture).copy()
+    face = _checked(face)
+    transform = np.asarray(transform, np.float64)
+    inverse = np.linalg.inv(transform[:, :2])
+    right, bottom = face.shape[1] - 1, face.shape[0] - 1
+    corners = np.array([[0, 0], [right, 0], [0, bottom], [right, bottom]])
+    corners = (corners - transform[:, 2]) @ inverse.T
+    limits = np.array(result.shape[1::-1])
+    left, top = np.clip(np.floor(corners.min(0)), 0, limits).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(0)) + 1, 0, limits).astype(int)
+    if left >= right or top >= bottom:
+        return result
+    offset = -inverse @ transform[:, 2] - [left, top]
+    back = np.concatenate([inverse, offset[:, None]], axis=1)
+    size = (bottom - top, right - left)
+    opacity = warp(_faded(face.shape[:2]), back, size) / np.float32(255)
+    part = result[top:bottom, left:right]
+    part[:] = np.rint(part + opacity * (warp(face, back, size) - np.float32(part)))
+    return result
+
+
 def center_crop(image: np.ndarray) -> np.ndarray:
     """The largest part in the middle of the shape 96:112, resized without aliasing.
 
@@ -194,6 +246,17 @@ def _parse_landmarks(line, place):
             f'eye, nose, left and right mouth corner); found {line.strip()!r}.'
         )
     return name, points.reshape(5, 2)
+
+
+def _faded(size):
+    """Opacity 0..255 as a picture: 0 along the edges, full from `_FADE` pixels on."""
+    sides = [
+        np.minimum(np.arange(length), np.arange(length)[::-1]) / _FADE
+        for length in size
+    ]
+    rises = [(1 - np.cos(np.pi * np.minimum(side, 1))) / 2 for side in sides]
+    opacity = np.rint(255 * np.outer(*rises)).astype(np.uint8)
+    return np.repeat(opacity[..., None], 3, axis=2)
 
 
 def _checked(image):

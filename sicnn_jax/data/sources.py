@@ -5,7 +5,6 @@ import dataclasses
 import io
 import os
 import pathlib
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -117,11 +116,13 @@ def load_image(content: Content, key: str | None = None) -> np.ndarray:
     """
     key = key or str(content)
     try:
-        with warnings.catch_warnings():
-            # Pillow's way to say that there are more than MAX_PIXELS.
-            warnings.simplefilter('error', Image.DecompressionBombWarning)
-            with Image.open(_opened(content), formats=_FORMATS) as image:
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        with Image.open(_opened(content), formats=_FORMATS) as image:
+            width, height = image.size
+            # Pillow only warns of so many, and a filter of warnings is one for all
+            # threads.
+            if width * height > MAX_PIXELS:
+                raise ValueError(f'it has {width}×{height} pixels, too many')
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except UnidentifiedImageError as error:
         raise DatasetError(
             f'{key} cannot be read as an image: it is none of {", ".join(_FORMATS)}'

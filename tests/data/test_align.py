@@ -207,3 +207,41 @@ def test_landmarks_given_twice_or_missing(tmp_path):
         align.read_landmarks(path)
     with pytest.raises(DatasetError, match=r'none\.txt cannot be read'):
         align.read_landmarks(tmp_path / 'none.txt')
+
+
+def test_scaled_template_is_where_degrading_moves_the_points():
+    """A pixel of a small face is the middle of 8×8 pixels of the large one."""
+    small = align.scaled_template(8)
+    np.testing.assert_allclose(8 * small + 3.5, align.TEMPLATE)
+    np.testing.assert_array_equal(align.scaled_template(1), align.TEMPLATE)
+
+
+def test_paste_by_the_identity():
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (150, 140, 3), np.uint8)
+    face = rng.integers(0, 256, (112, 96, 3), np.uint8)
+    pasted = align.paste_face(photo, face, [[1, 0, -20], [0, 1, -11]])
+    np.testing.assert_array_equal(
+        pasted[11 + 12 : 123 - 12, 32:104], face[12:-12, 12:-12]
+    )
+    outside = np.ones((150, 140), bool)
+    outside[12:122, 21:115] = False
+    np.testing.assert_array_equal(pasted[outside], photo[outside])
+    assert pasted is not photo
+
+
+@pytest.mark.parametrize('angle', [0.0, 0.5])
+def test_paste_undoes_align(angle):
+    """What was cut out and is put back changes a smooth picture little."""
+    photo = picture(200, 220)
+    transform = similarity(angle, 0.8, -20, -10)
+    pasted = align.paste_face(photo, align.warp(photo, transform), transform)
+    assert np.abs(pasted.astype(int) - photo).max() <= 3
+
+
+def test_paste_outside_of_the_picture():
+    photo = picture(50, 40)
+    face = picture(112, 96)
+    for x in (-500, 500):
+        moved = [[1, 0, x], [0, 1, 0]]
+        np.testing.assert_array_equal(align.paste_face(photo, face, moved), photo)

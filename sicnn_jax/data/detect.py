@@ -1,0 +1,213 @@
+"""Faces in photographs: where they are, and five landmarks of each, by MTCNN.
+
+Zhang et al., "Joint face detection and alignment using multitask cascaded
+convolutional networks", 2016, as the package `mtcnn` has it (weights included), on
+TensorFlow. Points are (x, y) in pixels; the centre of the first pixel is (0, 0).
+"""
+
+import dataclasses
+import functools
+import importlib.resources
+import importlib.util
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+from sicnn_jax.data.records import DatasetError, import_tensorflow
+
+CHOICES = ('all', 'largest', 'central')
+SMALLEST = 12
+MIN_SCORE = 0.92
+
+# Of the smallest face wanted, when MTCNN sees it. Its own limit is 20; enlarged to 40,
+# more of the faces of 12 and 14 pixels are found and their landmarks are nearer
+# (benchmarks/detection.py). More costs time and helps little.
+_SEEN = 40
+# Faces smaller than this part of the longer side are looked for only on request.
+_SMALLEST_PART = 1 / 45
+# Pixels along each side that MTCNN sees at once; it keeps a square matrix of all
+# candidates. A face of up to the overlap is whole in one of the tiles.
+_TILE, _OVERLAP = 1800, 360
+# Below this nothing is left of MTCNN's pyramid.
+_LEAST_SIDE = 24
+_SAME_FACE = 0.4
+
+
+class DetectorMissingError(DatasetError):
+    """The package that finds faces is not installed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectedFace:
+    """One face in a photograph.
+
+    Attributes:
+      box: float64 [4], left, top, width and height in pixels; may reach beyond the
+        photograph.
+      landmarks: float64 [5, 2], in the order of `align.TEMPLATE`.
+      score: in [0, 1].
+    """
+
+    box: np.ndarray
+    landmarks: np.ndarray
+    score: float
+
+
+def find_faces(
+    image: np.ndarray, *, min_size: float | None = None, min_score: float = MIN_SCORE
+) -> list[DetectedFace]:
+    """Finds faces and their landmarks.
+
+    May be called from several threads. The first call loads TensorFlow.
+
+    Args:
+      image: uint8 [height, width, 3] RGB.
+      min_size: of a face in pixels, at least 12. By default 12, but no less than
+        1/45 of the longer side: time and memory grow with the square of
+        height / min_size.
+      min_score: in [0, 1].
+
+    Returns:
+      Faces by falling score.
+
+    Raises:
+      DetectorMissingError: the extra `detect` is not installed.
+      DatasetError: the image is not uint8 [height, width, 3], or min_size is too
+        small.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DatasetError(
+            f'The image is {image.dtype} {list(image.shape)}; expected uint8 '
+            '[height, width, 3].'
+        )
+    if min_size is None:
+        min_size = max(SMALLEST, max(image.shape) * _SMALLEST_PART)
+    if min_size < SMALLEST:
+        raise DatasetError(f'min_size is {min_size}; expected at least {SMALLEST}.')
+    detector = _detector()
+    found = [
+        face
+        for view, factors, corner in _views(image, _SEEN / min_size)
+        for face in _detect(detector, view, factors, corner)
+        if face.score >= min_score
+    ]
+    return _without_repeats(found)
+
+
+def choose(
+    faces: Sequence[DetectedFace], which: str, image_shape: Sequence[int]
+) -> list[DetectedFace]:
+    """Some of the faces of one photograph.
+
+    Args:
+      faces: any number.
+      which: 'all', 'largest' (by the area of its box) or 'central' (the middle of its
+        box is nearest to that of the photograph).
+      image_shape: (height, width, …).
+
+    Returns:
+      All faces, or one; none where there are none.
+
+    Raises:
+      DatasetError: `which` is another word.
+    """
+    if which not in CHOICES:
+        raise DatasetError(f'faces is {which!r}; expected one of {", ".join(CHOICES)}.')
+    if which == 'all' or not faces:
+        return list(faces)
+    if which == 'largest':
+        return [max(faces, key=lambda face: face.box[2] * face.box[3])]
+    middle = (np.array(image_shape[1::-1]) - 1) / 2
+    return [
+        min(
+            faces,
+            key=lambda face: np.linalg.norm(face.box[:2] + face.box[2:] / 2 - middle),
+        )
+    ]
+
+
+@functools.cache
+def _detector():
+    if importlib.util.find_spec('mtcnn') is None:
+        raise DetectorMissingError(
+            "Finding faces needs the package mtcnn: pip install 'sicnn_jax[detect]', "
+            'or give their landmarks.'
+        )
+    # First, since mtcnn imports TensorFlow as it is.
+    import_tensorflow()
+    import mtcnn
+
+    # MTCNN would rather unpickle a file of that name in the working directory.
+    weights = importlib.resources.files(mtcnn) / 'assets' / 'weights'
+    stages = [
+        (mtcnn.mtcnn.StagePNet, 'pnet.lz4'),
+        (mtcnn.mtcnn.StageRNet, 'rnet.lz4'),
+        (mtcnn.mtcnn.StageONet, 'onet.lz4'),
+    ]
+    return mtcnn.MTCNN([stage(weights=str(weights / name)) for stage, name in stages])
+
+
+def _views(image, factor) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The image resized, in tiles if it is large, and then reduced to one, too.
+
+    Yields pixels, factors (x, y) by which they are finer than the image, and the
+    place (x, y) of the first in the resized image.
+    """
+    size = np.array(image.shape[1::-1])
+    resized = np.maximum(np.rint(size * factor), 1).astype(int)
+    picture = Image.fromarray(image)
+    if (resized > _TILE).any():
+        yield from _views(image, _TILE / size.max())
+    for left, top in itertools.product(*map(_tile_starts, resized)):
+        right, bottom = np.minimum([left + _TILE, top + _TILE], resized)
+        if min(right - left, bottom - top) < _LEAST_SIDE:
+            continue
+        scale = size / resized
+        tile = picture.resize(
+            (right - left, bottom - top),
+            Image.Resampling.BICUBIC,
+            box=(*(scale * [left, top]), *(scale * [right, bottom])),
+        )
+        yield np.asarray(tile), 1 / scale, np.array([left, top])
+
+
+def _tile_starts(length):
+    """Where tiles begin along one side; the last ends with the image."""
+    step = _TILE - _OVERLAP
+    count = max(0, -(-(length - _TILE) // step))
+    return [min(i * step, length - _TILE) if count else 0 for i in range(count + 1)]
+
+
+def _detect(detector, view, factors, corner):
+    rows = detector.detect_faces(
+        view, output_type='numpy', box_format='xyxy', fit_to_image=False
+    )
+    # Without candidates the rows have fewer than the 16 columns.
+    for row in rows if rows.shape[-1] == 16 else ():
+        points = np.stack([row[[1, 3, *range(6, 11)]], row[[2, 4, *range(11, 16)]]], 1)
+        points = (points + corner + 0.5) / factors - 0.5
+        (left, top), (right, bottom), *landmarks = points
+        yield DetectedFace(
+            box=np.array([left, top, right - left, bottom - top]),
+            landmarks=np.array(landmarks),
+            score=float(row[5]),
+        )
+
+
+def _without_repeats(faces):
+    """One of each face that several tiles show, or that MTCNN itself gives twice."""
+    kept = []
+    for face in sorted(faces, key=lambda face: -face.score):
+        if all(_overlap(face.box, other.box) < _SAME_FACE for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _overlap(a, b):
+    """Intersection over union of two boxes."""
+    sides = np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2])
+    shared = np.prod(np.maximum(sides, 0))
+    return shared / (np.prod(a[2:]) + np.prod(b[2:]) - shared)
