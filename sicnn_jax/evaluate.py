@@ -2,28 +2,41 @@
 
     python -m sicnn_jax.evaluate --workdir=runs/di-demo
 
-Prints a table and writes `results.json` and `samples.png` into the workdir.
+Prints a table and writes `results.json` and `samples.png` into the workdir. With pairs
+of photographs it verifies them instead, by more measures (`verification.json`):
+
+    python -m sicnn_jax.evaluate --workdir=runs/di --pairs=pairs.txt --images=lfw \\
+        --landmarks=landmarks.txt
+
+docs/evaluation.md has the sets and options.
 """
 
 import argparse
 import dataclasses
 import json
-import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, inference, metrics, models, pictures, train
+from sicnn_jax import (
+    checkpoint,
+    inference,
+    metrics,
+    models,
+    pictures,
+    results_file,
+    train,
+    verify,
+)
 from sicnn_jax.data import dataset, records
-from sicnn_jax.metrics.judge import LEAST_ACCURACY, Judge, load_judge
+from sicnn_jax.methods import STAGES, load_methods
+from sicnn_jax.metrics import PairIndices
+from sicnn_jax.metrics.judge import LEAST_ACCURACY, Judge, check_originals, load_judge
 
-# Stage whose CNNH is each learned method, in the order of the table.
-METHODS = {'sr_only': 'sr_only', 'sicnn': 'domain_integrated'}
 _COLUMNS = (
     'psnr',
     'ssim',
@@ -36,23 +49,14 @@ _COLUMNS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Pairs:
+class Pairs(PairIndices):
     """Verification pairs among the faces.
 
     Attributes:
-      a, b: int [n], indices of the two faces.
-      same: bool [n].
-      fold: int [n]. The threshold of each comes from all others.
-      reported: bool [n], the pairs of the folds that are averaged over.
       shown: int [m], indices of the faces that quality and similarity are averaged
         over: those of the reported folds.
     """
 
-    a: np.ndarray
-    b: np.ndarray
-    same: np.ndarray
-    fold: np.ndarray
-    reported: np.ndarray
     shown: np.ndarray
 
 
@@ -62,7 +66,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     Args:
       config: of the run.
       workdir: of the run.
-      **options: of `load_test_faces`, and `judge`.
+      **options: of `load_test_faces`, and `judge` and `onnx_settings` of `load_judge`.
 
     Returns:
       What is written as `results.json`, or None where the run trains no CNNH to
@@ -71,17 +75,15 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     Raises:
       CheckpointError: a stage is not finished.
     """
-    if not set(METHODS.values()) & set(config.stages):
+    if not set(STAGES.values()) & set(config.stages):
         return None
-    judge = load_judge(options.pop('judge', None) or config.evaluation.judge)
+    judge = load_judge(
+        options.pop('judge', None) or config.evaluation.judge,
+        options.pop('onnx_settings', {}),
+    )
     hr, pairs, about = load_test_faces(config, workdir, **options)
-    directories = {
-        method: train.stage_directory(config, stage, workdir)
-        for method, stage in METHODS.items()
-        if stage in config.stages
-    }
     cnnr_directory = train.stage_directory(config, 'recognition', workdir)
-    faces = super_resolve_all(hr, directories)
+    faces = load_methods(config, workdir)(hr)
     rows, judged = compare(faces, pairs, cnnr_directory, judge)
     results = {
         'rows': rows,
@@ -89,15 +91,11 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
         'pairs': int(pairs.reported.sum()),
         'judge': judged,
         'ssim': 'scikit-image, Gaussian window 11×11, σ = 1.5, on uint8 RGB',
-        'device': jax.devices()[0].device_kind,
-        'machine': platform.processor() or platform.machine(),
-        'versions': {'jax': jax.__version__, 'numpy': np.__version__},
+        **results_file.environment(),
     }
     print(format_table(results), flush=True)
     path = workdir / 'results.json'
-    unfinished = path.with_suffix('.unfinished')
-    unfinished.write_text(json.dumps(results, indent=2, ensure_ascii=False) + '\n')
-    unfinished.replace(path)
+    results_file.write_results(results, path)
     shown = np.linspace(0, len(hr) - 1, config.evaluation.pictures + 2).astype(int)
     pictures.save_grid(
         workdir / 'samples.png',
@@ -124,7 +122,8 @@ def load_test_faces(
       workdir: of the run.
       data: a directory of shards instead.
       split: of the shards.
-      pairs: LFW's pairs.txt, or a file like it; else pairs are drawn, in ten folds.
+      pairs: LFW's pairs.txt, a file like it or CSV, of keys of the shards; else pairs
+        are drawn, in ten folds.
       folds: of `pairs`, numbered from 1 as LFW does; all by default. Only faces
         that are in their pairs are evaluated.
       report: folds to average over; all by default. The others only give the
@@ -144,66 +143,22 @@ def load_test_faces(
     if not pairs:
         return hr, _draw_pairs(config, labels), _about(str(directory), labels)
     keys = records.read_keys(directory, split)
-    listed = [
-        pair
-        for pair in metrics.read_lfw_pairs(pairs)
-        if not folds or pair.fold + 1 in folds
-    ]
+    listed = metrics.choose_folds(metrics.read_pairs(pairs).pairs, folds, report, pairs)
     wanted = {key for pair in listed for key in (pair.key_a, pair.key_b)}
     missing = sorted(wanted - set(keys))
     if missing:
         raise records.DatasetError(
             f'{pairs} names {missing[0]} and {len(missing) - 1} more faces that are '
-            f'not in the split {split!r} of {directory}. Choose folds that are.'
+            f'not in the split {split!r} of {directory}. Choose folds that are, or '
+            'give photographs by --images.'
         )
     kept = [index for index, key in enumerate(keys) if key in wanted]
-    place = {keys[index]: row for row, index in enumerate(kept)}
-    a = np.array([place[pair.key_a] for pair in listed])
-    b = np.array([place[pair.key_b] for pair in listed])
-    same = np.array([pair.same for pair in listed])
-    fold = np.array([pair.fold + 1 for pair in listed])
-    unknown = sorted(set(report) - set(fold))
-    if unknown:
-        raise ValueError(
-            f'--report names fold {unknown[0]}; expected some of '
-            f'{np.unique(fold).tolist()}, which --folds leaves of {pairs}.'
-        )
-    reported = np.isin(fold, report or fold)
-    shown = np.unique(np.stack([a, b])[:, reported])
-    chosen = Pairs(a, b, same, fold, reported, shown)
+    places = {keys[index]: row for row, index in enumerate(kept)}
+    found = metrics.index_pairs(listed, places, report)
+    shown = np.unique(np.stack([found.a, found.b])[:, found.reported])
+    chosen = Pairs(**vars(found), shown=shown)
     hr, labels = hr[kept], labels[kept]
     return hr, chosen, _about(str(directory), labels[shown])
-
-
-def super_resolve_all(
-    hr: np.ndarray, directories: Mapping[str, Path]
-) -> dict[str, np.ndarray]:
-    """Every method's faces: 'lr', 'bicubic', the learned ones, and 'hr', all uint8.
-
-    Args:
-      hr: uint8 [n, 112, 96, 3].
-      directories: method → directory of the stage with its CNNH.
-
-    Raises:
-      CheckpointError: the networks know different degradations or scales.
-    """
-    loaded = {
-        method: checkpoint.load_networks(directory, ['cnnh'])
-        for method, directory in directories.items()
-    }
-    first, (_, record) = next(iter(loaded.items()))
-    for method, (_, other) in loaded.items():
-        checkpoint.check_record(
-            other,
-            {field: record[field] for field in ('convention', 'scale', 'degradation')},
-            f'{directories[method]} (compared with {directories[first]})',
-        )
-    lr = inference.degrade_faces(hr, scale=record['scale'], kind=record['degradation'])
-    faces = {'lr': lr, 'bicubic': inference.enlarge_faces(lr)}
-    for method, (params, record) in loaded.items():
-        cnnh = models.cnnh_from(record)
-        faces[method] = inference.super_resolve(cnnh, params['cnnh'], lr)
-    return faces | {'hr': hr}
 
 
 def compare(
@@ -215,7 +170,7 @@ def compare(
     original: by the CNNR of stage 1 (the paper's rule, Sec. 4.2) and by the judge.
 
     Args:
-      faces: as `super_resolve_all` gives them.
+      faces: as `methods.Methods` gives them.
       pairs: to verify by the judge.
       cnnr_directory: of the recognition stage.
       judge: left out, with the reason, if it verifies fewer than 90% of HR pairs.
@@ -233,6 +188,9 @@ def compare(
     hr_seen = hr_seen[shown]
     centre = hr_seen.mean(0) if judge.centred else 0.0
     accuracy = _verify(hr_verified, pairs)
+    if judge.expects:
+        _, swapped = judge.describe(faces['hr'][..., ::-1])
+        print(check_originals(judge, accuracy, _verify(swapped, pairs)), flush=True)
     judged: dict[str, Any] = {'name': judge.name, 'hr_accuracy': accuracy}
     usable = accuracy >= LEAST_ACCURACY
     if not usable:
@@ -316,7 +274,7 @@ def _draw_pairs(config, labels):
     # Pairs alternate between same and different, so every fold holds both.
     fold = np.arange(num_pairs) // 2 % 10 + 1
     reported = np.ones(num_pairs, bool)
-    return Pairs(a, b, same, fold, reported, np.arange(len(labels)))
+    return Pairs(a, b, same, fold, reported, shown=np.arange(len(labels)))
 
 
 def _about(source, labels):
@@ -340,35 +298,106 @@ def _titled(faces):
 
 
 def _main():
+    options = vars(_parser().parse_args())
+    workdir = options.pop('workdir')
+    onnx_settings = {
+        field: value
+        for field in (*_ONNX_FLAGS, 'mirror')
+        if (value := options.pop(f'onnx_{field}')) is not None
+    }
+    options |= {'onnx_settings': onnx_settings}
+    photographs = {
+        name: options.pop(name)
+        for name in ('images', 'landmarks', 'flip', 'video', 'frames')
+    }
+    path = workdir / 'config.json'
+    try:
+        if not path.is_file():
+            raise ValueError(f'{path} is missing: is {workdir} the workdir of a run?')
+        config = ConfigDict(json.loads(path.read_text()))
+        in_files = photographs['images'] or options['pairs'].lower().endswith('.bin')
+        if in_files and (options['data'] or not options['pairs']):
+            raise ValueError('--images needs --pairs and goes without --data.')
+        if not in_files:
+            run(config, workdir, **options)
+            options['data'] = options['data'] or config.data.dir or workdir / 'data'
+        if options['pairs']:
+            verify.run(config, workdir, **options, **photographs)
+    except ValueError as error:
+        sys.exit(f'Error: {error}')
+
+
+def _parser():
     parser = argparse.ArgumentParser(
         prog='python -m sicnn_jax.evaluate', description=__doc__.splitlines()[0]
     )
     parser.add_argument('--workdir', required=True, type=Path, help='of a finished run')
     parser.add_argument('--data', default='', help='shards; default: those of the run')
     parser.add_argument('--split', default='test', help='of the shards')
-    parser.add_argument('--pairs', default='', help="LFW's pairs.txt, or one like it")
+    parser.add_argument(
+        '--pairs',
+        default='',
+        help="LFW's pairs.txt, YTF's splits.txt, path_a,path_b,same[,fold] as .csv, or "
+        'a .bin of InsightFace',
+    )
     folds = {'type': _numbers, 'default': (), 'metavar': 'N,N,…'}
     parser.add_argument('--folds', help='of --pairs, from 1; default: all', **folds)
     parser.add_argument('--report', help='folds to average; default: all', **folds)
+    parser.add_argument('--images', default='', help='directory of the images of pairs')
+    parser.add_argument(
+        '--landmarks',
+        default='',
+        help='five points of each image; default: the faces are in the middle',
+    )
+    parser.add_argument(
+        '--flip',
+        choices=verify.FLIPS,
+        default='concat',
+        help='features of a face and its mirror image; default: %(default)s',
+    )
+    parser.add_argument(
+        '--video',
+        choices=verify.VIDEOS,
+        default='feature',
+        help='average the features of frames or their scores; default: %(default)s',
+    )
+    parser.add_argument(
+        '--frames', type=int, default=0, help='of a video at most; default: all'
+    )
     parser.add_argument(
         '--judge',
+        '--evaluator',
         default='',
-        help="'dlib' (real faces), a finished recognition stage, or .safetensors; "
-        'default: that of the run',
+        help="'dlib' (real faces), a finished recognition stage, .safetensors or "
+        '.onnx; default: that of the run',
     )
-    options = vars(parser.parse_args())
-    workdir = options.pop('workdir')
-    path = workdir / 'config.json'
-    try:
-        if not path.is_file():
-            raise ValueError(f'{path} is missing: is {workdir} the workdir of a run?')
-        run(ConfigDict(json.loads(path.read_text())), workdir, **options)
-    except ValueError as error:
-        sys.exit(f'Error: {error}')
+    group = parser.add_argument_group('input of model.onnx, over model.json beside it')
+    for field, (kind, text) in _ONNX_FLAGS.items():
+        group.add_argument(f'--onnx_{field}', type=kind, help=text)
+    group.add_argument(
+        '--onnx_mirror',
+        action=argparse.BooleanOptionalAction,
+        help='describe the mirrored face, too',
+    )
+    return parser
 
 
 def _numbers(text):
     return tuple(int(number) for number in text.split(','))
+
+
+def _factors(text):
+    factors = tuple(float(number) for number in text.split(','))
+    return factors if len(factors) > 1 else factors[0]
+
+
+_ONNX_FLAGS = {
+    'size': (_numbers, 'height,width'),
+    'mean': (_factors, 'the network is given (level − mean) · scale'),
+    'scale': (_factors, 'likewise'),
+    'colour_order': (str, 'RGB or BGR'),
+    'layout': (str, 'NCHW or NHWC'),
+}
 
 
 if __name__ == '__main__':

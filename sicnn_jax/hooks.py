@@ -31,6 +31,10 @@ class NonFiniteError(FloatingPointError):
     """A loss or gradient was not finite; the update was not applied."""
 
 
+class Stopped(Exception):
+    """The run was asked to stop, and has saved what it continues from."""
+
+
 @dataclasses.dataclass
 class Evaluate:
     """Adds metrics of held-out faces every so many steps, and at the last."""
@@ -194,6 +198,37 @@ class Checkpoint:
         if _due(step, self.every, self.last):
             score = metrics.get(self.best)
             self.checkpoints.save(step, self.fetch(state), score)
+
+
+@dataclasses.dataclass
+class Stop:
+    """Saves the state and ends the run once it is asked to.
+
+    Attributes:
+      asked: whether it is.
+      checkpoints: where.
+      fetch: state on the devices → host arrays of the whole.
+
+    Raises:
+      Stopped: when called, after everything is on disk.
+    """
+
+    asked: Callable[[], bool]
+    checkpoints: Checkpoints
+    fetch: Callable[[TrainState], TrainState]
+
+    def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
+        if not self.asked():
+            return
+        # A bad step is not applied, and whether there was one is known to `Log` alone:
+        # what is saved here is good either way.
+        if self.checkpoints.latest_step != step:
+            self.checkpoints.save(step, self.fetch(state))
+        self.checkpoints.close()
+        raise Stopped(
+            f'Stopped at step {step}, saved in {self.checkpoints.directory}. The same '
+            'command continues from there.'
+        )
 
 
 def measure_recognition(

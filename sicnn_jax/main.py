@@ -4,10 +4,13 @@
     python -m sicnn_jax.main --config=configs/di.py --workdir=runs/paper \\
         --config.data.source=records --config.data.dir=/data/faces
 
-A run that was interrupted continues with the same command.
+A run that was interrupted continues with the same command. SIGTERM and Ctrl-C save at
+the end of the step and exit with status 75; a second one ends at once.
 """
 
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -15,6 +18,10 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from sicnn_jax import evaluate, train
+from sicnn_jax.hooks import Stopped
+
+# EX_TEMPFAIL: try again.
+_STOPPED = 75
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,10 +45,30 @@ def main(argv: list[str]) -> None:
     workdir = Path(_WORKDIR.value or default_workdir(name))
     _keep_compiled_programs()
     try:
-        train.run(_CONFIG.value, workdir)
+        train.run(_CONFIG.value, workdir, asked_to_stop=stop_on_signals())
         evaluate.run(_CONFIG.value, workdir)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f'Error: {error}')
+    except Stopped as stopped:
+        print(stopped, flush=True)
+        sys.exit(_STOPPED)
+
+
+def stop_on_signals() -> Callable[[], bool]:
+    """Whether SIGTERM or SIGINT has come; a second one has its usual effect."""
+    came = []
+
+    def note(number, _):
+        came.append(number)
+        for each in usual:
+            signal.signal(each, usual[each])
+        print(f'{signal.Signals(number).name}: saving after this step.', flush=True)
+
+    usual = {
+        number: signal.signal(number, note)
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    return lambda: bool(came)
 
 
 def _keep_compiled_programs() -> None:

@@ -26,6 +26,7 @@ from sicnn_jax.hooks import (
     Hook,
     Log,
     Picture,
+    Stop,
     measure_hallucination,
     measure_recognition,
 )
@@ -52,7 +53,12 @@ class Stage:
         return (*self.update.trained, *self.update.frozen)
 
 
-def run(config: ConfigDict, workdir: Path) -> None:
+def run(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    asked_to_stop: Callable[[], bool] | None = None,
+) -> None:
     """Trains every stage of the config that is not finished yet.
 
     A stage is skipped where its config gives a `checkpoint`, or `workdir` holds its
@@ -61,9 +67,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
     Args:
       config: see `configs/common.py`.
       workdir: everything is written below it.
+      asked_to_stop: called after every step; once it is true, the state is saved.
 
     Raises:
       ValueError: the config does not fit together; before anything is trained.
+      Stopped: it was asked to stop, and has saved its state.
     """
     stages = [build_stage(config, name, workdir) for name in config.stages]
     workdir.mkdir(parents=True, exist_ok=True)
@@ -75,7 +83,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         elif checkpoint.has_networks(stage.directory):
             print(f'[{stage.name}] finished already: {stage.directory}', flush=True)
         else:
-            train_stage(config, stage, faces)
+            train_stage(config, stage, faces, asked_to_stop)
 
 
 def stage_directory(config: ConfigDict, name: str, workdir: Path) -> Path:
@@ -153,11 +161,17 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
     return Stage(name, workdir / name, stage, method, update, record)
 
 
-def train_stage(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> None:
+def train_stage(
+    config: ConfigDict,
+    stage: Stage,
+    faces: dataset.Faces,
+    asked_to_stop: Callable[[], bool] | None = None,
+) -> None:
     """Trains one stage to its end, from its last checkpoint if there is one.
 
     Raises:
       NonFiniteError: a loss or gradient was not finite.
+      Stopped: it was asked to stop, and has saved its state.
     """
     index, count = parallel.process()
     devices = parallel.local_devices()
@@ -192,6 +206,9 @@ def train_stage(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> None:
         together=together,
     )
     hooks = make_hooks(config, stage, faces, checkpoints, start) if index == 0 else []
+    if asked_to_stop and index == 0:
+        whole = functools.partial(fetch, stage.method, faces.num_identities)
+        hooks.append(Stop(asked_to_stop, checkpoints, whole))
     on_devices = place(stage.method, state)
     resident = parallel.replicate(faces.resident)
     for step in range(start + together, stage.config.steps + 1, together):

@@ -1,6 +1,7 @@
 """The command line, as a user meets it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,13 @@ def test_a_grid_has_a_row_a_face_and_a_column_a_method(tmp_path):
     reds = (grid == [255, 0, 0]).all(-1).sum()
     assert reds == 2 * 112 * 96
     assert [entry.name for entry in path.parent.iterdir()] == ['grid.png']
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_asks_to_stop_and_the_second_ends(number, monkeypatch):
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    asked = main.stop_on_signals()
+    assert not asked()
+    os.kill(os.getpid(), number)
+    assert asked()
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import shutil
+import sys
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs import di
 from sicnn_jax import checkpoint, evaluate, hooks, train
@@ -14,6 +16,7 @@ from sicnn_jax.data import records
 from sicnn_jax.data.dataset import ProceduralFaces
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.metrics.judge import load_judge, pack_judge
+from tests.test_verify import write_onnx
 
 STAGES = ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
 
@@ -144,6 +147,23 @@ def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatc
         for run in (workdir, resumed)
     ]
     assert lines[0] == lines[1]
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_continues(finished, tmp_path):
+    """After step 3 of 4, where no checkpoint is due."""
+    config, workdir = finished
+    stopped = tmp_path / 'stopped'
+    shutil.copytree(workdir, stopped)
+    shutil.rmtree(stopped / 'sr_only')
+    answers = iter([False, False, True])
+    with pytest.raises(hooks.Stopped, match='Stopped at step 3'):
+        train.run(config, stopped, asked_to_stop=lambda: next(answers))
+    assert sorted(path.name for path in (stopped / 'sr_only' / 'last').iterdir()) == [
+        '2',
+        '3',
+    ]
+    train.run(config, stopped)
+    _assert_equal(_final(workdir, 'sr_only')[0], _final(stopped, 'sr_only')[0])
 
 
 def test_a_checkpoint_of_eight_devices_continues_on_one(
@@ -371,6 +391,19 @@ def test_a_good_judge_fills_its_columns(finished, monkeypatch):
     )
 
 
+def test_a_network_from_outside_judges(finished, tmp_path, monkeypatch, capsys):
+    config, workdir = finished
+    network = write_onnx(tmp_path / 'model.onnx', channel=0)
+    monkeypatch.setattr(evaluate, 'LEAST_ACCURACY', 0.0)
+    results = evaluate.run(
+        config, workdir, judge=str(network), onnx_settings={'colour_order': 'BGR'}
+    )
+    assert results['judge']['name'] == str(network)
+    assert all(-1 <= row['judge_similarity'] <= 1 for row in results['rows'][1:])
+    originals, table = capsys.readouterr().out.split('never seen')
+    assert f'{network} verifies' in originals and 'sicnn' in table
+
+
 def test_only_reported_folds_are_reported(finished, tmp_path, monkeypatch):
     config, workdir = finished
     monkeypatch.setattr(evaluate, 'LEAST_ACCURACY', 0.0)
@@ -415,6 +448,79 @@ def test_only_reported_folds_are_reported(finished, tmp_path, monkeypatch):
         assert mean == pytest.approx((one + other) / 2, rel=1e-5)
     with pytest.raises(ValueError, match='names fold 3'):
         evaluated((3,))
+
+
+def test_pairs_of_photographs_are_verified_by_the_command(
+    finished, tmp_path, monkeypatch, capsys
+):
+    _, workdir = finished
+    table = workdir / 'results.json'
+    table.write_text('{}')
+    rng = np.random.default_rng(0)
+    for name in ('Ann', 'Bob', 'Cid', 'Dot'):
+        (tmp_path / name).mkdir()
+        for index in (1, 2):
+            face = rng.integers(0, 256, (112, 96, 3), np.uint8)
+            Image.fromarray(face).save(tmp_path / f'{name}/{name}_{index:04d}.jpg')
+    pairs = tmp_path / 'pairs.txt'
+    pairs.write_text('2\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\nCid\t1\t2\nCid\t1\tDot\t1\n')
+
+    def command(*flags):
+        monkeypatch.setattr(sys, 'argv', ['evaluate', f'--workdir={workdir}', *flags])
+        evaluate._main()
+
+    command(f'--pairs={pairs}', f'--images={tmp_path}', '--flip=mean')
+    results = json.loads((workdir / 'verification.json').read_text())
+    methods = ['hr', 'bicubic', 'sr_only', 'sicnn']
+    # The packaged judge knows procedural faces, not photographs.
+    assert [row['method'] for row in results['rows']] == methods
+    assert [row['published'] for row in results['rows']] == [
+        0.9948,
+        0.9751,
+        0.9761,
+        0.9825,
+    ]
+    assert results['pairs_used'] == 4 and results['flip'] == 'mean'
+    assert 'CNNR of stage 1 verifies' in capsys.readouterr().out
+    command(
+        f'--pairs={pairs}', f'--images={tmp_path}', f'--judge={workdir / "recognition"}'
+    )
+    results = json.loads((workdir / 'verification.json').read_text())
+    assert [row['method'] for row in results['rows']] == 2 * methods
+    # It is the same network.
+    for ours, judged in zip(results['rows'][:4], results['rows'][4:], strict=True):
+        assert {**ours, 'recogniser': judged['recogniser']} == judged
+    # What compares the methods by quality is left alone.
+    assert table.read_text() == '{}'
+    for flags, message in (
+        ((f'--images={tmp_path}',), 'needs --pairs'),
+        ((f'--pairs={tmp_path / "no.txt"}', f'--images={tmp_path}'), 'cannot be read'),
+        ((f'--pairs={pairs}', f'--images={tmp_path}', '--onnx_mean=0'), '.onnx file'),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            command(*flags)
+
+
+def test_shards_are_verified_too(finished, monkeypatch):
+    _, workdir = finished
+    keys = records.read_keys(workdir / 'data', 'test')
+    pairs = workdir / 'pairs.csv'
+    lines = [
+        f'{keys[4 * a + i]},{keys[4 * b + j]},{int(a == b)},{i + 1}'
+        for a, b in ((0, 0), (1, 1), (0, 1), (1, 2))
+        for i, j in ((0, 1), (1, 2))
+    ]
+    pairs.write_text('\n'.join(['path_a,path_b,same,fold', *lines]))
+    flags = ['evaluate', f'--workdir={workdir}', f'--pairs={pairs}']
+    monkeypatch.setattr(sys, 'argv', flags)
+    evaluate._main()
+    table = json.loads((workdir / 'results.json').read_text())
+    results = json.loads((workdir / 'verification.json').read_text())
+    assert table['pairs'] == results['pairs_used'] == 8
+    assert results['set'] == 'csv' and results['rows'][0]['published'] is None
+    packaged = [row for row in results['rows'] if row['recogniser'] == 'packaged']
+    # By the same features and protocol.
+    assert packaged[0]['accuracy'] == table['judge']['hr_accuracy']
 
 
 def test_a_judge_survives_packing(finished, tmp_path):

@@ -2,28 +2,56 @@
 
 from sicnn_jax.metrics.identity import identity_similarity
 from sicnn_jax.metrics.image_quality import luminance, psnr, ssim
+from sicnn_jax.metrics.pairs import (
+    Pair,
+    PairIndices,
+    PairList,
+    choose_folds,
+    index_pairs,
+    read_csv_pairs,
+    read_lfw_pairs,
+    read_pairs,
+    read_ytf_pairs,
+)
+from sicnn_jax.metrics.roc import (
+    FALSE_ACCEPT_RATES,
+    auc,
+    equal_error_rate,
+    true_accept_rates,
+)
 from sicnn_jax.metrics.verification import (
-    LFWPair,
     VerificationResult,
     best_threshold,
     k_fold_accuracy,
     make_pairs,
     pair_scores,
-    read_lfw_pairs,
     verify,
+    verify_sets,
 )
 
 __all__ = [
-    'LFWPair',
+    'FALSE_ACCEPT_RATES',
+    'Pair',
+    'PairIndices',
+    'PairList',
     'VerificationResult',
+    'auc',
     'best_threshold',
+    'choose_folds',
+    'equal_error_rate',
     'identity_similarity',
+    'index_pairs',
     'k_fold_accuracy',
     'luminance',
     'make_pairs',
     'pair_scores',
     'psnr',
+    'read_csv_pairs',
     'read_lfw_pairs',
+    'read_pairs',
+    'read_ytf_pairs',
     'ssim',
+    'true_accept_rates',
     'verify',
+    'verify_sets',
 ]

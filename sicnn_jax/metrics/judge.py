@@ -11,7 +11,7 @@ import dataclasses
 import importlib.util
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,19 @@ from safetensors.numpy import save
 
 from sicnn_jax import checkpoint, inference
 from sicnn_jax.images import HEIGHT, WIDTH
+from sicnn_jax.metrics import onnx_network
 from sicnn_jax.models import cnnr_from
 
 PACKAGED = Path(__file__).with_name('judge.safetensors')
 
 # Below this accuracy on originals of unseen people a judge judges nothing.
 LEAST_ACCURACY = 0.9
+
+# Below this one it is hardly better than chance: it sees other images than it expects.
+SUSPECT_ACCURACY = 0.6
+
+# More than what exchanging the colours changes by chance.
+_NOTABLE = 0.01
 
 _DLIB_WEIGHTS = 'dlib_face_recognition_resnet_model_v1.dat'
 # Corners of the eyes and base of the nose on a face that lies on the five-point
@@ -47,27 +54,44 @@ class Judge:
       centred: whether similarity is measured from the mean feature of the originals,
         as of a network that was not trained by angles, whose features all lie on one
         side of the origin.
+      mirrored: whether the features for verification are those of the face and, after
+        them, of its mirror image.
+      expects: what images it was told to expect, where that can be wrong: for a
+        network from outside.
     """
 
     name: str
     describe: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     centred: bool = False
+    mirrored: bool = True
+    expects: str = ''
 
 
-def load_judge(source: str | os.PathLike = '') -> Judge:
+def load_judge(
+    source: str | os.PathLike = '', onnx_settings: Mapping[str, Any] = {}
+) -> Judge:
     """The judge that ships with the package, or another.
 
     Args:
       source: '' for the packaged one (procedural faces), 'dlib' for dlib's network
-        (real faces; extra `dlib`), a `.safetensors` file, or the directory of a
-        finished recognition stage.
+        (real faces; extra `dlib`), a `.safetensors` file, the directory of a finished
+        recognition stage, or an `.onnx` file (extra `onnx`).
+      onnx_settings: fields of `onnx_network.OnnxInput`, over those of the JSON beside
+        the `.onnx` file.
 
     Raises:
-      CheckpointError: there is no such judge.
+      CheckpointError: there is no such judge, or settings without an `.onnx` file.
     """
+    path = Path(source) if source else PACKAGED
+    if path.suffix == '.onnx':
+        return _onnx_judge(path, onnx_settings)
+    if onnx_settings:
+        raise checkpoint.CheckpointError(
+            f'{", ".join(onnx_settings)} can only be set for an .onnx file; the judge '
+            f'is {source or "the packaged one"}.'
+        )
     if source == 'dlib':
         return _dlib_judge()
-    path = Path(source) if source else PACKAGED
     if path.suffix == '.safetensors':
         params, record = _read_packed(path)
     else:
@@ -80,6 +104,37 @@ def load_judge(source: str | os.PathLike = '') -> Judge:
         return both[:, : cnnr.feature_dim], both
 
     return Judge('packaged' if path == PACKAGED else str(path), describe)
+
+
+def check_originals(judge: Judge, accuracy: float, swapped: float | None = None) -> str:
+    """What to say of a judge once it has verified originals.
+
+    Args:
+      judge: the judge.
+      accuracy: of verification, in [0, 1].
+      swapped: likewise, of originals with red and blue exchanged, where it was told
+        what images to expect.
+
+    Returns:
+      A line for the log. A second one warns where the accuracy is hardly better than
+      chance, or better with the colours exchanged.
+    """
+    line = f'{judge.name} verifies {accuracy:.1%} of the pairs of originals.'
+    expects = f'its input is said to be {judge.expects}'
+    if swapped is not None and swapped > accuracy + _NOTABLE:
+        return (
+            f'{line}\nWarning: with red and blue exchanged it verifies {swapped:.1%}. '
+            f'Check the colour order: {expects}.'
+        )
+    if accuracy >= SUSPECT_ACCURACY:
+        return line
+    check = 'Are the faces aligned, and is it a network for such faces?'
+    if judge.expects:
+        check = (
+            'Check the colour order, the value range (mean and scale), the size and '
+            f'the layout: {expects}. '
+        ) + check
+    return f'{line}\nWarning: that is hardly better than chance. {check}'
 
 
 def pack_judge(stage: str | os.PathLike, out: str | os.PathLike) -> None:
@@ -138,7 +193,18 @@ def _dlib_judge() -> Judge:
         descriptors = np.array([network.compute_face_descriptor(c) for c in chips])
         return descriptors, descriptors
 
-    return Judge('dlib', describe, centred=True)
+    return Judge('dlib', describe, centred=True, mirrored=False)
+
+
+def _onnx_judge(path: Path, settings: Mapping[str, Any]) -> Judge:
+    network = onnx_network.load_network(path, settings)
+    return Judge(
+        str(path),
+        network,
+        centred=network.input.centred,
+        mirrored=network.input.mirror,
+        expects=network.input.describe(),
+    )
 
 
 def _main():

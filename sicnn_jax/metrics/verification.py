@@ -2,9 +2,7 @@
 
 import collections
 import dataclasses
-import os
-import pathlib
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,21 +18,15 @@ class VerificationResult:
         standard error in LFW's tables is std / √(folds − 1)).
       fold_accuracies: float64 [folds], in the order of the sorted fold ids.
       thresholds: float64 [folds], on the cosine, each chosen on the other folds.
+      scores: float64 [n], of each pair when its fold was decided: what ROC curves over
+        all folds are made of.
     """
 
     accuracy: float
     std: float
     fold_accuracies: np.ndarray
     thresholds: np.ndarray
-
-
-class LFWPair(NamedTuple):
-    """One line of LFW's pairs.txt: two image keys, same person or not, fold from 0."""
-
-    key_a: str
-    key_b: str
-    same: bool
-    fold: int
+    scores: np.ndarray
 
 
 def pair_scores(features_a: ArrayLike, features_b: ArrayLike) -> np.ndarray:
@@ -141,21 +133,53 @@ def verify(
     """
     features_a, features_b = _check_features(features_a, features_b)
     same = _check_same(same, len(features_a))
-    fold_ids = _fold_ids(fold_ids, same)
-    results = []
-    for fold in np.unique(fold_ids):
-        held = fold_ids == fold
+
+    def score(others):
         # The sides have equally many faces, so this is the mean over all of them.
-        mean = (features_a[~held].mean(axis=0) + features_b[~held].mean(axis=0)) / 2.0
-        scores = pair_scores(features_a - mean, features_b - mean)
-        results.append(_fold_accuracy(scores, same, held))
-    accuracies, thresholds = np.array(results).T
-    return VerificationResult(
-        accuracy=float(np.mean(accuracies)),
-        std=float(np.std(accuracies)),
-        fold_accuracies=accuracies,
-        thresholds=thresholds,
-    )
+        mean = (features_a[others].mean(axis=0) + features_b[others].mean(axis=0)) / 2.0
+        return pair_scores(features_a - mean, features_b - mean)
+
+    return _verify(score, same, _fold_ids(fold_ids, same))
+
+
+def verify_sets(
+    features: ArrayLike,
+    owners: ArrayLike,
+    index_a: ArrayLike,
+    index_b: ArrayLike,
+    same: ArrayLike,
+    fold_ids: ArrayLike,
+) -> VerificationResult:
+    """`verify` for sets of faces, such as the frames of videos, each with its feature.
+
+    The score of a pair of sets is the mean of the cosines of all pairs of a face of
+    one and a face of the other.
+
+    Args:
+      features: [m, feature_dim] of the faces, not normalised.
+      owners: int [m], the set of each face, from 0.
+      index_a, index_b: int [n], the two sets of each pair; none of them is empty.
+      same: bool [n], whether the pair shows one person.
+      fold_ids: as in `verify`.
+
+    Returns:
+      A `VerificationResult`, computed in float64.
+
+    Raises:
+      ValueError: as `verify`.
+    """
+    features, _ = _check_features(features, features)
+    owners, index_a, index_b = map(np.asarray, (owners, index_a, index_b))
+    same = _check_same(same, len(index_a))
+    means = _mean_features(features, owners)
+
+    def score(others):
+        mean = means[np.concatenate([index_a[others], index_b[others]])].mean(axis=0)
+        # The mean of products of unit features is the product of their means.
+        units = _mean_features(_normalize(features - mean), owners)
+        return np.sum(units[index_a] * units[index_b], axis=1)
+
+    return _verify(score, same, _fold_ids(fold_ids, same))
 
 
 def make_pairs(
@@ -215,63 +239,6 @@ def make_pairs(
     return pairs[:, 0], pairs[:, 1], np.tile([True, False], wanted)
 
 
-def read_lfw_pairs(path: str | os.PathLike) -> list[LFWPair]:
-    """Reads the pairs.txt of LFW (Huang et al., 2007).
-
-    The header says `folds pairs`; then come, for each fold, so many lines
-    `Name i j` of the same and as many `Name i Other j` of different people.
-
-    Args:
-      path: of the file.
-
-    Returns:
-      The pairs in the order of the file, with keys such as `Name/Name_0001.jpg`.
-
-    Raises:
-      ValueError: a line is malformed, missing or left over; it names the line.
-    """
-    text = pathlib.Path(path).read_text(encoding='utf-8')
-    header, *lines = text.rstrip().split('\n')
-    try:
-        folds, per_kind = map(int, header.split())
-    except ValueError:
-        raise ValueError(
-            f'{path}, line 1: expected the number of folds and of pairs of a kind in '
-            f'each, found {header!r}.'
-        ) from None
-    if len(lines) != 2 * folds * per_kind:
-        raise ValueError(
-            f'{path}, line 1: announces {folds} folds of 2 · {per_kind} pairs, so '
-            f'{2 * folds * per_kind} lines should follow it, but {len(lines)} do.'
-        )
-    pairs = []
-    for position, line in enumerate(lines):
-        fold, within = divmod(position, 2 * per_kind)
-        same = within < per_kind
-        fields = line.split()
-        try:
-            if same:
-                name, first, second = fields
-                other = name
-            else:
-                name, first, other, second = fields
-            keys = _lfw_key(name, first), _lfw_key(other, second)
-        except ValueError:
-            form = 'Name i j' if same else 'Name i Other j'
-            raise ValueError(
-                f'{path}, line {position + 2}: expected {form!r} with image numbers '
-                f'from 1, found {line!r}.'
-            ) from None
-        pairs.append(LFWPair(*keys, same=same, fold=fold))
-    return pairs
-
-
-def _lfw_key(name: str, number: str) -> str:
-    if int(number) < 1:
-        raise ValueError(number)
-    return f'{name}/{name}_{int(number):04d}.jpg'
-
-
 def _turns_same(rng, sizes):
     """Yields (identity, identity) for ever, all that have two faces in turn."""
     eligible = np.flatnonzero(sizes >= 2)
@@ -310,6 +277,35 @@ def _draw(faces, turns, wanted, rng):
             if i != j:
                 pairs[i, j] = None
     return np.array(list(pairs), np.int64)
+
+
+def _mean_features(features, owners):
+    """The mean feature of each set, float64 [max(owners) + 1, feature_dim]."""
+    sums = np.zeros((owners.max() + 1, features.shape[1]))
+    np.add.at(sums, owners, features)
+    # A set without faces is in no pair.
+    return sums / np.maximum(np.bincount(owners), 1)[:, None]
+
+
+def _verify(
+    score: Callable[[np.ndarray], np.ndarray], same: np.ndarray, fold_ids: np.ndarray
+) -> VerificationResult:
+    """The protocol, given the scores of all pairs when some (bool [n]) are known."""
+    results = []
+    kept = np.empty(len(same))
+    for fold in np.unique(fold_ids):
+        held = fold_ids == fold
+        scores = score(~held)
+        kept[held] = scores[held]
+        results.append(_fold_accuracy(scores, same, held))
+    accuracies, thresholds = np.array(results).T
+    return VerificationResult(
+        accuracy=float(np.mean(accuracies)),
+        std=float(np.std(accuracies)),
+        fold_accuracies=accuracies,
+        thresholds=thresholds,
+        scores=kept,
+    )
 
 
 def _fold_accuracy(scores, same, held):

@@ -11,8 +11,8 @@ from sicnn_jax.metrics import (
     k_fold_accuracy,
     make_pairs,
     pair_scores,
-    read_lfw_pairs,
     verify,
+    verify_sets,
 )
 
 
@@ -125,6 +125,46 @@ def test_verify_is_sphereface_protocol():
     assert result.std == pytest.approx(np.std(accuracies))
 
 
+def test_scores_are_those_that_the_folds_were_decided_by():
+    features_a, features_b, same = _pairs(offset=3.0)
+    fold_ids = np.arange(120) % 10
+    result = verify(features_a, features_b, same, fold_ids)
+    for fold, accuracy in enumerate(result.fold_accuracies):
+        held = fold_ids == fold
+        found = _accuracy(result.scores[held], same[held], result.thresholds[fold])
+        assert found == accuracy
+
+
+def test_sets_are_scored_by_the_mean_over_their_pairs_of_faces():
+    rng = np.random.default_rng(0)
+    owners = rng.permutation(np.repeat(np.arange(24), 3))
+    owners = np.concatenate([owners, [0, 0, 5]])
+    features = rng.normal(size=(len(owners), 4)) + 2
+    index_a, index_b = np.arange(24), np.roll(np.arange(24), 1)
+    same, fold_ids = np.arange(24) % 2 == 0, np.arange(24) // 6
+    result = verify_sets(features, owners, index_a, index_b, same, fold_ids)
+    means = np.stack([features[owners == owner].mean(axis=0) for owner in range(24)])
+    for pair in range(24):
+        others = fold_ids != fold_ids[pair]
+        mean = np.concatenate([means[index_a[others]], means[index_b[others]]]).mean(0)
+        scores = [
+            pair_scores(a[None] - mean, b[None] - mean)
+            for a in features[owners == index_a[pair]]
+            for b in features[owners == index_b[pair]]
+        ]
+        assert result.scores[pair] == pytest.approx(np.mean(scores), abs=1e-12)
+
+
+def test_sets_of_one_face_are_faces():
+    features_a, features_b, same = _pairs(offset=1.0)
+    expected = verify(features_a, features_b, same, 10)
+    index = np.arange(120)
+    features = np.concatenate([features_a, features_b])
+    found = verify_sets(features, np.arange(240), index, index + 120, same, 10)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-12)
+    assert found.accuracy == expected.accuracy
+
+
 def test_verify_does_not_mind_a_common_offset():
     features_a, features_b, same = _pairs()
     result = verify(features_a, features_b, same, 10)
@@ -219,46 +259,3 @@ def test_impossible_pairs_are_refused():
             make_pairs([0, 0, 1, 1], num_pairs=num_pairs, seed=0)
     with pytest.raises(ValueError, match='shape'):
         make_pairs([[0, 0], [1, 1]], num_pairs=2, seed=0)
-
-
-LFW = """2\t2
-Ann_Lee\t1\t4
-Ann_Lee\t2\t14
-Ann_Lee\t3\tBo\t1
-Cy\t1\tBo\t2
-Dee\t1\t2
-Dee\t2\t3
-Dee\t1\tEve\t120
-Flo\t1\tEve\t1
-"""
-
-
-def test_read_lfw_pairs(tmp_path):
-    path = tmp_path / 'pairs.txt'
-    path.write_text(LFW)
-    pairs = read_lfw_pairs(path)
-    assert pairs[1] == ('Ann_Lee/Ann_Lee_0002.jpg', 'Ann_Lee/Ann_Lee_0014.jpg', True, 0)
-    assert pairs[6] == ('Dee/Dee_0001.jpg', 'Eve/Eve_0120.jpg', False, 1)
-    assert [pair.same for pair in pairs] == [True, True, False, False] * 2
-    assert [pair.fold for pair in pairs] == [0] * 4 + [1] * 4
-
-
-@pytest.mark.parametrize(
-    ('found', 'replacement', 'message'),
-    [
-        ('2\t2\n', '4\n', 'line 1: expected the number of folds'),
-        ('2\t2\n', '', 'line 1: expected the number of folds'),
-        ('2\t2\n', '2\t3\n', 'line 1: announces 2 folds .* 12 lines .* but 8 do'),
-        ('Ann_Lee\t2\t14', 'Ann_Lee\t2\tx', 'line 3: expected .Name i j. .*2.tx'),
-        ('Ann_Lee\t2\t14', 'Ann_Lee\t2', 'line 3: expected .Name i j. '),
-        ('Ann_Lee\t2\t14', 'Ann_Lee\t0\t14', 'line 3: expected .Name i j. '),
-        ('Ann_Lee\t2\t14', 'Ann_Lee\t2\tBo\t1', 'line 3: expected .Name i j. '),
-        ('Cy\t1\tBo\t2', 'Cy\t1\t2', 'line 5: expected .Name i Other j.'),
-        ('Dee\t2\t3', '', 'line 7: expected .Name i j. .* found ..'),
-    ],
-)
-def test_malformed_lfw_pairs_name_the_line(tmp_path, found, replacement, message):
-    path = tmp_path / 'pairs.txt'
-    path.write_text(LFW.replace(found, replacement))
-    with pytest.raises(ValueError, match=f'pairs.txt, {message}'):
-        read_lfw_pairs(path)

@@ -1,0 +1,298 @@
+"""Recognition networks of others, as ONNX files (extra `onnx`).
+
+What a file does not say, such as the colour order, is in a JSON beside it
+(`model.json` for `model.onnx`) with the fields of `OnnxInput`.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sicnn_jax.checkpoint import CheckpointError
+from sicnn_jax.images import HEIGHT, WIDTH
+
+_BATCH = 64
+_COLOUR_ORDERS = ('RGB', 'BGR')
+_LAYOUTS = ('NCHW', 'NHWC')
+_DTYPES = {
+    'tensor(float)': np.float32,
+    'tensor(float16)': np.float16,
+    'tensor(double)': np.float64,
+}
+# Networks are given numbers around 1, or levels of 0 to 255.
+_LARGEST_INPUT = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxInput:
+    """What a network expects. The defaults are those of InsightFace's networks.
+
+    Attributes:
+      size: (height, width) in pixels; () for that of the file, else 112×112.
+      mean, scale: the network is given (level − mean) · scale; numbers, or three of
+        them in its colour order.
+      colour_order: 'RGB' or 'BGR'.
+      layout: 'NCHW' or 'NHWC'; '' for that of the file.
+      mirror: for verification, the mirrored face is described, too.
+      centred: as in `Judge`.
+      output: name of the features; '' for the first output.
+    """
+
+    size: tuple[int, ...] = ()
+    mean: float | tuple[float, ...] = 127.5
+    scale: float | tuple[float, ...] = 1 / 127.5
+    colour_order: str = 'RGB'
+    layout: str = ''
+    mirror: bool = True
+    centred: bool = False
+    output: str = ''
+
+    def __post_init__(self):
+        def check(fits, field, expected):
+            if not fits:
+                raise CheckpointError(
+                    f'{field} of the ONNX network is {getattr(self, field)!r}; '
+                    f'expected {expected}.'
+                )
+
+        check(
+            len(self.size) in (0, 2) and all(isinstance(n, int) for n in self.size),
+            'size',
+            'height and width',
+        )
+        check(self.colour_order in _COLOUR_ORDERS, 'colour_order', 'RGB or BGR')
+        check(self.layout in ('', *_LAYOUTS), 'layout', 'NCHW or NHWC')
+        for field in ('mean', 'scale'):
+            check(np.shape(getattr(self, field)) in ((), (3,)), field, '1 or 3 numbers')
+        largest = np.abs(self.normalize(np.array([[0.0] * 3, [255.0] * 3]))).max()
+        check(
+            0 < largest <= _LARGEST_INPUT,
+            'scale',
+            'a factor, such as 1 / 127.5 = 0.00784: the network would be given '
+            f'numbers up to {largest:.3g}',
+        )
+
+    def normalize(self, levels: np.ndarray) -> np.ndarray:
+        """Levels 0..255, [..., 3] in the network's colour order → its numbers."""
+        return (levels - np.asarray(self.mean)) * np.asarray(self.scale)
+
+    def describe(self) -> str:
+        """In words, such as for a message."""
+        height, width = self.size
+        return (
+            f'{height}×{width} pixels (height×width), (level − {self.mean}) · '
+            f'{self.scale}, {self.colour_order}, {self.layout}'
+        )
+
+
+def read_input(path: str | os.PathLike, settings: Mapping[str, Any] = {}) -> OnnxInput:
+    """What is said of the input of an ONNX file.
+
+    Args:
+      path: of the file; the JSON beside it may be missing.
+      settings: fields of `OnnxInput` that go over those of the JSON.
+
+    Raises:
+      CheckpointError: the JSON is damaged, or a field is unknown or wrong.
+    """
+    path = Path(path).with_suffix('.json')
+    fields = {}
+    if path.is_file():
+        try:
+            fields = dict(json.loads(path.read_text(encoding='utf-8')))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f'{path} cannot be read: {error}') from error
+    fields |= settings
+    known = [field.name for field in dataclasses.fields(OnnxInput)]
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise CheckpointError(
+            f'{path} has a field {unknown[0]!r}; expected some of {", ".join(known)}.'
+        )
+    try:
+        # JSON has no tuples.
+        return OnnxInput(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in fields.items()
+            }
+        )
+    except TypeError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+
+
+def fit_faces(faces: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Faces in another shape: the sides padded or cropped, then resized.
+
+    Padding repeats the edge. For 112×112 pixels it is 8 on each side, which brings
+    the landmarks onto the template of ArcFace: that of our faces, 8 pixels to the
+    right. Resizing is bicubic, without aliasing.
+
+    Args:
+      faces: uint8 [n, 112, 96, 3].
+      size: (height, width).
+
+    Returns:
+      uint8 [n, *size, 3].
+    """
+    height, width = size
+    wide = round(HEIGHT * width / height)
+    # Where the first column comes from: beyond the face, or within it.
+    first = (WIDTH - wide) // 2
+    columns = np.clip(np.arange(first, first + wide), 0, WIDTH - 1)
+    faces = faces[:, :, columns]
+    if faces.shape[1:3] == (height, width):
+        return faces
+    return np.stack(
+        [
+            np.asarray(
+                Image.fromarray(face).resize((width, height), Image.Resampling.BICUBIC)
+            )
+            for face in faces
+        ]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxNetwork:
+    """A network that describes faces.
+
+    Attributes:
+      input: what it expects, complete.
+      run: input [n, …] of its dtype → features [n, d]; n is any.
+      dtype: of its input.
+    """
+
+    input: OnnxInput
+    run: Callable[[np.ndarray], np.ndarray]
+    dtype: Any
+
+    def __call__(self, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features of faces, and with those of the mirrored ones, if it mirrors.
+
+        Args:
+          faces: uint8 [n, 112, 96, 3], RGB.
+
+        Returns:
+          float [n, d] and [n, 2 · d], or twice [n, d].
+        """
+        chunks = [
+            self._describe(faces[start : start + _BATCH])
+            for start in range(0, len(faces), _BATCH)
+        ]
+        alone, both = zip(*chunks, strict=True)
+        return np.concatenate(alone), np.concatenate(both)
+
+    def _describe(self, faces):
+        faces = fit_faces(faces, self.input.size)
+        alone = self.run(self._prepare(faces))
+        if not self.input.mirror:
+            return alone, alone
+        mirrored = self.run(self._prepare(faces[:, :, ::-1]))
+        return alone, np.concatenate([alone, mirrored], axis=1)
+
+    def _prepare(self, faces):
+        if self.input.colour_order == 'BGR':
+            faces = faces[..., ::-1]
+        numbers = self.input.normalize(faces)
+        if self.input.layout == 'NCHW':
+            numbers = numbers.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(numbers, self.dtype)
+
+
+def load_network(
+    path: str | os.PathLike, settings: Mapping[str, Any] = {}
+) -> OnnxNetwork:
+    """Opens an ONNX file with ONNX Runtime, on whatever devices that knows.
+
+    Args:
+      path: of the file.
+      settings: as in `read_input`.
+
+    Raises:
+      CheckpointError: the file is missing, damaged or of no such network, ONNX Runtime
+        is missing, or what is said of the input contradicts the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'The network {path} is missing.')
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} needs one more package: pip install 'sicnn_jax[onnx]'."
+        ) from error
+    expected = read_input(path, settings)
+    try:
+        session = onnxruntime.InferenceSession(
+            os.fspath(path), providers=onnxruntime.get_available_providers()
+        )
+    # ONNX Runtime's errors have no common base of their own.
+    except Exception as error:
+        raise CheckpointError(f'{path} cannot be opened: {error}') from error
+    declared, *others = session.get_inputs()
+    if others or declared.type not in _DTYPES:
+        raise CheckpointError(
+            f'{path} has {1 + len(others)} inputs, the first a {declared.type}; '
+            f'expected one of {", ".join(_DTYPES)}.'
+        )
+    expected = _complete(expected, declared.shape, path)
+    outputs = [output.name for output in session.get_outputs()]
+    if expected.output and expected.output not in outputs:
+        raise CheckpointError(
+            f'{path} has no output {expected.output!r}; it has {", ".join(outputs)}.'
+        )
+    output = expected.output or outputs[0]
+    batch = declared.shape[0] if isinstance(declared.shape[0], int) else None
+
+    def run(numbers):
+        rows = batch or len(numbers)
+        found = []
+        for start in range(0, len(numbers), rows):
+            part = numbers[start : start + rows]
+            lacking = rows - len(part)
+            part = np.concatenate([part, np.repeat(part[-1:], lacking, axis=0)])
+            (features,) = session.run([output], {declared.name: part})
+            found.append(_check_features(features, rows, path)[: rows - lacking])
+        return np.concatenate(found)
+
+    return OnnxNetwork(expected, run, _DTYPES[declared.type])
+
+
+def _complete(expected, shape, path):
+    """Fills in what the file declares, and refuses what contradicts it."""
+    if len(shape) != 4:
+        raise CheckpointError(
+            f'{path} takes the shape {shape}; expected a batch of RGB images.'
+        )
+    layout = expected.layout
+    if not layout:
+        layout = 'NHWC' if shape[3] == 3 and shape[1] != 3 else 'NCHW'
+    channels, height, width = (shape[axis] for axis in map(layout.index, 'CHW'))
+    size = expected.size or tuple(
+        known if isinstance(known, int) else 112 for known in (height, width)
+    )
+    for declared, said in zip((channels, height, width), (3, *size), strict=True):
+        # A dimension that the file leaves open is a name or None.
+        if isinstance(declared, int) and declared != said:
+            raise CheckpointError(
+                f'{path} takes the shape {shape}, but its settings say {layout} with '
+                f'{size[0]}×{size[1]} pixels (height×width): correct layout or size.'
+            )
+    return dataclasses.replace(expected, size=size, layout=layout)
+
+
+def _check_features(features, rows, path):
+    features = np.asarray(features, np.float32)
+    if features.ndim < 2 or len(features) != rows:
+        raise CheckpointError(
+            f'{path} returns the shape {list(features.shape)} for {rows} faces; '
+            'expected a feature of each. Is `output` another one?'
+        )
+    return features.reshape(rows, -1)

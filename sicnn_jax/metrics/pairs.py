@@ -1,0 +1,255 @@
+"""Lists of verification pairs: LFW's pairs.txt, YTF's splits.txt, CSV."""
+
+import collections
+import csv
+import dataclasses
+import os
+import pathlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+_FOLDS = 10
+_CSV_COLUMNS = ('path_a', 'path_b', 'same')
+_TRUTHS = {'1': True, 'true': True, '0': False, 'false': False}
+
+
+class Pair(NamedTuple):
+    """Keys of two images or videos, same person or not, fold from 0."""
+
+    key_a: str
+    key_b: str
+    same: bool
+    fold: int
+
+
+class PairList(NamedTuple):
+    """What a file lists: `kind` is 'lfw', 'ytf' or 'csv'; keys of 'ytf' are videos."""
+
+    kind: str
+    pairs: list[Pair]
+
+
+@dataclasses.dataclass(frozen=True)
+class PairIndices:
+    """Verification pairs among described faces.
+
+    Attributes:
+      a, b: int [n], indices of the two faces.
+      same: bool [n].
+      fold: int [n]. The threshold of each comes from all others.
+      reported: bool [n], the pairs of the folds that are averaged over.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    same: np.ndarray
+    fold: np.ndarray
+    reported: np.ndarray
+
+
+def read_pairs(path: str | os.PathLike) -> PairList:
+    """Reads a list of pairs: `.csv`, else YTF's where line 1 has commas, else LFW's.
+
+    Raises:
+      ValueError: as `read_csv_pairs`, `read_ytf_pairs` and `read_lfw_pairs`.
+    """
+    if pathlib.Path(path).suffix.lower() == '.csv':
+        return PairList('csv', read_csv_pairs(path))
+    if ',' in _read(path).partition('\n')[0]:
+        return PairList('ytf', read_ytf_pairs(path))
+    return PairList('lfw', read_lfw_pairs(path))
+
+
+def read_lfw_pairs(path: str | os.PathLike) -> list[Pair]:
+    """Reads the pairs.txt of LFW (Huang et al., 2007).
+
+    The header says `folds pairs`; then come, for each fold, so many lines
+    `Name i j` of the same and as many `Name i Other j` of different people.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      The pairs in the order of the file, with keys such as `Name/Name_0001.jpg`.
+
+    Raises:
+      ValueError: the file cannot be read, or a line is malformed, missing or left
+        over; it names the line.
+    """
+    header, *lines = _read(path).rstrip().split('\n')
+    try:
+        folds, per_kind = map(int, header.split())
+    except ValueError:
+        raise ValueError(
+            f'{path}, line 1: expected the number of folds and of pairs of a kind in '
+            f'each, found {header!r}.'
+        ) from None
+    if len(lines) != 2 * folds * per_kind:
+        raise ValueError(
+            f'{path}, line 1: announces {folds} folds of 2 · {per_kind} pairs, so '
+            f'{2 * folds * per_kind} lines should follow it, but {len(lines)} do.'
+        )
+    pairs = []
+    for position, line in enumerate(lines):
+        fold, within = divmod(position, 2 * per_kind)
+        same = within < per_kind
+        fields = line.split()
+        try:
+            if same:
+                name, first, second = fields
+                other = name
+            else:
+                name, first, other, second = fields
+            keys = _lfw_key(name, first), _lfw_key(other, second)
+        except ValueError:
+            form = 'Name i j' if same else 'Name i Other j'
+            raise ValueError(
+                f'{path}, line {position + 2}: expected {form!r} with image numbers '
+                f'from 1, found {line!r}.'
+            ) from None
+        pairs.append(Pair(*keys, same=same, fold=fold))
+    return pairs
+
+
+def read_ytf_pairs(path: str | os.PathLike) -> list[Pair]:
+    """Reads the splits.txt of YouTube Faces (Wolf, Hassner, Maoz, CVPR 2011).
+
+    Lines `split number, first name, second name, is same`, after a header that says
+    so; a name is that of a person and of a folder with the frames of one video.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      The pairs in the order of the file, with keys such as `Name/2`.
+
+    Raises:
+      ValueError: the file cannot be read, has no pairs, or a line is malformed; it
+        names the line.
+    """
+    pairs = []
+    for number, line in enumerate(_read(path).splitlines(), start=1):
+        fields = [field.strip() for field in line.split(',')]
+        if not line.strip() or (number == 1 and not fields[0].isdigit()):
+            continue
+        try:
+            split, first, second, same = fields
+            if not first or not second or int(split) < 1:
+                raise ValueError(line)
+            # Lists from Windows have backslashes.
+            keys = (name.replace('\\', '/') for name in (first, second))
+            pairs.append(Pair(*keys, same=_TRUTHS[same.lower()], fold=int(split) - 1))
+        except (KeyError, ValueError):
+            raise ValueError(
+                f"{path}, line {number}: expected 'split number, first name, second "
+                f"name, is same' with splits from 1 and 0 or 1, found {line!r}."
+            ) from None
+    return _some(pairs, path)
+
+
+def read_csv_pairs(path: str | os.PathLike) -> list[Pair]:
+    """Reads a CSV with the columns path_a, path_b, same and, by choice, fold.
+
+    Args:
+      path: of the file. `same` is 1 or 0, true or false; `fold` counts from 1. Without
+        it, pairs are dealt to ten folds, those of each kind in turn.
+
+    Returns:
+      The pairs in the order of the file, with the paths as keys.
+
+    Raises:
+      ValueError: the file cannot be read, lacks a column, has no pairs, or a line is
+        malformed; it names the line.
+    """
+    # With or without the mark that spreadsheets put in front.
+    reader = csv.DictReader(_read(path).removeprefix('\ufeff').splitlines())
+    columns = reader.fieldnames or []
+    lacking = [column for column in _CSV_COLUMNS if column not in columns]
+    if lacking:
+        raise ValueError(
+            f'{path} has no column {lacking[0]!r}; it has {", ".join(columns)}. '
+            f'Expected {", ".join(_CSV_COLUMNS)} and, by choice, fold.'
+        )
+    pairs, dealt = [], collections.Counter()
+    for row in reader:
+        try:
+            same = _TRUTHS[row['same'].strip().lower()]
+            fold = int(row['fold']) - 1 if 'fold' in columns else dealt[same] % _FOLDS
+            if not row['path_a'] or not row['path_b'] or fold < 0:
+                raise ValueError(row)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise ValueError(
+                f'{path}, line {reader.line_num}: expected two paths, 0 or 1, and a '
+                f'fold from 1 where there is such a column, found {row}.'
+            ) from None
+        dealt[same] += 1
+        pairs.append(Pair(row['path_a'], row['path_b'], same, fold))
+    return _some(pairs, path)
+
+
+def choose_folds(
+    pairs: Sequence[Pair],
+    folds: Collection[int],
+    report: Collection[int],
+    source: str | os.PathLike,
+) -> list[Pair]:
+    """The pairs of some folds.
+
+    Args:
+      pairs: of a list.
+      folds: wanted, numbered from 1; all if empty.
+      report: those of them that are to be averaged over, likewise; only checked.
+      source: names the list in errors.
+
+    Raises:
+      ValueError: `report` names a fold that is not there, or fewer than two are left.
+    """
+    chosen = [pair for pair in pairs if not folds or pair.fold + 1 in folds]
+    found = sorted({pair.fold + 1 for pair in chosen})
+    if len(found) < 2:
+        raise ValueError(
+            f'Of {source} the folds {found} are left; expected two or more, as the '
+            f'threshold of each comes from the others. Of a single one: --report.'
+        )
+    unknown = sorted(set(report) - set(found))
+    if unknown:
+        raise ValueError(
+            f'--report names fold {unknown[0]}; expected some of {found}, which '
+            f'--folds leaves of {source}.'
+        )
+    return chosen
+
+
+def index_pairs(
+    pairs: Sequence[Pair], places: Mapping[str, int], report: Collection[int]
+) -> PairIndices:
+    """Pairs by the places of their keys; folds from 1, `report` of them or all."""
+    fold = np.array([pair.fold + 1 for pair in pairs], int)
+    return PairIndices(
+        a=np.array([places[pair.key_a] for pair in pairs], int),
+        b=np.array([places[pair.key_b] for pair in pairs], int),
+        same=np.array([pair.same for pair in pairs], bool),
+        fold=fold,
+        reported=np.isin(fold, list(report) or fold),
+    )
+
+
+def _read(path):
+    try:
+        return pathlib.Path(path).read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f'{path} cannot be read as pairs: {error}') from error
+
+
+def _some(pairs, path):
+    if not pairs:
+        raise ValueError(f'{path} lists no pairs.')
+    return pairs
+
+
+def _lfw_key(name, number):
+    if int(number) < 1:
+        raise ValueError(number)
+    return f'{name}/{name}_{int(number):04d}.jpg'

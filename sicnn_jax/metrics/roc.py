@@ -1,0 +1,116 @@
+"""What a threshold trades (ROC): AUC, equal error rate, true accepts at false accepts.
+
+A pair is accepted where its score is above the threshold; pairs of one score are
+accepted or rejected together.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+# Rates of false accepts at which verification is commonly reported.
+FALSE_ACCEPT_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
+
+
+def auc(scores: ArrayLike, same: ArrayLike) -> float:
+    """Area under the ROC curve: how often a same pair scores above a different one.
+
+    The Mann-Whitney statistic; equal scores count half.
+
+    Args:
+      scores: [n], larger for more alike faces.
+      same: bool [n], whether the pair shows one person.
+
+    Returns:
+      The area, in [0, 1]; 0.5 is chance.
+
+    Raises:
+      ValueError: shapes differ, scores are not finite, or one kind of pairs lacks.
+    """
+    scores, same = _check(scores, same)
+    num_same, num_different = np.sum(same), np.sum(~same)
+    ranks = stats.rankdata(scores)
+    above = ranks[same].sum() - num_same * (num_same + 1) / 2
+    return float(above / (num_same * num_different))
+
+
+def equal_error_rate(scores: ArrayLike, same: ArrayLike) -> float:
+    """Where as large a part of the different pairs is accepted as of the same rejected.
+
+    Between two thresholds the ROC curve is a straight line, on which the rates are
+    equal in one point.
+
+    Args:
+      scores: [n], larger for more alike faces.
+      same: bool [n], whether the pair shows one person.
+
+    Returns:
+      The rate, in [0, 1].
+
+    Raises:
+      ValueError: as `auc`.
+    """
+    false_accepts, true_accepts = _curve(*_check(scores, same))
+    # Rises from −1 (nothing accepted) to 1 (everything), so it has one zero.
+    excess = false_accepts - (1 - true_accepts)
+    after = np.argmax(excess >= 0)
+    share = excess[after] / (excess[after] - excess[after - 1])
+    step = false_accepts[after] - false_accepts[after - 1]
+    return float(false_accepts[after] - share * step)
+
+
+def true_accept_rates(
+    scores: ArrayLike,
+    same: ArrayLike,
+    false_accept_rates: Sequence[float] = FALSE_ACCEPT_RATES,
+) -> np.ndarray:
+    """TAR@FAR: the largest part of same pairs accepted at no more false accepts.
+
+    Nothing is interpolated: for a rate below 1 / (number of different pairs) it is
+    what is accepted before the first different pair.
+
+    Args:
+      scores: [n], larger for more alike faces.
+      same: bool [n], whether the pair shows one person.
+      false_accept_rates: the parts of different pairs that may be accepted.
+
+    Returns:
+      float64, in [0, 1], one for each rate.
+
+    Raises:
+      ValueError: as `auc`, or a rate is not in [0, 1].
+    """
+    rates = np.asarray(false_accept_rates, np.float64)
+    if not np.all((rates >= 0) & (rates <= 1)):
+        raise ValueError(f'Rates of false accepts are {rates}; expected 0 to 1.')
+    false_accepts, true_accepts = _curve(*_check(scores, same))
+    return true_accepts[np.searchsorted(false_accepts, rates, side='right') - 1]
+
+
+def _curve(scores, same):
+    """Rates of false and true accepts, rising, from nothing to everything accepted."""
+    # Thresholds lie below the last pair of each score.
+    order = np.argsort(-scores, kind='stable')
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    true_accepts = np.cumsum(same[order])[last] / np.sum(same)
+    false_accepts = np.cumsum(~same[order])[last] / np.sum(~same)
+    return np.insert(false_accepts, 0, 0.0), np.insert(true_accepts, 0, 0.0)
+
+
+def _check(scores, same):
+    scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
+    if scores.ndim != 1 or scores.shape != same.shape:
+        raise ValueError(
+            f'scores and same have the shapes {scores.shape} and {same.shape}, and '
+            f'should both have [n].'
+        )
+    if not np.all(np.isfinite(scores)):
+        raise ValueError('scores are not all finite: were the features?')
+    if same.all() or not same.any():
+        raise ValueError(
+            f'Of {len(same)} pairs {np.sum(same)} show the same person: a ROC curve '
+            f'needs pairs of both kinds.'
+        )
+    return scores, same
