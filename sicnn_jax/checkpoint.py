@@ -1,21 +1,26 @@
 """Checkpoints: what a stage continues from, and what it leaves behind.
 
 All hold plain host arrays without a device axis, so that they load on any number of
-devices, and a record (JSON) of what the networks are and of the images they know.
-Orbax writes under a temporary name and renames: a killed run leaves no half one.
+devices, and a record (JSON) of what the networks are and of the images they know, with
+a checksum of the arrays. Orbax writes under a temporary name and renames: a killed run
+leaves no half one. What is damaged later is noticed, and the checkpoint before is used.
 """
 
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from sicnn_jax.train_state import TrainState
 
 _FINAL = 'final'
 _KEPT = 2
+_CHECKSUM = 'crc32'
 
 
 class CheckpointError(ValueError):
@@ -57,34 +62,54 @@ class Checkpoints:
           state: host arrays, no device axis.
           score: higher is better; None where the step was not evaluated.
         """
+        record = self._record | {_CHECKSUM: _checksum(state)}
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(self._record)
+            state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
         )
         self._last.save(step, args=items)
         if score is not None:
             self._best.save(step, args=items, metrics={'score': score})
 
     def restore(self, template: TrainState) -> TrainState:
-        """The newest state.
+        """The newest state that is whole. Damaged ones are named and deleted.
 
         Args:
           template: a state of the same structure, whose arrays say shape and dtype.
 
         Raises:
-          CheckpointError: its record differs from that of this run.
+          CheckpointError: its record differs from that of this run, or all are
+            damaged; then none is deleted.
         """
-        step = self.latest_step
-        restored = self._last.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(template),
-                record=ocp.args.JsonRestore(),
-            ),
+        damaged = []
+        for step in sorted(self._last.all_steps(), reverse=True):
+            path = self.directory / 'last' / str(step)
+            try:
+                record = self._restore(step, record=ocp.args.JsonRestore()).record
+            # Which error tells that a file is damaged, depends on the file.
+            except Exception as error:
+                damaged.append((step, f'{path}: {error}'))
+                continue
+            check_record(record, self._record, str(path))
+            try:
+                item = ocp.args.StandardRestore(template)
+                state = self._restore(step, state=item).state
+                _check_sum(state, record)
+            except Exception as error:
+                damaged.append((step, f'{path}: {error}'))
+                continue
+            for other, problem in damaged:
+                print(f'Damaged, deleted: {problem}', flush=True)
+                self._last.delete(other)
+            return state
+        problems = '\n'.join(problem for _, problem in damaged)
+        raise CheckpointError(
+            f'No checkpoint of {self.directory} can be restored: they are damaged, or '
+            'the optimisers are others now. Give the run its old settings, or delete '
+            f'that directory to train the stage from its beginning.\n{problems}'
         )
-        check_record(
-            restored.record, self._record, f'{self.directory / "last" / str(step)}'
-        )
-        return restored.state
+
+    def _restore(self, step, **items):
+        return self._last.restore(step, args=ocp.args.Composite(**items))
 
     def close(self) -> None:
         """Waits until everything is on disk."""
@@ -109,7 +134,7 @@ def save_networks(
             _absolute(directory) / _FINAL,
             args=ocp.args.Composite(
                 params=ocp.args.StandardSave(dict(params)),
-                record=ocp.args.JsonSave(dict(record)),
+                record=ocp.args.JsonSave({**record, _CHECKSUM: _checksum(params)}),
             ),
         )
 
@@ -127,7 +152,7 @@ def load_networks(
       Parameters by network name, as host arrays, and the record.
 
     Raises:
-      CheckpointError: there is no such checkpoint, or it lacks a network.
+      CheckpointError: there is no such checkpoint, it is damaged or lacks a network.
     """
     path = _absolute(directory) / _FINAL
     if not path.is_dir():
@@ -135,14 +160,19 @@ def load_networks(
             f'{path} is missing: expected the networks of a finished stage. '
             'Train that stage first, or name the directory of one that is finished.'
         )
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        restored = checkpointer.restore(
-            path,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()
-            ),
-        )
-    params = restored.params
+    args = ocp.args.Composite(
+        params=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()
+    )
+    try:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            restored = checkpointer.restore(path, args=args)
+        params = restored.params
+        _check_sum(params, restored.record)
+    except Exception as error:
+        raise CheckpointError(
+            f'{path} is damaged: {error}. Copy it again, or delete it to train the '
+            'rest of the stage again.'
+        ) from error
     missing = sorted(set(names or ()) - set(params))
     if missing:
         raise CheckpointError(
@@ -171,6 +201,20 @@ def check_record(
                 f'{where} was made with {field} = {found.get(field)!r}, but this run '
                 f'has {value!r}. Give the run the same setting or start a new workdir.'
             )
+
+
+def _checksum(tree: Any) -> int:
+    """CRC-32 of the bytes of all arrays."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        total = zlib.crc32(np.asarray(leaf).tobytes(), total)
+    return total
+
+
+def _check_sum(tree, record):
+    expected = record.get(_CHECKSUM)
+    if expected is not None and _checksum(tree) != expected:
+        raise ValueError('its arrays are not those that were saved')
 
 
 def _absolute(path: str | os.PathLike) -> Path:

@@ -1,0 +1,102 @@
+"""Damaged checkpoints are noticed, and what is whole is used."""
+
+import shutil
+
+import numpy as np
+import optax
+import pytest
+
+from sicnn_jax import checkpoint
+from sicnn_jax.train_state import TrainState
+
+RECORD = {'scale': 8}
+
+
+def _state(step):
+    rng = np.random.default_rng(step)
+    params = {'cnnh': {'kernel': rng.normal(size=(40, 50)).astype(np.float32)}}
+    state = TrainState.create(params, {'cnnh': optax.sgd(0.1, momentum=0.9)})
+    return state.replace(step=np.array(step, np.int32))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Checkpoints of steps 2 and 4."""
+    checkpoints = checkpoint.Checkpoints(tmp_path, RECORD)
+    for step in (2, 4):
+        checkpoints.save(step, _state(step))
+    checkpoints.close()
+    return tmp_path
+
+
+def _largest(directory):
+    files = (path for path in directory.rglob('*') if path.is_file())
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def _truncate(directory):
+    path = _largest(directory)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip_a_bit(directory):
+    path = _largest(directory)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def _delete_the_state(directory):
+    shutil.rmtree(directory / 'state')
+
+
+def _delete_the_record(directory):
+    shutil.rmtree(directory / 'record')
+
+
+DAMAGES = (_truncate, _flip_a_bit, _delete_the_state, _delete_the_record)
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_the_checkpoint_before_a_damaged_one_is_used(damage, saved, capsys):
+    damage(saved / 'last' / '4')
+    checkpoints = checkpoint.Checkpoints(saved, RECORD)
+    restored = checkpoints.restore(_state(0))
+    assert restored.step == 2
+    np.testing.assert_array_equal(
+        restored.params['cnnh']['kernel'], _state(2).params['cnnh']['kernel']
+    )
+    assert f'Damaged, deleted: {saved / "last" / "4"}' in capsys.readouterr().out
+    # Its place is free again.
+    checkpoints.save(4, _state(4))
+    checkpoints.close()
+    assert checkpoint.Checkpoints(saved, RECORD).restore(_state(0)).step == 4
+
+
+def test_if_all_are_damaged_nothing_is_deleted(saved):
+    for step in ('2', '4'):
+        _truncate(saved / 'last' / step)
+    checkpoints = checkpoint.Checkpoints(saved, RECORD)
+    with pytest.raises(checkpoint.CheckpointError, match='they are damaged'):
+        checkpoints.restore(_state(0))
+    assert (saved / 'last' / '4').is_dir()
+
+
+def test_other_conventions_are_no_damage(saved):
+    checkpoints = checkpoint.Checkpoints(saved, {'scale': 4})
+    with pytest.raises(checkpoint.CheckpointError, match='scale = 8'):
+        checkpoints.restore(_state(0))
+    assert (saved / 'last' / '4').is_dir()
+
+
+@pytest.mark.parametrize('damage', [_truncate, _flip_a_bit])
+def test_damaged_networks_are_named(damage, tmp_path):
+    checkpoint.save_networks(tmp_path, _state(1).params, RECORD)
+    params, record = checkpoint.load_networks(tmp_path)
+    np.testing.assert_array_equal(
+        params['cnnh']['kernel'], _state(1).params['cnnh']['kernel']
+    )
+    assert record['scale'] == 8
+    damage(tmp_path / 'final')
+    with pytest.raises(checkpoint.CheckpointError, match='final is damaged'):
+        checkpoint.load_networks(tmp_path)
