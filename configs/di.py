@@ -108,7 +108,7 @@ def _demo(config: ConfigDict) -> None:
     config.data.test_identities = 100
     config.data.test_images_per_identity = 10
 
-    config.cnnr.widths = (8, 16, 48, 96)
+    config.cnnr.widths = (16, 16, 48, 96)
     config.cnnr.depths = (1, 1, 2, 1)
     config.cnnr.feature_dim = 128
     config.cnnr.dtype = 'float32'
