@@ -62,6 +62,9 @@ class Checkpoints:
           state: host arrays, no device axis.
           score: higher is better; None where the step was not evaluated.
         """
+        # It is written while training goes on: a view of memory that a step is free to
+        # use again, or a part of a larger array, would not be what it is now.
+        state = jax.tree.map(lambda leaf: np.array(leaf, order='C'), state)
         record = self._record | {_CHECKSUM: _checksum(state)}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)

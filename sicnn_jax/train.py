@@ -403,7 +403,9 @@ def initialise(config, stage, network, faces):
     key = jax.random.key(config.seed)
     if network == 'class_weights':
         shape = (config.cnnr.feature_dim, faces.num_identities)
-        return np.asarray(jax.random.normal(key, shape)) / np.sqrt(shape[0])
+        weights = np.asarray(jax.random.normal(key, shape)) / np.sqrt(shape[0])
+        # NumPy's square root is a float64, which the quotient would be as well.
+        return weights.astype(np.float32)
     batches = faces.train_batches(
         batch_size=_INIT_BATCH, seed=_data_seed(config, stage)
     )
