@@ -47,6 +47,13 @@ QUICK = {
     'detection': ['--limit=3'],
     'fixtures': ['--out=parity.npz'],
     'full_width': ['--batch=1', '--steps=1'],
+    'growth': [
+        '--batches=1,2',
+        '--identities=1000',
+        '--batch=1',
+        '--sizes=7x6',
+        '--steps=1',
+    ],
     'huge_pages': ['--rounds=1', '--steps=2'],
     'inference': ['--batches=1,2', '--pieces=1', '--scales=8', '--rounds=1'],
     'many_identities': ['--identities=1000', '--devices=1,2'],

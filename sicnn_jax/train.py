@@ -415,8 +415,9 @@ def initialise(config, stage, network, faces):
     else:
         model = stage.method.cnnh
         x = images.degrade(batch['hr'], scale=config.scale, kind=config.degradation)
-    params = jax.jit(model.init)(key, images.to_float(x))['params']
-    return jax.tree.map(np.asarray, params)
+    # Run once: what a better program would save, its compilation costs many times over.
+    init = jax.jit(model.init, compiler_options={'xla_backend_optimization_level': 1})
+    return jax.tree.map(np.asarray, init(key, images.to_float(x))['params'])
 
 
 def _data_seed(config, stage):
