@@ -6,8 +6,8 @@ INPUT is a photograph, a folder of them (with all its folders), or a face that i
 aligned already and of exactly the network's size, 12×14 or 24×28. Finding faces needs
 the extra `detect`, or --landmarks. For `folder/a/b.jpg` it writes `a/b_face0.png`,
 `a/b_face0_compare.png`, with --paste `a/b_pasted.png`, and for all of them
-`report.json`. Exit status: 0 if there was a face, 1 if there was none, 2 for bad
-arguments.
+`report.json`, also if Ctrl-C stops it. Exit status: 0 if there was a face, 1 if there
+was none, 2 for bad arguments, 130 if it was stopped.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def run(
     locate: Locate,
     paste: bool = False,
     reference: Path | None = None,
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Hallucinates files, a few at a time, and writes the faces.
 
     Threads decode, find faces and write, while the network works on batches of faces
@@ -126,7 +126,7 @@ def run(
       paste: also write the photograph with the faces put back.
       reference: originals to measure against, see `find_reference`.
 
-    Returns:
+    Yields:
       What the report says of each file, in the order of the jobs.
 
     Raises:
@@ -137,13 +137,12 @@ def run(
     workers = records.num_cpus()
     prepared = records.ordered_map(prepare, jobs, workers=workers)
     results = _hallucinated(hallucinator, prepared)
-    entries, progress = [], _Progress(len(jobs))
+    progress = _Progress(len(jobs))
     for entry in records.ordered_map(write, results, workers=workers):
-        entries.append(entry)
         if 'reason' in entry:
             print(f'{entry["input"]}: {entry["reason"]}', file=sys.stderr, flush=True)
         progress.count(len(entry['faces']))
-    return entries
+        yield entry
 
 
 def find_reference(reference: Path, job: Job) -> Path | None:
@@ -485,12 +484,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     arguments = _parse(arguments)
     out = arguments.out
+    entries, stopped = [], False
     try:
         hallucinator = Hallucinator(arguments.checkpoint)
         locate = _locator(hallucinator, arguments)
         out.mkdir(parents=True, exist_ok=True)
         jobs = list_jobs(arguments.inputs, out)
-        entries = run(
+        coming = run(
             hallucinator,
             jobs,
             out,
@@ -498,6 +498,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             paste=arguments.paste,
             reference=arguments.compare,
         )
+        try:
+            for entry in coming:
+                entries.append(entry)
+        except KeyboardInterrupt:
+            stopped = True
         report = _report(arguments, hallucinator, entries)
         path = out / 'report.json'
         unfinished = path.with_suffix('.unfinished')
@@ -509,7 +514,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if 'measured' in report:
         print(format_measures(report['measured']))
-    print(f'{report["faces"]} faces of {len(jobs)} images; written: {path}')
+    done = f'{len(entries)} of {len(jobs)}' if stopped else len(jobs)
+    print(f'{report["faces"]} faces of {done} images; written: {path}')
+    if stopped:
+        return 130
     return 0 if report['faces'] else 1
 
 

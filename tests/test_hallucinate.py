@@ -243,3 +243,21 @@ def test_without_the_detector(call, tmp_path, monkeypatch, capsys):
     save(tmp_path / 'photo.png', 150, 140)
     assert call(tmp_path / 'photo.png') == (2, None)
     assert 'sicnn_jax[detect]' in capsys.readouterr().err
+
+
+def test_stopped_by_hand_it_reports_what_is_done(call, tmp_path, monkeypatch, capsys):
+    for number in range(3):
+        save(tmp_path / 'photos' / f'{number}.png', 14, 12)
+    complete = hallucinate.run
+
+    def stopped_after_two(*arguments, **options):
+        entries = complete(*arguments, **options)
+        yield next(entries)
+        yield next(entries)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hallucinate, 'run', stopped_after_two)
+    status, report = call(tmp_path / 'photos')
+    assert status == 130
+    assert [entry['input'] for entry in report['files']] == ['0.png', '1.png']
+    assert '2 faces of 2 of 3 images' in capsys.readouterr().out
