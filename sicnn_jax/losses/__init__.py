@@ -1,5 +1,6 @@
-"""Super-resolution, super-identity and recognition losses: pure jax.numpy."""
+"""Losses of the paper and of the methods it compares: pure jax.numpy."""
 
+from sicnn_jax.losses.adversarial import discriminator_loss, generator_loss
 from sicnn_jax.losses.identity import (
     cosine_similarity,
     normalize,
@@ -15,17 +16,22 @@ from sicnn_jax.losses.margin import (
     recognition_loss,
     sample_identities,
 )
-from sicnn_jax.losses.reconstruction import super_resolution_loss
+from sicnn_jax.losses.perceptual import perceptual_loss
+from sicnn_jax.losses.reconstruction import charbonnier_loss, super_resolution_loss
 
 __all__ = [
     'a_softmax_loss',
     'annealing_schedule',
     'arcface_loss',
+    'charbonnier_loss',
     'cosface_loss',
     'cosine_logits',
     'cosine_similarity',
+    'discriminator_loss',
+    'generator_loss',
     'margin_diagnostics',
     'normalize',
+    'perceptual_loss',
     'recognition_loss',
     'sample_identities',
     'super_identity_loss',

@@ -1,4 +1,4 @@
-"""The super-resolution loss (Eq. 1)."""
+"""Distances of images: the super-resolution loss (Eq. 1), and that of LapSRN."""
 
 import chex
 import jax
@@ -27,3 +27,28 @@ def super_resolution_loss(sr: jax.Array, hr: jax.Array) -> jax.Array:
     chex.assert_equal_shape([sr, hr])
     difference = sr.astype(jnp.float32) - hr.astype(jnp.float32)
     return jnp.mean(jnp.sum(jnp.square(difference), axis=(1, 2, 3)))
+
+
+def charbonnier_loss(sr: jax.Array, hr: jax.Array, epsilon: float = 1e-3) -> jax.Array:
+    """Robust distance of images, Σ √((sr − hr)² + ε²): LapSRN, Lai et al. 2017, Eq. 2.
+
+    A *sum* over pixels and channels, as `super_resolution_loss` is.
+
+    Args:
+      sr: [n, height, width, channels], super-resolved faces, (x − 127.5) / 128.
+      hr: [n, height, width, channels], the originals, in the same range.
+      epsilon: ε, below which it is quadratic; positive, else equal images have no
+        gradient.
+
+    Returns:
+      float32 scalar, the mean over the batch; computed in float32 whatever the
+      inputs are. Equal images have ε for every value, not 0.
+
+    Raises:
+      AssertionError: the images are not of rank 4 or their shapes differ.
+    """
+    chex.assert_rank([sr, hr], 4)
+    chex.assert_equal_shape([sr, hr])
+    difference = sr.astype(jnp.float32) - hr.astype(jnp.float32)
+    distance = jnp.sqrt(jnp.square(difference) + epsilon**2)
+    return jnp.mean(jnp.sum(distance, axis=(1, 2, 3)))

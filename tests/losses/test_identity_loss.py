@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sicnn_jax.losses import cosine_similarity, normalize, super_identity_loss
+from tests.losses.finite_differences import finite_differences
 
 
 def _features(seed, shape=(4, 7)):
@@ -15,15 +16,6 @@ def _features(seed, shape=(4, 7)):
 def _reference_loss(sr, hr):
     cosines = [a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in zip(sr, hr, strict=True)]
     return np.mean(2 - 2 * np.array(cosines))
-
-
-def _finite_differences(function, x, step=1e-6):
-    gradient = np.zeros_like(x)
-    for index in np.ndindex(x.shape):
-        shift = np.zeros_like(x)
-        shift[index] = step
-        gradient[index] = (function(x + shift) - function(x - shift)) / (2 * step)
-    return gradient
 
 
 def test_loss_is_two_minus_two_cosines():
@@ -37,8 +29,8 @@ def test_gradients_of_both_arguments():
     sr, hr = _features(0), _features(1)
     gradients = jax.grad(super_identity_loss, (0, 1))(jnp.asarray(sr), jnp.asarray(hr))
     expected = (
-        _finite_differences(lambda x: _reference_loss(x, hr), sr),
-        _finite_differences(lambda x: _reference_loss(sr, x), hr),
+        finite_differences(lambda x: _reference_loss(x, hr), sr),
+        finite_differences(lambda x: _reference_loss(sr, x), hr),
     )
     for found, wanted in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)

@@ -1,11 +1,12 @@
-"""super_resolution_loss against sums written out in float64."""
+"""Distances of images against sums written out in float64."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sicnn_jax.losses import super_resolution_loss
+from sicnn_jax.losses import charbonnier_loss, super_resolution_loss
+from tests.losses.finite_differences import finite_differences
 
 
 def _images(seed, shape=(3, 6, 5, 3)):
@@ -48,9 +49,37 @@ def test_vmap_over_sets_of_images():
     np.testing.assert_allclose(losses, expected, rtol=1e-6)
 
 
+def _charbonnier(sr, hr, epsilon=1e-3):
+    return np.sqrt((sr - hr) ** 2 + epsilon**2).sum() / len(sr)
+
+
+def test_charbonnier_and_its_gradients():
+    sr, hr = _images(0, (2, 3, 2, 3)), _images(1, (2, 3, 2, 3))
+    # Equal here, where |x| has no derivative.
+    sr[0, 0, 0] = hr[0, 0, 0]
+    loss, gradients = jax.value_and_grad(charbonnier_loss, (0, 1))(
+        jnp.asarray(sr), jnp.asarray(hr)
+    )
+    assert loss.shape == () and loss.dtype == jnp.float32
+    np.testing.assert_allclose(loss, _charbonnier(sr, hr), rtol=1e-6)
+    expected = (
+        finite_differences(lambda x: _charbonnier(x, hr), sr),
+        finite_differences(lambda x: _charbonnier(sr, x), hr),
+    )
+    for found, wanted in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_charbonnier_of_equal_images_is_epsilon_a_value():
+    images = jnp.zeros((2, 4, 4, 3))
+    np.testing.assert_allclose(charbonnier_loss(images, images), 48e-3, rtol=1e-5)
+    np.testing.assert_allclose(charbonnier_loss(images, images, 0.5), 24, rtol=1e-5)
+
+
+@pytest.mark.parametrize('loss', [super_resolution_loss, charbonnier_loss])
 @pytest.mark.parametrize(
     ('sr', 'hr'), [((2, 4, 4, 3), (1, 4, 4, 3)), ((4, 4, 3), (4, 4, 3))]
 )
-def test_shapes_that_would_broadcast_are_refused(sr, hr):
+def test_shapes_that_would_broadcast_are_refused(loss, sr, hr):
     with pytest.raises(AssertionError):
-        super_resolution_loss(jnp.zeros(sr), jnp.zeros(hr))
+        loss(jnp.zeros(sr), jnp.zeros(hr))

@@ -1,0 +1,50 @@
+"""Losses of a generator and a discriminator (Goodfellow et al. 2014)."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def discriminator_loss(hr_logits: jax.Array, sr_logits: jax.Array) -> jax.Array:
+    """Cross-entropy of telling originals from super-resolved faces.
+
+    −log σ(D(HR)) − log(1 − σ(D(SR))), each the mean over the batch.
+
+    Args:
+      hr_logits: [n], D of originals; higher is more like an original.
+      sr_logits: [m], D of super-resolved faces.
+
+    Returns:
+      float32 scalar, 0 or more, 2 log 2 at chance; computed in float32 whatever the
+      inputs are.
+
+    Raises:
+      AssertionError: the logits are not of rank 1.
+    """
+    chex.assert_rank([hr_logits, sr_logits], 1)
+    return _softplus_mean(-hr_logits) + _softplus_mean(sr_logits)
+
+
+def generator_loss(sr_logits: jax.Array) -> jax.Array:
+    """Non-saturating loss of the generator: −log σ(D(SR)), the mean over the batch.
+
+    Its gradient does not vanish where the discriminator is sure, as that of
+    log(1 − σ(D(SR))) does.
+
+    Args:
+      sr_logits: [n], D of super-resolved faces.
+
+    Returns:
+      float32 scalar, 0 or more, log 2 at chance; computed in float32 whatever the
+      input is.
+
+    Raises:
+      AssertionError: the logits are not of rank 1.
+    """
+    chex.assert_rank(sr_logits, 1)
+    return _softplus_mean(-sr_logits)
+
+
+def _softplus_mean(logits):
+    """Mean of −log σ(−x), finite for every finite x."""
+    return jnp.mean(jax.nn.softplus(logits.astype(jnp.float32)))

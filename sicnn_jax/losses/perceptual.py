@@ -1,0 +1,36 @@
+"""The perceptual loss (Johnson et al. 2016), on activations of CNNR (Sec. 4.4)."""
+
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def perceptual_loss(
+    sr_activations: Sequence[jax.Array], hr_activations: Sequence[jax.Array]
+) -> jax.Array:
+    """Mean squared distance of activations, summed over the blocks they are from.
+
+    A *mean* over height, width and channels, so that every block weighs the same
+    whatever its size. Gradients flow into both arguments; where the originals are a
+    fixed target, the caller stops them.
+
+    Args:
+      sr_activations: [n, h, w, c] of each block, for super-resolved faces.
+      hr_activations: of the same shapes, for the originals.
+
+    Returns:
+      float32 scalar, 0 or more; computed in float32 whatever the inputs are.
+
+    Raises:
+      AssertionError: the activations are not of rank 4, or their number or shapes
+        differ.
+    """
+    chex.assert_equal(len(sr_activations), len(hr_activations))
+    chex.assert_rank([*sr_activations, *hr_activations], 4)
+    chex.assert_trees_all_equal_shapes(tuple(sr_activations), tuple(hr_activations))
+    return sum(
+        jnp.mean(jnp.square(sr.astype(jnp.float32) - hr.astype(jnp.float32)))
+        for sr, hr in zip(sr_activations, hr_activations, strict=True)
+    )
