@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -63,6 +64,33 @@ class CNNR(nn.Module):
         x = x.reshape(x.shape[0], -1)
         x = Dense(self.feature_dim, self.init_std, **types, name='fc1')(x)
         return x.astype(jnp.float32)
+
+
+def block_activations(
+    cnnr: CNNR, params: Any, images: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Activations at the end of the second and of the last residual block of Table 1.
+
+    What UR-DGN* compares (Sec. 4.4); a block is a row of the table, of one or more
+    `ResidualBlock`s.
+
+    Args:
+      cnnr: with four levels.
+      params: its parameters.
+      images: [n, 112, 96, 3], RGB, (x − 127.5) / 128.
+
+    Returns:
+      [n, 26, 22, widths[1]] and [n, 5, 4, widths[3]], in the network's dtype.
+    """
+    names = [f'block{level}_{cnnr.depths[level - 1]}' for level in (2, 4)]
+    _, captured = cnnr.apply(
+        {'params': params},
+        images,
+        capture_intermediates=lambda module, _: module.name in names,
+        mutable='intermediates',
+    )
+    second, last = (captured['intermediates'][name]['__call__'][0] for name in names)
+    return second, last
 
 
 class ResidualBlock(nn.Module):

@@ -277,7 +277,7 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     Args:
       x: [n, h, w, c_in].
-      kernel: [k, k, c_in, c_out], k odd, 3 or more.
+      kernel: [k, k, c_in, c_out], k 3 or more.
 
     Returns:
       [n, 2h, 2w, c_out], as `jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME')`.

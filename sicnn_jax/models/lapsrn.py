@@ -1,0 +1,106 @@
+"""LapSRN, Laplacian pyramid super-resolution (Lai et al. 2017)."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from sicnn_jax.models.cnnh import LR_SHAPES
+from sicnn_jax.models.layers import Conv, Deconv, Dtype
+
+_SLOPE = 0.2
+# Standard deviation of the first residuals, of `init_std`: training begins with what
+# is almost bilinear interpolation.
+_RESIDUAL = 0.01
+
+
+def bilinear(
+    key: jax.Array, shape: tuple[int, int, int, int], dtype: Dtype = jnp.float32
+) -> jax.Array:
+    """Kernel [4, 4, c, d] whose deconvolution interpolates each channel bilinearly.
+
+    Channel i is that of output i; outputs without a channel start at zero.
+    """
+    taps = np.array([0.25, 0.75, 0.75, 0.25])
+    return jnp.asarray(np.einsum('h,w,cd->hwcd', taps, taps, np.eye(*shape[2:])), dtype)
+
+
+class LapSRN(nn.Module):
+    """Enlarges by 2 again and again, a residual image at each level.
+
+    Feature extraction: at each level `depth` convolutions 3×3 and a deconvolution 4×4,
+    each followed by a leaky ReLU of slope 0.2. Reconstruction: a deconvolution 4×4 of
+    the image of the level before, which begins as bilinear interpolation, plus the
+    residual that a convolution 3×3 reads from the features.
+
+    Attributes:
+      scale: 8 (from 12×14, three levels) or 4 (from 24×28, two).
+      width: channels of the features.
+      depth: convolutions of a level.
+      init_std: see `CNNR`.
+      dtype: of the features' computation. Images are in float32.
+      param_dtype: of the parameters.
+    """
+
+    scale: int = 8
+    width: int = 64
+    depth: int = 5
+    init_std: float | None = 1.0
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Super-resolved faces.
+
+        Args:
+          images: [n, 14, 12, 3] (scale 8) or [n, 28, 24, 3] (scale 4), RGB,
+            (x − 127.5) / 128.
+
+        Returns:
+          float32 [n, 112, 96, 3], in the range of the input, but not bounded by it.
+
+        Raises:
+          ValueError: for another scale.
+        """
+        return self.pyramid(images)[-1]
+
+    @nn.compact
+    def pyramid(self, images: jax.Array) -> tuple[jax.Array, ...]:
+        """Images of every level, as `__call__`: the smallest first, 112×96 last."""
+        if self.scale not in LR_SHAPES:
+            raise ValueError(f'LapSRN.scale is {self.scale}; expected 8 or 4.')
+        chex.assert_shape(images, (None, *LR_SHAPES[self.scale], 3))
+        types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+
+        def features(layer):
+            return nn.leaky_relu(layer, _SLOPE)
+
+        residual_std = None if self.init_std is None else _RESIDUAL * self.init_std
+        x = Conv(self.width, self.init_std, **types, name='stem')(images)
+        x = features(x)
+        image, levels = images, []
+        for level in range(1, self.scale.bit_length()):
+            for index in range(1, self.depth + 1):
+                name = f'conv{level}_{index}'
+                x = features(Conv(self.width, self.init_std, **types, name=name)(x))
+            deconv = Deconv(
+                self.width,
+                self.init_std,
+                bilinear,
+                **types,
+                kernel_size=4,
+                name=f'deconv{level}',
+            )
+            x = features(deconv(x))
+            residual = Conv(3, residual_std, **types, name=f'residual{level}')(x)
+            enlarged = Deconv(
+                3,
+                kernel_init=bilinear,
+                param_dtype=self.param_dtype,
+                kernel_size=4,
+                name=f'enlargement{level}',
+            )(image)
+            image = enlarged + residual.astype(jnp.float32)
+            levels.append(image)
+        return tuple(levels)

@@ -1,0 +1,115 @@
+"""UR-DGN, a generator and a discriminator of faces (Yu & Porikli 2016)."""
+
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from sicnn_jax.models.cnnh import LR_SHAPES
+from sicnn_jax.models.layers import Conv, Deconv, Dense, Dtype, average_pool
+
+_SLOPE = 0.2
+
+
+class URDGN(nn.Module):
+    """The generator: ×2 deconvolutions, ReLU after each, up to 112×96.
+
+    Attributes:
+      scale: 8 (from 12×14) or 4 (from 24×28).
+      widths: channels of the three levels of the 8× network; the 4× one lacks the
+        first, as that of CNNH does (Sec. 4.5).
+      depth: convolutions after the deconvolution of a level.
+      kernel_size: of every layer.
+      init_std: see `CNNR`; it covers every layer but the last.
+      dtype: of the computation. Images are returned in float32.
+      param_dtype: of the parameters.
+    """
+
+    scale: int = 8
+    widths: Sequence[int] = (256, 128, 64)
+    depth: int = 1
+    kernel_size: int = 5
+    init_std: float | None = 1.0
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Super-resolved faces.
+
+        Args:
+          images: [n, 14, 12, 3] (scale 8) or [n, 28, 24, 3] (scale 4), RGB,
+            (x − 127.5) / 128.
+
+        Returns:
+          float32 [n, 112, 96, 3], in (−1, 1) like the input.
+
+        Raises:
+          ValueError: for another scale.
+        """
+        if self.scale not in LR_SHAPES:
+            raise ValueError(f'URDGN.scale is {self.scale}; expected 8 or 4.')
+        chex.assert_shape(images, (None, *LR_SHAPES[self.scale], 3))
+        settings = {
+            'dtype': self.dtype,
+            'param_dtype': self.param_dtype,
+            'kernel_size': self.kernel_size,
+        }
+        x = images
+        first_level = 1 if self.scale == 8 else 2
+        for level, width in enumerate(self.widths, start=1):
+            if level < first_level:
+                continue
+            name = f'deconv{level}'
+            x = nn.relu(Deconv(width, self.init_std, **settings, name=name)(x))
+            for index in range(1, self.depth + 1):
+                name = f'conv{level}_{index}'
+                x = nn.relu(Conv(width, self.init_std, **settings, name=name)(x))
+        x = Conv(3, **settings, name='reconstruction')(x)
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+    """Tells originals from super-resolved faces: convolutions, each halved by pooling.
+
+    Attributes:
+      widths: channels of the levels.
+      kernel_size: of the convolutions.
+      init_std: see `CNNR`.
+      dtype: of the computation. Logits are returned in float32.
+      param_dtype: of the parameters.
+    """
+
+    widths: Sequence[int] = (32, 64, 128, 256)
+    kernel_size: int = 5
+    init_std: float | None = 1.0
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Logits of being an original.
+
+        Args:
+          images: [n, 112, 96, 3], RGB, (x − 127.5) / 128.
+
+        Returns:
+          float32 [n].
+        """
+        chex.assert_shape(images, (None, 112, 96, 3))
+        types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+        x = images
+        for level, width in enumerate(self.widths, start=1):
+            x = Conv(
+                width,
+                self.init_std,
+                **types,
+                kernel_size=self.kernel_size,
+                name=f'conv{level}',
+            )(x)
+            x = average_pool(nn.leaky_relu(x, _SLOPE))
+        x = x.reshape(x.shape[0], -1)
+        x = Dense(1, self.init_std, **types, name='logit')(x)
+        return x[:, 0].astype(jnp.float32)
