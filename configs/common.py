@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+NETWORKS = ('cnnr', 'class_weights', 'cnnh', 'discriminator')
+
 
 def base() -> ConfigDict:
     """What all experiments share; `configs/di.py` and the others add stages."""
@@ -43,6 +45,8 @@ def base() -> ConfigDict:
 
     # Fig. 2a; sizes of the public Caffe definition.
     config.cnnh = ConfigDict()
+    # Which network enlarges; another one has other fields: `sicnn_jax.models.KINDS`.
+    config.cnnh.kind = 'cnnh'
     config.cnnh.width = 64
     config.cnnh.growth = 32
     config.cnnh.depth = 6
@@ -52,6 +56,14 @@ def base() -> ConfigDict:
     config.cnnh.init_std = 1.0
     config.cnnh.dtype = 'bfloat16'
     config.cnnh.param_dtype = 'float32'
+
+    # Of adversarial training.
+    config.discriminator = ConfigDict()
+    config.discriminator.widths = (32, 64, 128, 256)
+    config.discriminator.kernel_size = 5
+    config.discriminator.init_std = 1.0
+    config.discriminator.dtype = 'bfloat16'
+    config.discriminator.param_dtype = 'float32'
 
     # Which of these, with the settings of their papers.
     config.recognition_loss = ConfigDict()
@@ -121,6 +133,8 @@ def stage(
     data_seed: int,
     init: dict[str, str] | None = None,
     alpha: float = 0.0,
+    adversarial_weight: float = 0.0,
+    perceptual_weight: float = 0.0,
     best: str,
     annealing: dict[str, float] | None = None,
     fused: bool = False,
@@ -138,6 +152,8 @@ def stage(
       init: network → stage it comes from, or the directory of one of another run;
         networks without one are initialised.
       alpha: α.
+      adversarial_weight: of the adversarial loss, beside L_SR, a sum over pixels.
+      perceptual_weight: of the perceptual loss through CNNR, likewise.
       best: metric by which the best checkpoint is kept.
       annealing: λ = max(minimum, base / (1 + gamma (step + offset)) ** power).
       fused: the two updates of 'domain_integrated' are one program, in which CNNH's
@@ -160,8 +176,13 @@ def stage(
             'batch_size': batch_size,
             'optimizer': optimizers,
             'data_seed': data_seed,
-            'init': {'cnnr': '', 'class_weights': '', 'cnnh': ''} | (init or {}),
+            'init': dict.fromkeys(
+                ('cnnr', 'class_weights', 'cnnh', 'discriminator'), ''
+            )
+            | (init or {}),
             'alpha': alpha,
+            'adversarial_weight': adversarial_weight,
+            'perceptual_weight': perceptual_weight,
             'beta': 1.0,
             'loss_scale': 1.0,
             'fused': fused,

@@ -38,7 +38,7 @@ def degrade(hr: jax.Array, *, scale: int = 8, kind: str = 'bicubic') -> jax.Arra
 
     Args:
       hr: [n, 112, 96, 3], levels 0..255, any dtype.
-      scale: downsampling factor, 8 or 4.
+      scale: downsampling factor, 8, 4 or 2.
       kind: 'bicubic', antialiased with a = −0.5 (Keys; MATLAB's imresize), or
         'area', the mean of scale × scale pixels.
 

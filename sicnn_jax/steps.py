@@ -2,8 +2,8 @@
 
 Each is written for the batch of one device under a named axis 'batch', over which
 gradients and metrics are averaged; `parallel.py` maps it over the devices. The two
-updates of the paper are `update_cnnr` and `update_cnnh`; Algorithm 1 and the
-approaches of Sec. 3.5 are compositions of them.
+updates of the paper are `update_cnnr` and `update_cnnh`; Algorithm 1, the approaches of
+Sec. 3.5 and most of the methods that the paper compares are compositions of them.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import optax
 from flax import linen as nn
 
 from sicnn_jax import images, losses
+from sicnn_jax.models import block_activations
 from sicnn_jax.optimizers import global_norm
 from sicnn_jax.train_state import Network, TrainState
 
@@ -32,7 +33,7 @@ class Method:
 
     Attributes:
       cnnr: recognition network.
-      cnnh: hallucination network.
+      cnnh: hallucination network, the paper's or a compared method's.
       optimizers: optimiser of each network that the stage may update.
       recognition_loss: (features, class_weights, labels, annealing=λ) → scalar.
       annealing: step → λ of A-Softmax.
@@ -47,6 +48,10 @@ class Method:
         `parallel.split` lays them out, not of all.
       sampled_identities: the recognition loss is over so many identities, drawn anew
         in each step, of those that a device holds; 0 for all.
+      discriminator: of originals and super-resolved faces, where there is one.
+      adversarial_weight: of the adversarial loss in the objective of CNNH, relative
+        to the sum over pixels that L_SR is, as α; 0: no discriminator is needed.
+      perceptual_weight: of the perceptual loss through CNNR, likewise.
     """
 
     cnnr: nn.Module
@@ -61,6 +66,9 @@ class Method:
     loss_scale: float = 1.0
     split_identities: bool = False
     sampled_identities: int = 0
+    discriminator: nn.Module | None = None
+    adversarial_weight: float = 0.0
+    perceptual_weight: float = 0.0
 
 
 def update_cnnr(
@@ -91,25 +99,88 @@ def update_cnnh(
 ) -> tuple[TrainState, Metrics]:
     """One step of CNNH by L_SR + α L_SI (Eq. 5; Algorithm 1, line 5).
 
-    The gradient flows through CNNR to the super-resolved faces, but CNNR's own
-    parameters get none. With α = 0 CNNR is not evaluated, nor needed in the state.
+    Where the method has weights for them, plus the adversarial loss (UR-DGN) and the
+    perceptual loss (UR-DGN*, Sec. 4.4). The gradient flows through CNNR and the
+    discriminator to the super-resolved faces, but their own parameters get none. A
+    network whose losses have no weight is not evaluated, nor needed in the state.
 
     Args:
-      method: the networks, α, the loss scale and the optimisers.
-      state: with networks 'cnnh' and, if α is not 0, 'cnnr'.
+      method: the networks, the weights, the loss scale and the optimisers.
+      state: with the networks 'cnnh' and, if their losses have weights, 'cnnr' and
+        'discriminator'.
       lr: float32 [n, 112 / scale, 96 / scale, 3].
       hr: float32 [n, 112, 96, 3].
 
     Returns:
       The state with CNNH updated (`step` unchanged), and metrics.
     """
+    frozen = jax.lax.stop_gradient(
+        {
+            name: network.params
+            for name, network in state.networks.items()
+            if name in ('cnnr', 'discriminator')
+        }
+    )
 
     def objective(params):
         sr = method.cnnh.apply({'params': params['cnnh']}, lr)
-        frozen = jax.lax.stop_gradient(state.networks.get('cnnr', Network(None)).params)
-        return _hallucination(method, frozen, sr, hr)
+        loss, metrics = _hallucination(method, frozen.get('cnnr'), sr, hr)
+        realism, more = _realism(method, frozen, sr, hr)
+        return loss + method.loss_scale * realism, metrics | more
 
     return _descend(method, state, ('cnnh',), objective)
+
+
+def update_pyramid(
+    method: Method, state: TrainState, lr: jax.Array, pyramid: tuple[jax.Array, ...]
+) -> tuple[TrainState, Metrics]:
+    """One step of a network with a pyramid by its Charbonnier losses (LapSRN, Eq. 2).
+
+    Args:
+      method: the networks, the loss scale and the optimisers.
+      state: with network 'cnnh'.
+      lr: float32 [n, 112 / scale, 96 / scale, 3].
+      pyramid: float32 originals in the sizes of the network's levels, 112×96 last.
+
+    Returns:
+      The state with CNNH updated (`step` unchanged), and metrics.
+    """
+
+    def objective(params):
+        levels = method.cnnh.apply({'params': params['cnnh']}, lr, method='pyramid')
+        loss = sum(
+            losses.charbonnier_loss(level, original)
+            for level, original in zip(levels, pyramid, strict=True)
+        )
+        return method.loss_scale * loss, {'charbonnier_loss': loss}
+
+    return _descend(method, state, ('cnnh',), objective)
+
+
+def update_discriminator(
+    method: Method, state: TrainState, sr: jax.Array, hr: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """One step of the discriminator by the cross-entropy of HR and SR faces.
+
+    Args:
+      method: the networks and the optimisers.
+      state: with network 'discriminator'.
+      sr: float32 [n, 112, 96, 3]. They are constants here: no gradient reaches the
+        network that made them.
+      hr: float32 [n, 112, 96, 3].
+
+    Returns:
+      The state with the discriminator updated (`step` unchanged), and metrics.
+    """
+    faces = jax.lax.stop_gradient(jnp.concatenate([hr, sr]))
+
+    def objective(params):
+        variables = {'params': params['discriminator']}
+        logits = method.discriminator.apply(variables, faces)
+        loss = losses.discriminator_loss(*jnp.split(logits, [len(hr)]))
+        return loss, {'discriminator_loss': loss}
+
+    return _descend(method, state, ('discriminator',), objective)
 
 
 def update_joint(
@@ -170,7 +241,7 @@ def hallucination(
     """An iteration of CNNH alone.
 
     By L_SR where α = 0 (stage 2); else by L_SR + α L_SI against a frozen CNNR
-    (approaches II and III).
+    (approaches II and III). The other weights of the method count as well.
     """
     lr, hr = _pairs(method, batch)
     return _next(update_cnnh(method, state, lr, hr))
@@ -214,11 +285,41 @@ def joint(
     return _next(update_joint(method, state, lr, hr, batch['label']))
 
 
+def pyramid(
+    method: Method, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """An iteration of LapSRN: its levels against HR, made smaller by bicubic."""
+    lr, hr = _pairs(method, batch)
+    levels = [
+        images.to_float(images.degrade(batch['hr'], scale=factor))
+        for factor in (8, 4, 2)
+        if factor < method.scale
+    ]
+    return _next(update_pyramid(method, state, lr, (*levels, hr)))
+
+
+def adversarial(
+    method: Method, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """An iteration of UR-DGN: the discriminator, then CNNH through the new one."""
+    lr, hr = _pairs(method, batch)
+    sr = method.cnnh.apply({'params': state.networks['cnnh'].params}, lr)
+    state, discriminator_metrics = update_discriminator(method, state, sr, hr)
+    state, cnnh_metrics = hallucination(method, state, batch)
+    return state, merge_metrics(discriminator_metrics, cnnh_metrics)
+
+
+def fit(method: Method, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """The one iteration of a network that was fitted when the stage began."""
+    return _next((state, {'finite': jnp.ones(())}))
+
+
 @dataclasses.dataclass(frozen=True)
 class Update:
     """An iteration and the networks that it updates and that it only reads.
 
     The programs are each mapped and dispatched by themselves, one after the other.
+    Fitted networks are made from faces when the stage begins, not by its iterations.
     """
 
     programs: tuple[
@@ -226,15 +327,20 @@ class Update:
     ]
     trained: tuple[str, ...]
     frozen: tuple[str, ...] = ()
+    fitted: tuple[str, ...] = ()
 
 
-def find_update(name: str, alpha: float, *, fused: bool = True) -> Update:
+def find_update(
+    name: str, alpha: float, *, perceptual_weight: float = 0.0, fused: bool = True
+) -> Update:
     """The update that a stage's config names.
 
     Args:
       name: 'recognition', 'mixed_recognition', 'hallucination',
-        'domain_integrated' or 'joint'.
-      alpha: α of the stage; 'hallucination' reads CNNR unless it is 0.
+        'domain_integrated', 'joint', 'pyramid', 'adversarial' or 'fit'.
+      alpha: α of the stage; 'hallucination' and 'adversarial' read CNNR unless it and
+        the weight of the perceptual loss are 0.
+      perceptual_weight: that weight.
       fused: the two updates of 'domain_integrated' are one program, not two; to
         rounding, the result is the same.
 
@@ -243,15 +349,17 @@ def find_update(name: str, alpha: float, *, fused: bool = True) -> Update:
     """
     recognisers = ('cnnr', 'class_weights')
     all_three = (*recognisers, 'cnnh')
+    read = ('cnnr',) if alpha or perceptual_weight else ()
     one_or_two = (domain_integrated,) if fused else (mixed_half, hallucination)
     updates = {
         'recognition': Update((recognition,), recognisers),
         'mixed_recognition': Update((mixed_recognition,), recognisers, ('cnnh',)),
-        'hallucination': Update(
-            (hallucination,), ('cnnh',), ('cnnr',) if alpha else ()
-        ),
+        'hallucination': Update((hallucination,), ('cnnh',), read),
         'domain_integrated': Update(one_or_two, all_three),
         'joint': Update((joint,), all_three),
+        'pyramid': Update((pyramid,), ('cnnh',)),
+        'adversarial': Update((adversarial,), ('discriminator', 'cnnh'), read),
+        'fit': Update((fit,), (), fitted=('cnnh',)),
     }
     if name not in updates:
         raise ValueError(
@@ -301,6 +409,27 @@ def _hallucination(method, cnnr_params, sr, hr, *, stop_hr=True):
         loss = loss + method.alpha * super_identity
         metrics['super_identity_loss'] = super_identity
     return method.loss_scale * loss, metrics
+
+
+def _realism(method, params, sr, hr):
+    """What UR-DGN and UR-DGN* add to L_SR."""
+    loss, metrics = 0.0, {}
+    if method.adversarial_weight:
+        variables = {'params': params['discriminator']}
+        adversarial_loss = losses.generator_loss(
+            method.discriminator.apply(variables, sr)
+        )
+        loss += method.adversarial_weight * adversarial_loss
+        metrics['adversarial_loss'] = adversarial_loss
+    if method.perceptual_weight:
+
+        def activations(faces):
+            return block_activations(method.cnnr, params['cnnr'], faces)
+
+        perceptual_loss = losses.perceptual_loss(activations(sr), activations(hr))
+        loss += method.perceptual_weight * perceptual_loss
+        metrics['perceptual_loss'] = perceptual_loss
+    return loss, metrics
 
 
 def _descend(

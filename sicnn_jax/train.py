@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from sicnn_jax import (
     checkpoint,
     images,
+    inference,
     losses,
     models,
     parallel,
@@ -50,7 +52,7 @@ class Stage:
 
     @property
     def networks(self) -> tuple[str, ...]:
-        return (*self.update.trained, *self.update.frozen)
+        return (*self.update.trained, *self.update.fitted, *self.update.frozen)
 
 
 def run(
@@ -106,23 +108,31 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
     """Puts a stage together and checks its config.
 
     Raises:
-      ValueError: a field is unknown, or the stage lacks a network.
+      ValueError: a field is unknown or does not go with others, or the stage lacks a
+        network.
     """
     if name not in config:
         raise ValueError(
             f'config.stages names {name!r}, but there is no config.{name}.'
         )
     stage = config[name]
-    update = steps.find_update(stage.update_rule, stage.alpha, fused=stage.fused)
+    update = steps.find_update(
+        stage.update_rule,
+        stage.alpha,
+        perceptual_weight=stage.perceptual_weight,
+        fused=stage.fused,
+    )
+    adversarial = 'discriminator' in update.trained
+    described = ('cnnr', 'cnnh', 'discriminator') if adversarial else ('cnnr', 'cnnh')
     record = {
         'convention': images.CONVENTION,
         'scale': config.scale,
         'degradation': config.degradation,
-        'models': {
-            'cnnr': json.loads(config.cnnr.to_json()),
-            'cnnh': json.loads(config.cnnh.to_json()),
-        },
+        'models': {name: json.loads(config[name].to_json()) for name in described},
     }
+    # As the records of before there were other kinds.
+    if record['models']['cnnh']['kind'] == 'cnnh':
+        del record['models']['cnnh']['kind']
     split = config.recognition_loss.split_identities
     if split and parallel.process()[1] > 1:
         raise ValueError(
@@ -150,8 +160,13 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
         loss_scale=stage.loss_scale,
         split_identities=split,
         sampled_identities=config.recognition_loss.sampled_identities,
+        discriminator=models.discriminator_from(record) if adversarial else None,
+        adversarial_weight=stage.adversarial_weight,
+        perceptual_weight=stage.perceptual_weight,
     )
     _check_periods(config, name, update)
+    _check_rule(config, name, method.cnnh, update)
+    _check_weights(stage, name)
     for network in update.frozen:
         if not stage.init[network]:
             raise ValueError(
@@ -248,7 +263,7 @@ def make_hooks(
     """Evaluate · log · picture · checkpoint."""
     last = stage.config.steps
     hr, labels = faces.test_faces(config.evaluation.faces)
-    hallucinates = 'cnnh' in stage.update.trained
+    hallucinates = 'cnnh' in (*stage.update.trained, *stage.update.fitted)
     if hallucinates:
         measure = measure_hallucination(
             stage.method, hr, _reference(config, stage.directory.parent)
@@ -378,6 +393,56 @@ def _check_periods(config, name, update):
             )
 
 
+# The method of CNNH that a rule calls.
+_CALLS = {'pyramid': 'pyramid', 'fit': 'fit'}
+
+
+def _check_rule(config, name, cnnh, update):
+    """That CNNH can be trained by the rule."""
+    kind, rule = config.cnnh.kind, config[name].update_rule
+    if rule in _CALLS and not hasattr(cnnh, _CALLS[rule]):
+        fitting = [k for k, c in models.KINDS.items() if hasattr(c, _CALLS[rule])]
+        raise ValueError(
+            f'config.{name}.update_rule is {rule!r}, which is for config.cnnh.kind '
+            f'{", ".join(fitting)}, but that is {kind!r}: start from the config of '
+            'that kind.'
+        )
+    if 'cnnh' in update.trained and hasattr(cnnh, 'fit'):
+        raise ValueError(
+            f'config.{name}.update_rule is {rule!r}, but config.cnnh.kind {kind!r} is '
+            "not trained: expected 'fit'."
+        )
+    if update.fitted and config[name].steps != 1:
+        raise ValueError(
+            f'config.{name}.steps is {config[name].steps}; expected 1: the rule '
+            f'{rule!r} does everything at once.'
+        )
+
+
+# Rules that count a weight.
+_WEIGHING = {
+    'alpha': ('hallucination', 'domain_integrated', 'joint', 'adversarial'),
+    'adversarial_weight': ('adversarial',),
+    'perceptual_weight': ('hallucination', 'domain_integrated', 'adversarial'),
+}
+
+
+def _check_weights(stage, name):
+    """That no weight is without effect."""
+    rule = stage.update_rule
+    for field, rules in _WEIGHING.items():
+        if stage[field] and rule not in rules:
+            raise ValueError(
+                f'config.{name}.{field} is {stage[field]}, but the rule {rule!r} does '
+                f'not count it: expected 0, or one of the rules {", ".join(rules)}.'
+            )
+    if rule == 'adversarial' and stage.adversarial_weight <= 0:
+        raise ValueError(
+            f'config.{name}.adversarial_weight is {stage.adversarial_weight}; expected '
+            "more than 0, or the rule 'hallucination', which has no discriminator."
+        )
+
+
 def _recognition_loss(config):
     return losses.recognition_loss(config.name, **config.get(config.name, {}))
 
@@ -387,7 +452,7 @@ def _load(config, stage, source, network, faces):
     params, found = checkpoint.load_networks(directory, [network])
     expected = {key: value for key, value in stage.record.items() if key != 'models'}
     checkpoint.check_record(found, expected, str(directory))
-    model = 'cnnh' if network == 'cnnh' else 'cnnr'
+    model = 'cnnr' if network == 'class_weights' else network
     checkpoint.check_record(
         found['models'], {model: stage.record['models'][model]}, str(directory)
     )
@@ -399,25 +464,39 @@ def _load(config, stage, source, network, faces):
 
 
 def initialise(config, stage, network, faces):
-    """Fresh parameters of a network, the same on every process, as host arrays."""
+    """Fresh parameters of a network, the same on every process, as host arrays.
+
+    Initialised, or, where the stage's rule says so, fitted to training faces.
+    """
     key = jax.random.key(config.seed)
     if network == 'class_weights':
         shape = (config.cnnr.feature_dim, faces.num_identities)
         weights = np.asarray(jax.random.normal(key, shape)) / np.sqrt(shape[0])
         # NumPy's square root is a float64, which the quotient would be as well.
         return weights.astype(np.float32)
-    batches = faces.train_batches(
-        batch_size=_INIT_BATCH, seed=_data_seed(config, stage)
+    model = getattr(stage.method, network)
+    fitted = network in stage.update.fitted
+    x = hr = _first_faces(
+        config, stage, faces, model.num_faces if fitted else _INIT_BATCH
     )
-    batch = jax.jit(faces.to_hr)({**next(iter(batches)), **faces.resident})
-    if network == 'cnnr':
-        model, x = stage.method.cnnr, batch['hr']
-    else:
-        model = stage.method.cnnh
-        x = images.degrade(batch['hr'], scale=config.scale, kind=config.degradation)
+    if network == 'cnnh':
+        x = inference.degrade_faces(hr, scale=config.scale, kind=config.degradation)
+    if fitted:
+        return model.fit(x, hr)
     # Run once: what a better program would save, its compilation costs many times over.
     init = jax.jit(model.init, compiler_options={'xla_backend_optimization_level': 1})
     return jax.tree.map(np.asarray, init(key, images.to_float(x))['params'])
+
+
+def _first_faces(config, stage, faces, count):
+    """The first faces of a stage's training, uint8 [count, 112, 96, 3]."""
+    to_hr = jax.jit(lambda batch: faces.to_hr(batch)['hr'])
+    batches = faces.train_batches(
+        batch_size=_INIT_BATCH, seed=_data_seed(config, stage)
+    )
+    needed = itertools.islice(batches, -(-count // _INIT_BATCH))
+    hr = [np.asarray(to_hr({**batch, **faces.resident})) for batch in needed]
+    return np.concatenate(hr)[:count]
 
 
 def _data_seed(config, stage):

@@ -22,7 +22,7 @@ class Network:
 
 @flax.struct.dataclass
 class TrainState:
-    """Step and named networks: 'cnnr', 'class_weights', 'cnnh'.
+    """Step and named networks: 'cnnr', 'class_weights', 'cnnh', 'discriminator'.
 
     `step` counts the updates of the stage, int32 []. Learning rates and λ are
     functions of it, and so is the data: nothing else is needed to continue.
