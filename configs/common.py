@@ -30,6 +30,10 @@ def base() -> ConfigDict:
     # pixels.
     config.data.flip = True
     config.data.shift = 0
+    # Of shards that are missing or damaged. 'raise': the run stops and names the
+    # record; 'skip': it goes on without, up to a share of each split.
+    config.data.on_error = 'raise'
+    config.data.max_error_share = 0.01
     # Of shards. 'host': read and decoded while training. 'device': decoded once and
     # held whole in the memory of each device.
     config.data.placement = 'host'
@@ -82,6 +86,9 @@ def base() -> ConfigDict:
     # short that starting them takes a share of the time.
     config.steps_per_dispatch = 1
     config.log_every = 100
+    # A step whose loss or gradient is not finite is not applied; after so many in a row
+    # the run stops.
+    config.nonfinite_steps = 1
     config.evaluation = ConfigDict()
     # While training: the first so many held-out faces, and pairs of them.
     config.evaluation.faces = 512
@@ -194,6 +201,15 @@ def stage(
             'checkpoint': '',
         }
     )
+
+
+def known_fields() -> tuple[ConfigDict, ConfigDict, ConfigDict]:
+    """Every field of an experiment, of a stage and of an optimiser, with a value."""
+    one = stage(
+        'recognition', steps=1, batch_size=1, optimizers={}, data_seed=0, best=''
+    )
+    del one['optimizer']
+    return base(), one, optimizer('sgd', 0.1)
 
 
 def recognition_stage() -> ConfigDict:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import jax
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from sicnn_jax import evaluate, train
+from sicnn_jax import config_check, evaluate, train
 from sicnn_jax.hooks import Stopped
 
 # EX_TEMPFAIL: try again.
@@ -89,10 +89,11 @@ def default_workdir(config: str) -> Path:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Finds the config file, then leaves the flags to absl.
+    """Finds the config file, leaves the flags to absl and checks the config.
 
     Raises:
-      SystemExit: the file is not found; the message says where it was looked for.
+      SystemExit: the file is not found, and where it was looked for; or everything that
+        is wrong with the config.
     """
     # Configs import `configs.common`, wherever the program is started from.
     sys.path.append(str(_ROOT))
@@ -107,7 +108,71 @@ def parse_flags(argv: list[str]) -> list[str]:
     if not any(arg.startswith(('--verbosity', '-v')) for arg in argv):
         # absl would show Orbax's thirty lines a checkpoint; --verbosity=0 does.
         argv.append('--verbosity=-1')
+    try:
+        config_check.refuse(_argument_problems(argv))
+    except ValueError as error:
+        sys.exit(f'Error: {error}')
     return app.parse_flags_with_usage(argv)
+
+
+def config_problems(config: ConfigDict) -> list[str]:
+    """Everything that is wrong with a config, by itself."""
+    # Here, where the directory of configs can be imported.
+    from configs import common
+
+    problems, mended = config_check.field_problems(config, *common.known_fields())
+    return problems + config_check.combination_problems(mended)
+
+
+def _argument_problems(argv):
+    """All that is wrong with `--config` and `--config.FIELD=VALUE`; absl and
+    ml_collections would stop at the first.
+    """
+    files = [arg for arg in argv if arg.startswith(('--config=', '-config='))]
+    if not files or not _load_config(files[-1:]):
+        # absl says what is wrong with the file itself.
+        return []
+    overrides = [arg for arg in argv if arg.startswith(('--config.', '-config.'))]
+    problems = {arg: _override_problem(files[-1], arg) for arg in overrides}
+    good = [arg for arg in overrides if problems[arg] is None]
+    found = [problem for problem in problems.values() if problem is not None]
+    return found + config_problems(_load_config([files[-1], *good]))
+
+
+def _override_problem(file, arg):
+    try:
+        _load_config([file, arg])
+        return None
+    # An unknown field is an AttributeError, KeyError or another, by its place.
+    except Exception as error:
+        reason = str(error)
+    option, _, value = arg.partition('=')
+    name = option.lstrip('-')
+    section, above = _load_config([file]), 'config'
+    for field in name.split('.')[1:]:
+        if not isinstance(section, ConfigDict):
+            return f'{name}: {above} has no fields.'
+        if field not in section:
+            return config_check.unknown_field(f'{above}.{field}', section)
+        above, section = f'{above}.{field}', section[field]
+    return (
+        f'{name} is {value!r}; expected {config_check.type_name(section)}: '
+        f'{reason.removeprefix(f"flag {arg}: ")}'
+    )
+
+
+def _load_config(arguments):
+    """The config that arguments give, None if the file cannot be loaded."""
+    values = flags.FlagValues()
+    argv = ['', *arguments]
+    config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
+    try:
+        values(argv)
+    except (flags.Error, OSError):
+        if len(arguments) > 1:
+            raise
+        return None
+    return values['config'].value
 
 
 def _join_value(argv):

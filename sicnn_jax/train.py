@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from sicnn_jax import (
     checkpoint,
+    config_check,
     images,
     inference,
     losses,
@@ -72,10 +73,11 @@ def run(
       asked_to_stop: called after every step; once it is true, the state is saved.
 
     Raises:
-      ValueError: the config does not fit together; before anything is trained.
+      ConfigError: the config does not fit together; before anything is trained.
       Stopped: it was asked to stop, and has saved its state.
     """
-    stages = [build_stage(config, name, workdir) for name in config.stages]
+    stages = check(config, workdir)
+    _check_devices(config)
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / 'config.json').write_text(config.to_json(indent=2))
     faces = dataset.open_faces(config.data, workdir)
@@ -86,6 +88,43 @@ def run(
             print(f'[{stage.name}] finished already: {stage.directory}', flush=True)
         else:
             train_stage(config, stage, faces, asked_to_stop)
+
+
+def check(config: ConfigDict, workdir: Path) -> list[Stage]:
+    """All stages of a config, put together; touches no device.
+
+    Raises:
+      ConfigError: with everything that is wrong.
+    """
+    problems = config_check.combination_problems(config)
+    stages = []
+    for name in config.stages:
+        try:
+            stages.append(build_stage(config, name, workdir))
+        except (KeyError, TypeError, ValueError) as error:
+            # What was found above may be why; it says more.
+            if not problems:
+                problems.append(f'config.{name}: {error}')
+    config_check.refuse(problems)
+    return stages
+
+
+def _check_devices(config: ConfigDict) -> None:
+    """That every stage fits the devices, before the first is trained."""
+    processes = parallel.process()[1]
+    devices = len(parallel.local_devices()) * processes
+    problems = [
+        f'config.{name}.batch_size is {config[name].batch_size}; expected a multiple '
+        f'of the {devices} devices.'
+        for name in config.stages
+        if config[name].batch_size % devices and not config[name].checkpoint
+    ]
+    if config.recognition_loss.split_identities and processes > 1:
+        problems.append(
+            'config.recognition_loss.split_identities splits class weights over the '
+            f'devices of one process, but there are {processes}: set it to False.'
+        )
+    config_check.refuse(problems)
 
 
 def stage_directory(config: ConfigDict, name: str, workdir: Path) -> Path:
@@ -134,12 +173,6 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
     if record['models']['cnnh']['kind'] == 'cnnh':
         del record['models']['cnnh']['kind']
     split = config.recognition_loss.split_identities
-    if split and parallel.process()[1] > 1:
-        raise ValueError(
-            'config.recognition_loss.split_identities splits class weights over the '
-            f'devices of one process, but there are {parallel.process()[1]}: set it to '
-            'False.'
-        )
     method = steps.Method(
         cnnr=models.cnnr_from(record),
         cnnh=models.cnnh_from(record),
@@ -164,7 +197,12 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
         adversarial_weight=stage.adversarial_weight,
         perceptual_weight=stage.perceptual_weight,
     )
-    _check_periods(config, name, update)
+    if config.steps_per_dispatch > 1 and len(update.programs) > 1:
+        raise ValueError(
+            f'config.steps_per_dispatch is {config.steps_per_dispatch}, but '
+            f'config.{name} dispatches each half of an iteration by itself: set '
+            f'config.{name}.fused to True.'
+        )
     _check_rule(config, name, method.cnnh, update)
     _check_weights(stage, name)
     for network in update.frozen:
@@ -189,12 +227,6 @@ def train_stage(
       Stopped: it was asked to stop, and has saved its state.
     """
     index, count = parallel.process()
-    devices = parallel.local_devices()
-    if stage.config.batch_size % (len(devices) * count):
-        raise ValueError(
-            f'config.{stage.name}.batch_size is {stage.config.batch_size}; expected '
-            f'a multiple of the {len(devices) * count} devices.'
-        )
     record = stage.record | {
         'data': {
             'alignment': faces.alignment,
@@ -366,31 +398,6 @@ def _by_network(state, move, move_class_weights):
             for name, network in state.networks.items()
         },
     )
-
-
-def _check_periods(config, name, update):
-    """That everything that is done now and then falls on the end of a dispatch."""
-    stage, together = config[name], config.steps_per_dispatch
-    if together < 1:
-        raise ValueError(
-            f'config.steps_per_dispatch is {together}; expected at least 1.'
-        )
-    if together > 1 and len(update.programs) > 1:
-        raise ValueError(
-            f'config.steps_per_dispatch is {together}, but config.{name} dispatches '
-            f'each half of an iteration by itself: set config.{name}.fused to True.'
-        )
-    for field, value, every in (
-        (f'{name}.checkpoint_every', stage.checkpoint_every, 'log_every'),
-        (f'{name}.evaluate_every', stage.evaluate_every, 'log_every'),
-        ('log_every', config.log_every, 'steps_per_dispatch'),
-        (f'{name}.steps', stage.steps, 'steps_per_dispatch'),
-    ):
-        if value % config[every]:
-            raise ValueError(
-                f'config.{field} is {value}; expected a multiple of config.{every}, '
-                f'{config[every]}.'
-            )
 
 
 # The method of CNNH that a rule calls.

@@ -336,7 +336,7 @@ def test_a_missing_stage_says_so(tmp_path):
         ({'recognition.checkpoint_every': 3}, 'multiple of config.log_every'),
         ({'data.source': 'web'}, 'embedded, records, procedural'),
         ({'data.source': 'records'}, 'config.data.dir'),
-        ({'recognition.batch_size': 9}, 'multiple of the 8 devices'),
+        ({'domain_integrated.batch_size': 9}, 'multiple of the 8 devices'),
         ({'recognition_loss.name': 'triplet'}, 'arcface'),
         ({'sr_only.alpha': 8.0}, 'cnnr'),
         ({'steps_per_dispatch': 0}, 'at least 1'),

@@ -17,6 +17,7 @@ from sicnn_jax.data import faces, pipeline, records
 
 SOURCES = ('embedded', 'records', 'procedural')
 PLACEMENTS = ('host', 'device')
+ON_ERROR = ('raise', 'skip')
 _CHUNK = 64
 _MOST_IDENTITIES = 2**31 - 1
 
@@ -206,12 +207,9 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
         the shards do not fit the device.
       DatasetError: the shards are not as they should be.
     """
-    if config.identities + config.test_identities > _MOST_IDENTITIES:
-        raise ValueError(
-            f'data.identities and data.test_identities are {config.identities:,} and '
-            f'{config.test_identities:,}; labels are int32, so expected no more than '
-            f'{_MOST_IDENTITIES:,} in all.'
-        )
+    problems = config_problems(config)
+    if problems:
+        raise ValueError('\n'.join(problems))
     procedural = ProceduralFaces(
         config.seed,
         config.identities,
@@ -224,27 +222,63 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
     if config.source == 'embedded':
         directory = Path(config.dir or workdir / 'data')
         write_embedded(directory, procedural)
-    elif config.source == 'records':
-        if not config.dir:
-            raise ValueError(
-                "data.source is 'records' but data.dir is empty: set "
-                '--config.data.dir to a directory made by sicnn_jax.data.prepare.'
-            )
-        directory = Path(config.dir)
     else:
-        raise ValueError(
-            f'data.source is {config.source!r}; expected one of {", ".join(SOURCES)}.'
-        )
+        directory = Path(config.dir)
     info = records.read_dataset_info(directory)
     if config.placement == 'host':
         return RecordFaces(directory, config.flip, config.shift)
-    if config.placement != 'device':
-        raise ValueError(
-            f'data.placement is {config.placement!r}; expected one of '
-            f'{", ".join(PLACEMENTS)}.'
-        )
     _check_fits(info)
     return ResidentFaces(directory, config.flip, config.shift)
+
+
+def config_problems(config: ConfigDict) -> list[str]:
+    """Values of `open_faces`' config that are not possible, alone or together."""
+    problems = [
+        f'data.{field} is {config[field]!r}; expected one of {", ".join(choices)}.'
+        for field, choices in (
+            ('source', SOURCES),
+            ('placement', PLACEMENTS),
+            ('on_error', ON_ERROR),
+        )
+        # Runs of before there was `on_error` are evaluated, too.
+        if field in config and config[field] not in choices
+    ]
+    if config.source == 'records' and not config.dir:
+        problems.append(
+            "data.source is 'records' but data.dir is empty: set "
+            '--config.data.dir to a directory made by sicnn_jax.data.prepare.'
+        )
+    if config.source == 'procedural' and config.placement == 'device':
+        problems.append(
+            "data.placement is 'device', but data.source 'procedural' is rendered "
+            "there in each step: set data.source to 'embedded', or data.placement to "
+            "'host'."
+        )
+    least = 1 if config.source != 'records' else 0
+    for field in (
+        'identities',
+        'images_per_identity',
+        'test_identities',
+        'test_images_per_identity',
+    ):
+        if config[field] < least:
+            problems.append(
+                f'data.{field} is {config[field]}; expected at least {least}.'
+            )
+    if config.identities + config.test_identities > _MOST_IDENTITIES:
+        problems.append(
+            f'data.identities and data.test_identities are {config.identities:,} and '
+            f'{config.test_identities:,}; labels are int32, so expected no more than '
+            f'{_MOST_IDENTITIES:,} in all.'
+        )
+    if config.shift < 0:
+        problems.append(f'data.shift is {config.shift}; it may not be negative.')
+    share = config.get('max_error_share', 0)
+    if not 0 <= share < 1:
+        problems.append(
+            f'data.max_error_share is {share}; expected at least 0 and less than 1.'
+        )
+    return problems
 
 
 def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:

@@ -1,0 +1,265 @@
+"""What is wrong with a config, all of it at once and before any device starts.
+
+`field_problems` compares a config with all fields that there are,
+`combination_problems` looks at what goes together. Neither touches a device.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sicnn_jax import images, losses, models
+from sicnn_jax.data import dataset
+from sicnn_jax.optimizers import make_optimizer
+
+# Fields that None turns off.
+_OPTIONAL = {'init_std'}
+_POSITIVE = ('steps', 'batch_size')
+_NOT_NEGATIVE = ('evaluate_every', 'checkpoint_every', 'alpha', 'beta')
+
+
+class ConfigError(ValueError):
+    """A config has unknown or mistyped fields, or they do not go together."""
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raises a ConfigError that lists all problems, unless there are none."""
+    problems = list(dict.fromkeys(problems))
+    if len(problems) == 1:
+        raise ConfigError(problems[0])
+    if problems:
+        listed = '\n'.join(f'  - {problem}' for problem in problems)
+        raise ConfigError(f'{len(problems)} things are wrong:\n{listed}')
+
+
+def field_problems(
+    config: ConfigDict, known: ConfigDict, stage: ConfigDict, optimizer: ConfigDict
+) -> tuple[list[str], ConfigDict]:
+    """Fields that are unknown, missing or of another type.
+
+    Args:
+      config: the experiment.
+      known: every field that is not a stage's, such as `configs.common.base()`.
+      stage: every field of a stage but its optimisers.
+      optimizer: every field of one.
+
+    Returns:
+      The problems, and the config with known values in the place of what is wrong, of
+      which `combination_problems` can be asked.
+    """
+    problems = []
+    mended = ConfigDict()
+    stages = [name for name in config if _is_stage(config, name)]
+    for name, value in config.items():
+        if name in stages:
+            given = dict(value.items())
+            optimizers = given.pop('optimizer', {})
+            mended[name] = _mend(ConfigDict(given), stage, name, problems)
+            mended[name].optimizer = ConfigDict(
+                {
+                    network: _mend(
+                        one, optimizer, f'{name}.optimizer.{network}', problems
+                    )
+                    for network, one in dict(optimizers).items()
+                }
+            )
+        elif name not in known:
+            problems.append(unknown_field(f'config.{name}', [*known, *stages]))
+    rest = ConfigDict({name: config[name] for name in config if name in known})
+    for name, value in _mend(rest, known, '', problems).items():
+        mended[name] = value
+    return problems, mended
+
+
+def combination_problems(config: ConfigDict) -> list[str]:
+    """Values that are not possible, alone or together.
+
+    Args:
+      config: with all fields that there are, see `field_problems`.
+    """
+    problems = [
+        *_choices(config),
+        *dataset.config_problems(config.data),
+        *_raised(
+            losses.recognition_loss,
+            config.recognition_loss.name,
+            **config.recognition_loss.get(config.recognition_loss.name, {}),
+        ),
+    ]
+    if not config.stages:
+        problems.append('config.stages is empty; expected at least one stage.')
+    for position, name in enumerate(config.stages):
+        if not _is_stage(config, name):
+            stages = [field for field in config if _is_stage(config, field)]
+            problems.append(
+                f'config.stages names {name!r}, but there is no config.{name}.'
+                + _did_you_mean(name, stages)
+            )
+        elif name in config.stages[:position]:
+            problems.append(f'config.stages names {name!r} twice.')
+        else:
+            problems += _stage_problems(config, name)
+    return problems
+
+
+def unknown_field(path: str, choices: Iterable[str]) -> str:
+    """That there is no such field, and which was probably meant.
+
+    Args:
+      path: of the field, such as `config.data.dri`.
+      choices: the fields that there are in its place.
+    """
+    above, _, field = path.rpartition('.')
+    choices = list(choices)
+    meant = _did_you_mean(field, choices, f'{above}.')
+    return f'{path} is unknown.' + (meant or f' There are {", ".join(choices)}.')
+
+
+def _is_stage(config, name):
+    return (
+        name in config
+        and isinstance(config[name], ConfigDict)
+        and 'update_rule' in config[name]
+    )
+
+
+def _mend(section, known, path, problems):
+    """A section with all known fields and no others; adds what it finds."""
+    # Its fields are those of another module, which knows them itself.
+    if section.get('kind') != known.get('kind'):
+        return section
+    mended = known.copy_and_resolve_references()
+    for field, value in section.items():
+        where = f'{path}.{field}' if path else field
+        if field not in known:
+            problems.append(unknown_field(f'config.{where}', known))
+        elif isinstance(known[field], ConfigDict) and isinstance(value, ConfigDict):
+            mended[field] = _mend(value, known[field], where, problems)
+        elif not _is_of_type(value, known[field], field):
+            problems.append(
+                f'config.{where} is {value!r}; expected {type_name(known[field])} '
+                f'such as {_plain(known[field])!r}.'
+            )
+        else:
+            mended[field] = value
+    for field in known:
+        if field not in section:
+            where = f'{path}.{field}' if path else field
+            problems.append(
+                f'config.{where} is missing; configs/common.py has '
+                f'{_plain(known[field])!r}.'
+            )
+    return mended
+
+
+def _did_you_mean(name, choices, prefix=''):
+    found = difflib.get_close_matches(name, list(choices), n=1)
+    return f' Did you mean {prefix}{found[0]}?' if found else ''
+
+
+def _is_of_type(value, example, field):
+    if value is None:
+        return example is None or field in _OPTIONAL
+    if isinstance(example, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(example, bool)
+    if isinstance(example, float):
+        return isinstance(value, int | float)
+    if isinstance(example, tuple | list):
+        return isinstance(value, tuple | list) and all(
+            isinstance(item, type(example[0])) if example else True for item in value
+        )
+    return example is None or isinstance(value, type(example))
+
+
+def type_name(example: Any) -> str:
+    """What a field with such a value holds, in words."""
+    names = {bool: 'True or False', int: 'an integer', float: 'a number', str: 'a text'}
+    for kind, name in names.items():
+        if isinstance(example, kind):
+            return name
+    return 'fields' if isinstance(example, ConfigDict) else 'a tuple'
+
+
+def _plain(value):
+    return value.to_dict() if isinstance(value, ConfigDict) else value
+
+
+def _choices(config) -> Iterator[str]:
+    for field, value, allowed in (
+        ('scale', config.scale, tuple(models.LR_SHAPES)),
+        ('degradation', config.degradation, images.DEGRADATIONS),
+    ):
+        if value not in allowed:
+            yield (
+                f'config.{field} is {value!r}; expected one of '
+                f'{", ".join(map(str, allowed))}.'
+                + _did_you_mean(str(value), map(str, allowed))
+            )
+    for field in ('log_every', 'steps_per_dispatch'):
+        if config[field] < 1:
+            yield f'config.{field} is {config[field]}; expected at least 1.'
+
+
+def _stage_problems(config, name) -> Iterator[str]:
+    stage = config[name]
+    for field in _POSITIVE:
+        if stage[field] < 1:
+            yield f'config.{name}.{field} is {stage[field]}; expected at least 1.'
+    for field in _NOT_NEGATIVE:
+        if stage[field] < 0:
+            yield f'config.{name}.{field} is {stage[field]}; it may not be negative.'
+    yield from _period_problems(config, name)
+    yield from (
+        f'config.{name}: {problem}'
+        for problem in _raised(losses.annealing_schedule, **stage.annealing)
+    )
+    for network, optimizer in stage.optimizer.items():
+        where = f'config.{name}.optimizer.{network}'
+        if optimizer.learning_rate <= 0:
+            yield f'{where}.learning_rate is {optimizer.learning_rate}; expected more.'
+        yield from (
+            f'{where}: {problem}'
+            for problem in _raised(make_optimizer, optimizer, max(stage.steps, 1))
+        )
+    for network, source in stage.init.items():
+        yield from _source_problems(config, f'config.{name}.init.{network}', source)
+
+
+def _period_problems(config, name):
+    """That everything that is done now and then falls on the end of a dispatch."""
+    stage = config[name]
+    for field, value, every in (
+        (f'{name}.checkpoint_every', stage.checkpoint_every, 'log_every'),
+        (f'{name}.evaluate_every', stage.evaluate_every, 'log_every'),
+        ('log_every', config.log_every, 'steps_per_dispatch'),
+        (f'{name}.steps', stage.steps, 'steps_per_dispatch'),
+    ):
+        if config[every] > 0 and value % config[every]:
+            yield (
+                f'config.{field} is {value}; expected a multiple of config.{every}, '
+                f'{config[every]}.'
+            )
+
+
+def _source_problems(config, where, source):
+    """A stage's name that is wrong would be taken for a directory, days later."""
+    if source and not _is_stage(config, source):
+        looks_like_a_name = Path(source).name == source
+        if looks_like_a_name and not Path(source).is_dir():
+            stages = [field for field in config if _is_stage(config, field)]
+            yield (
+                f'{where} is {source!r}, which is neither a stage nor a directory.'
+                + _did_you_mean(source, stages)
+            )
+
+
+def _raised(function: Callable, *arguments: Any, **settings: Any) -> list[str]:
+    """What a constructor says of its arguments."""
+    try:
+        function(*arguments, **settings)
+    except (TypeError, ValueError) as error:
+        return [str(error)]
+    return []

@@ -1,0 +1,93 @@
+"""Everything that is wrong with a config is said at once."""
+
+import pytest
+
+from configs import common, di
+from sicnn_jax import config_check, main
+
+
+def _problems(changes):
+    config = di.get_config('demo')
+    for path, value in changes.items():
+        *above, field = path.split('.')
+        section = config
+        for name in above:
+            section = section[name]
+        # As a config file may: a field that is not there is added.
+        with section.ignore_type():
+            section[field] = value
+    return main.config_problems(config)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'found'),
+    [
+        (
+            {'data.dri': 'x'},
+            'config.data.dri is unknown. Did you mean config.data.dir?',
+        ),
+        ({'recogniton': 3}, 'Did you mean config.recognition?'),
+        ({'sr_only.stpes': 3}, 'Did you mean config.sr_only.steps?'),
+        (
+            {'sr_only.optimizer.cnnh.clipp': 3.0},
+            'Did you mean config.sr_only.optimizer.cnnh.clip?',
+        ),
+        ({'recognition.steps': '100'}, "config.recognition.steps is '100'"),
+        ({'recognition.fused': 1}, 'config.recognition.fused is 1; expected True or'),
+        ({'cnnr.widths': (16.5,)}, 'config.cnnr.widths is (16.5,); expected a tuple'),
+        ({'seed': None}, 'config.seed is None; expected an integer such as 0'),
+        ({'cnnh': 3}, 'config.cnnh is 3; expected fields'),
+        ({'scale': 6}, 'config.scale is 6; expected one of 8, 4'),
+        ({'log_every': 0}, 'config.log_every is 0'),
+        ({'stages': ('recognitoin',)}, 'Did you mean recognition?'),
+        ({'stages': ()}, 'config.stages is empty'),
+        ({'sr_only.init.cnnh': 'halucination'}, 'Did you mean hallucination?'),
+        ({'recognition.optimizer.cnnr.name': 'adm'}, 'recognition.optimizer.cnnr: opt'),
+        ({'recognition.annealing.base': -1.0}, 'recognition: annealing_schedule: base'),
+        ({'data.on_error': 'ignore'}, "data.on_error is 'ignore'"),
+        ({'data.max_error_share': 1.0}, 'data.max_error_share is 1.0'),
+    ],
+)
+def test_a_problem_names_the_field_and_what_was_meant(changes, found):
+    (problem,) = _problems(changes)
+    assert found in problem
+
+
+def test_fields_that_none_turns_off_and_integers_for_numbers_are_fine():
+    assert not _problems(
+        {'cnnr.init_std': None, 'sr_only.alpha': 1, 'cnnr.widths': [8, 8, 8, 8]}
+    )
+
+
+def test_a_missing_field_is_named():
+    config = di.get_config('demo')
+    del config.data['source']
+    del config.sr_only['steps']
+    problems = main.config_problems(config)
+    assert [problem.split(';')[0] for problem in problems] == [
+        'config.sr_only.steps is missing',
+        'config.data.source is missing',
+    ]
+
+
+def test_all_problems_are_listed():
+    problems = _problems(
+        {'data.dri': 'x', 'recognition.steps': 'y', 'scale': 5, 'log_every': 7}
+    )
+    with pytest.raises(config_check.ConfigError) as caught:
+        config_check.refuse(problems)
+    text = str(caught.value)
+    for field in ('data.dri', 'recognition.steps', 'config.scale', 'checkpoint_every'):
+        assert field in text
+    assert text.startswith(f'{len(problems)} things are wrong')
+
+
+def test_a_network_of_another_kind_has_its_own_fields():
+    known = common.base()
+    known.cnnh.kind = 'cnnh'
+    config = di.get_config('demo')
+    config.cnnh = {'kind': 'other', 'layers': 3}
+    _, *stage_and_optimizer = common.known_fields()
+    problems, mended = config_check.field_problems(config, known, *stage_and_optimizer)
+    assert not problems
+    assert mended.cnnh.layers == 3
