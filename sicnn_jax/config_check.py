@@ -198,7 +198,7 @@ def _choices(config) -> Iterator[str]:
                 f'{", ".join(map(str, allowed))}.'
                 + _did_you_mean(str(value), map(str, allowed))
             )
-    for field in ('log_every', 'steps_per_dispatch'):
+    for field in ('log_every', 'steps_per_dispatch', 'nonfinite_steps'):
         if config[field] < 1:
             yield f'config.{field} is {config[field]}; expected at least 1.'
 

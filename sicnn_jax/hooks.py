@@ -25,6 +25,8 @@ Metrics = dict[str, Any]
 Hook = Callable[[int, TrainState, Metrics], None]
 
 _STEP = 'step'
+# Keys of faces in an error.
+_NAMED = 4
 
 
 class NonFiniteError(FloatingPointError):
@@ -51,15 +53,26 @@ class Evaluate:
 class Log:
     """Writes the means of each window of steps: progress line, JSON lines, TensorBoard.
 
+    Beside the means are the largest of each loss, in which a spike shows that a mean
+    hides, and the smallest `feature_norm`, which falls to 0 where features die. A step
+    that was not finite counts in none of them; `events.jsonl` has its metrics and the
+    keys of its faces.
+
     Args:
       name: of the stage.
-      directory: of the stage; gets `metrics.jsonl` and TensorBoard's event files.
+      directory: of the stage; gets `metrics.jsonl`, `events.jsonl` and TensorBoard's
+        event files.
       every: length of the window.
       start: step the run begins or continues at; lines after it are of a run that
         was interrupted, and are dropped.
       last: step it ends at.
       batch_size: to tell images/s.
       checkpoints: named in the error of a run that must stop.
+      patience: the run stops after so many steps in a row that were not finite.
+      keys: step → keys of the faces that it saw.
+
+    Raises:
+      NonFiniteError: when called.
     """
 
     def __init__(
@@ -72,11 +85,16 @@ class Log:
         last: int,
         batch_size: int,
         checkpoints: Checkpoints,
+        patience: int,
+        keys: Callable[[int], list[str]],
     ):
         self._name, self._every, self._last = name, every, last
         self._batch_size, self._checkpoints = batch_size, checkpoints
+        self._patience, self._keys = patience, keys
+        self._bad_in_a_row = 0
         self._pending: list[Any] = []
         self._lines = _reopen_lines(directory / 'metrics.jsonl', start)
+        self._events = _reopen_lines(directory / 'events.jsonl', start)
         self._board = SummaryWriter(str(directory / 'tensorboard'), purge_step=start)
         self._step, self._time = start, time.monotonic()
 
@@ -94,26 +112,47 @@ class Log:
         self._step, self._time = step, time.monotonic()
 
     def _window(self, step: int) -> dict[str, float]:
-        """Means over the steps since the last line; stops the run if one is bad."""
+        """Of the steps since the last line; stops the run if too many are bad."""
         pending = [parallel.unreplicate(values) for values in self._pending]
         self._pending.clear()
         window = {
             key: np.concatenate([np.atleast_1d(values[key]) for values in pending])
             for key in pending[0]
         }
-        bad = np.flatnonzero(window['finite'] == 0)
-        if bad.size:
-            first = step - window['finite'].size + 1
-            values = {key: values[bad[0]] for key, values in window.items()}
-            raise NonFiniteError(self._bad_step(first + bad[0], values))
-        return {
-            key: float(values.mean())
-            for key, values in window.items()
-            if key != 'finite'
-        }
+        finite = window.pop('finite') != 0
+        first = step - finite.size + 1
+        for place in range(finite.size):
+            self._bad_in_a_row = 0 if finite[place] else self._bad_in_a_row + 1
+            if not finite[place]:
+                values = {key: float(values[place]) for key, values in window.items()}
+                self._note_bad(first + place, values)
+        return _summary({key: values[finite] for key, values in window.items()}) | (
+            {} if finite.all() else {'nonfinite_steps': float((~finite).sum())}
+        )
 
-    def _bad_step(self, step, values):
-        found = ', '.join(f'{key} {float(value):.4g}' for key, value in values.items())
+    def _note_bad(self, step, values):
+        keys = self._keys(step)
+        event = {
+            'step': step,
+            'event': 'not finite, not applied',
+            # JSON has neither NaN nor infinity.
+            'metrics': {
+                key: value if math.isfinite(value) else str(value)
+                for key, value in values.items()
+            },
+            'keys': keys,
+        }
+        self._events.write(json.dumps(event, ensure_ascii=False) + '\n')
+        self._events.flush()
+        found = ', '.join(f'{key} {value:.4g}' for key, value in values.items())
+        seen = ', '.join(keys[:_NAMED]) + (', …' if len(keys) > _NAMED else '')
+        what = (
+            f'[{self._name}] step {step} was not finite and not applied: {found}. Its '
+            f'faces are {seen} (all in {self._events.name}).'
+        )
+        if self._bad_in_a_row < self._patience:
+            print(what, flush=True)
+            return
         saved = self._checkpoints.latest_step
         where = (
             'No checkpoint was written yet.'
@@ -121,9 +160,10 @@ class Log:
             else f'The last good checkpoint is {self._checkpoints.directory} at step '
             f'{saved}; the same command continues from it.'
         )
-        return (
-            f'[{self._name}] step {step} was not finite and not applied: {found}. '
-            f'{where} Lower the learning rate or the clipping norm of the stage.'
+        raise NonFiniteError(
+            f'{what} {where} Look at those faces, lower the learning rate or the '
+            'clipping norm of the stage, or let more such steps in a row pass '
+            f'(config.nonfinite_steps is {self._patience}).'
         )
 
     def _write(self, step, values):
@@ -143,7 +183,7 @@ class Log:
         shown = '  '.join(
             f'{key} {value:.4g}'
             for key, value in values.items()
-            if not key.endswith('gradient_norm')
+            if not key.endswith(('gradient_norm', '_max', '_min'))
         )
         print(
             f'[{self._name}] {step}/{self._last}  {shown}  '
@@ -270,6 +310,19 @@ def measure_hallucination(
         return measured
 
     return measure
+
+
+def _summary(window: dict[str, np.ndarray]) -> dict[str, float]:
+    """Means, the largest losses and the smallest feature norm; NaN of no steps."""
+    summary = {}
+    for key, values in window.items():
+        values = values if values.size else np.array([np.nan])
+        summary[key] = float(values.mean())
+        if key.endswith('_loss'):
+            summary[f'{key}_max'] = float(values.max())
+        if key == 'feature_norm':
+            summary[f'{key}_min'] = float(values.min())
+    return summary
 
 
 def _due(step: int, every: int, last: int) -> bool:

@@ -312,6 +312,12 @@ def make_hooks(
         last=last,
         batch_size=stage.config.batch_size,
         checkpoints=checkpoints,
+        patience=config.nonfinite_steps,
+        keys=lambda step: faces.batch_keys(
+            batch_size=stage.config.batch_size,
+            seed=_data_seed(config, stage),
+            step=step - 1,
+        ),
     )
     hooks = [Evaluate(stage.config.evaluate_every, last, measure), log]
     if hallucinates:

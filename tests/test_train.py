@@ -268,6 +268,10 @@ def test_procedural_batches_are_a_function_of_seed_and_step():
     first, second = next(whole), next(whole)
     resumed = next(faces.train_batches(batch_size=8, seed=3, start_step=1))
     np.testing.assert_equal(resumed, second)
+    assert faces.batch_keys(batch_size=8, seed=3, step=1) == [
+        f'{label:06d}/{image:04d}'
+        for label, image in zip(second['label'], second['image'], strict=True)
+    ]
     assert not np.array_equal(first['label'], second['label'])
     halves = [
         next(
@@ -291,6 +295,9 @@ def test_a_step_that_is_not_finite_stops_the_run(finished, tmp_path, monkeypatch
     )
     with pytest.raises(hooks.NonFiniteError, match=r'sr_only\] step 1 was not finite'):
         train.run(config, broken)
+    event = json.loads((broken / 'sr_only' / 'events.jsonl').read_text())
+    assert len(event['keys']) == 8
+    assert set(event['keys']) <= set(records.read_keys(workdir / 'data', 'train'))
     assert not checkpoint.has_networks(broken / 'sr_only')
 
 

@@ -44,6 +44,9 @@ class Faces(Protocol):
     ) -> Iterator[Batch]:
         """This process' rows of each global batch; the order is one of (seed, step)."""
 
+    def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
+        """What the faces of a step's global batch are called, in its order."""
+
     def to_hr(self, batch: Batch) -> Batch:
         """On the device: batch → {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}."""
 
@@ -76,6 +79,9 @@ class RecordFaces:
             self.directory, 'train', flip=self.flip, shift=self.shift, **settings
         )
 
+    def batch_keys(self, **settings) -> list[str]:
+        return pipeline.batch_keys(self.directory, 'train', **settings)
+
     def to_hr(self, batch: Batch) -> Batch:
         return batch
 
@@ -106,15 +112,11 @@ class ResidentFaces(RecordFaces):
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[Batch]:
-        size = records.read_dataset_info(self.directory).split('train').num_examples
-        order = functools.lru_cache(maxsize=2)(
-            lambda epoch: np.random.default_rng([seed, 0, epoch]).permutation(size)
-        )
+        indices = self._indices(batch_size, seed)
         rows = batch_size // process_count
         mine = slice(process_index * rows, (process_index + 1) * rows)
         for step in itertools.count(start_step):
-            epoch, place = np.divmod(step * batch_size + np.arange(batch_size), size)
-            index = np.array([order(e)[p] for e, p in zip(epoch, place, strict=True)])
+            index = indices(step)
             rng = np.random.default_rng([seed, 1, step])
             mirrored = rng.random(batch_size) < 0.5 * self.flip
             moved = rng.integers(-self.shift, self.shift + 1, (batch_size, 2))
@@ -123,6 +125,23 @@ class ResidentFaces(RecordFaces):
                 'mirrored': mirrored[mine],
                 'moved': moved[mine].astype(np.int32),
             }
+
+    def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
+        keys = records.read_keys(self.directory, 'train')
+        return [keys[index] for index in self._indices(batch_size, seed)(step)]
+
+    def _indices(self, batch_size, seed):
+        """Step → places of its faces in the order of the files."""
+        size = records.read_dataset_info(self.directory).split('train').num_examples
+        order = functools.lru_cache(maxsize=2)(
+            lambda epoch: np.random.default_rng([seed, 0, epoch]).permutation(size)
+        )
+
+        def indices(step):
+            epoch, place = np.divmod(step * batch_size + np.arange(batch_size), size)
+            return np.array([order(e)[p] for e, p in zip(epoch, place, strict=True)])
+
+        return indices
 
     def to_hr(self, batch: Batch) -> Batch:
         hr = batch['faces'][batch['index']]
@@ -170,12 +189,18 @@ class ProceduralFaces:
         rows = batch_size // process_count
         mine = slice(process_index * rows, (process_index + 1) * rows)
         for step in itertools.count(start_step):
-            rng = np.random.default_rng([seed, step])
-            label = rng.integers(self.identities, size=batch_size, dtype=np.int32)
-            image = rng.integers(
-                self.images_per_identity, size=batch_size, dtype=np.int32
-            )
+            label, image = self._draw(batch_size, seed, step)
             yield {'label': label[mine], 'image': image[mine]}
+
+    def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
+        drawn = self._draw(batch_size, seed, step)
+        return [_key(label, image) for label, image in zip(*drawn, strict=True)]
+
+    def _draw(self, batch_size, seed, step):
+        rng = np.random.default_rng([seed, step])
+        label = rng.integers(self.identities, size=batch_size, dtype=np.int32)
+        image = rng.integers(self.images_per_identity, size=batch_size, dtype=np.int32)
+        return label, image
 
     def to_hr(self, batch: Batch) -> Batch:
         hr = faces.render_faces(self.seed, batch['label'], batch['image'])
@@ -356,11 +381,14 @@ def _records(seed, first, identities, images) -> Iterator[records.Face]:
     start = 0
     for chunk in _render(seed, first + label, image):
         for row, pixels in enumerate(chunk, start=start):
-            name = f'{first + label[row]:06d}'
-            yield records.Face(
-                pixels, name, f'{name}/{image[row]:04d}', source='procedural'
-            )
+            key = _key(first + label[row], image[row])
+            name = key.partition('/')[0]
+            yield records.Face(pixels, name, key, source='procedural')
         start += len(chunk)
+
+
+def _key(identity: int, image: int) -> str:
+    return f'{identity:06d}/{image:04d}'
 
 
 def _every_image(identities: int, images: int) -> tuple[np.ndarray, np.ndarray]:

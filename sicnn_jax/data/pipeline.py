@@ -92,6 +92,28 @@ def train_batches(
     return _iterate(tf, dataset, info, examples)
 
 
+def batch_keys(
+    directory: str | os.PathLike, split: str, *, batch_size: int, seed: int, step: int
+) -> list[str]:
+    """The keys of the faces of a global batch of `train_batches`, in its order.
+
+    Args:
+      directory, split, batch_size, seed: as given to `train_batches`.
+      step: which batch.
+
+    Raises:
+      DatasetError: as `train_batches`.
+    """
+    info = records.read_dataset_info(directory)
+    examples = info.split(split)
+    _check_arguments(batch_size, seed, step, 0, 0, 1)
+    tf = records.import_tensorflow()
+    stream = _shuffled_stream(tf, examples, seed, step * batch_size).take(batch_size)
+    feature = {'key': tf.io.FixedLenFeature([], tf.string)}
+    keys = stream.map(lambda one: tf.io.parse_single_example(one, feature)['key'])
+    return [key.decode() for key in _iterate(tf, keys, info, examples)]
+
+
 def eval_batches(
     directory: str | os.PathLike,
     split: str,

@@ -91,3 +91,15 @@ def test_faces_that_do_not_fit_the_device_are_refused(directory, monkeypatch):
 def test_an_unknown_placement_is_refused(directory):
     with pytest.raises(ValueError, match='expected one of host, device'):
         dataset.open_faces(_config(directory, placement='disk'), directory)
+
+
+@pytest.mark.parametrize('placement', dataset.PLACEMENTS)
+def test_keys_are_those_of_the_batch(directory, placement):
+    """The red of each face is its number, which its key has, too."""
+    config = _config(directory, placement=placement)
+    faces = dataset.open_faces(config, directory)
+    for step, batch in enumerate(_take(faces, 3, 4)):
+        keys = faces.batch_keys(batch_size=4, seed=3, step=step)
+        hr = faces.to_hr({**batch, **faces.resident})['hr']
+        numbers = [int(key.split('/')[1].removesuffix('.png')) for key in keys]
+        np.testing.assert_array_equal(np.asarray(hr)[:, 0, 0, 0], numbers)
