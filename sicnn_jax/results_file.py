@@ -1,4 +1,4 @@
-"""Results as JSON, with what they were measured on; written whole or not at all."""
+"""Files that are written whole or not at all; results as JSON, with their machine."""
 
 import json
 import platform
@@ -21,6 +21,13 @@ def environment() -> dict[str, Any]:
 
 def write_results(results: Mapping[str, Any], path: Path) -> None:
     """Writes a JSON file, under a temporary name first."""
-    unfinished = path.with_suffix('.unfinished')
-    unfinished.write_text(json.dumps(results, indent=2, ensure_ascii=False) + '\n')
+    text = json.dumps(results, indent=2, ensure_ascii=False) + '\n'
+    write_whole(path, text.encode())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file, under a temporary name first; makes the folders it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + '.unfinished')
+    unfinished.write_bytes(data)
     unfinished.replace(path)

@@ -31,15 +31,15 @@ def write_run(workdir, scale=8, degradation='bicubic', recognition=True):
     config = {'stages': stages} | {name: {'checkpoint': ''} for name in stages}
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / 'config.json').write_text(json.dumps(config))
-    params = _draw(models.cnnh_from(record), models.LR_SHAPES[scale])
+    params = draw_params(models.cnnh_from(record), models.LR_SHAPES[scale])
     checkpoint.save_networks(workdir / 'domain_integrated', {'cnnh': params}, record)
     if recognition:
-        cnnr = _draw(models.cnnr_from(record), (images.HEIGHT, images.WIDTH))
+        cnnr = draw_params(models.cnnr_from(record), (images.HEIGHT, images.WIDTH))
         checkpoint.save_networks(workdir / 'recognition', {'cnnr': cnnr}, record)
     return record, params
 
 
-def _draw(model, shape):
+def draw_params(model, shape):
     """Parameters without compiling what would initialise them."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape, 3)))
     rng = np.random.default_rng(0)

@@ -1,0 +1,301 @@
+"""Writes a trained CNNH as one file for use without this package.
+
+    python -m sicnn_jax.export --checkpoint=runs/di --format=onnx --out=cnnh.onnx
+
+Formats: `onnx` (any runtime; extra `export`), `stablehlo` (a serialised `jax.export`
+program for CPU, GPU and TPU; extra `export`), `safetensors` (the parameters alone). The
+first two take any number of faces, float32 [n, 14, 12, 3] (scale 8) or [n, 28, 24, 3]
+(scale 4), and give float32 [n, 112, 96, 3], both RGB, (level − 127.5) / 128. That and
+what the network was trained on is stored with it: see `describe`.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save
+
+from sicnn_jax import checkpoint, images, models
+from sicnn_jax.data import align
+from sicnn_jax.hallucinator import find_stage
+from sicnn_jax.models.convolution import on_any_backend
+from sicnn_jax.results_file import write_whole
+
+FORMATS = ('onnx', 'stablehlo', 'safetensors')
+PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
+
+# Of ONNX; runtimes of 2022 and later know it.
+_OPSET, _IR_VERSION = 17, 8
+_INPUT, _OUTPUT = 'lr', 'sr'
+
+
+class MissingExtraError(ValueError):
+    """A format needs a package that is not installed."""
+
+
+def load_cnnh(directory: str | os.PathLike) -> tuple[Any, dict[str, Any]]:
+    """Parameters of a trained CNNH and the record that describes it.
+
+    Args:
+      directory: of a finished stage with a CNNH, or the workdir of a run.
+
+    Raises:
+      CheckpointError: there is no such stage, or its images are of another convention.
+    """
+    stage = find_stage(directory)
+    params, record = checkpoint.load_networks(stage, ['cnnh'])
+    checkpoint.check_record(record, {'convention': images.CONVENTION}, str(stage))
+    return params['cnnh'], record
+
+
+def describe(record: Mapping[str, Any]) -> dict[str, str]:
+    """What the user of a file has to know, as the strings that file formats store.
+
+    Args:
+      record: of a checkpoint.
+
+    Returns:
+      'input', 'output' (shape and layout), 'colour_order', 'value_range', 'scale',
+      'degradation' (how the faces that it was trained on were made small), 'template'
+      (where the five landmarks of a face lie in 96×112) and 'record' (JSON).
+    """
+    height, width = models.LR_SHAPES[record['scale']]
+    return {
+        'input': f'{_INPUT}: float32 [n, {height}, {width}, 3], NHWC',
+        'output': f'{_OUTPUT}: float32 [n, {images.HEIGHT}, {images.WIDTH}, 3], NHWC',
+        'colour_order': images.CONVENTION['colour_order'],
+        'value_range': '(level - 127.5) / 128 of levels 0..255, in and out',
+        'scale': str(record['scale']),
+        'degradation': record['degradation'],
+        'template': json.dumps(np.asarray(align.TEMPLATE).tolist()),
+        'record': json.dumps(record, ensure_ascii=False),
+    }
+
+
+def to_stablehlo(
+    params: Any, record: Mapping[str, Any], platforms: Sequence[str] = PLATFORMS
+) -> bytes:
+    """CNNH with its parameters as a serialised `jax.export.Exported`, in float32.
+
+    `jax.export.deserialize(data).call(lr)` runs it; lr is float32 [n, h, w, 3] for any
+    n. The program is for all platforms, so its convolutions are XLA's own.
+
+    Args:
+      params: of CNNH.
+      record: of its checkpoint.
+      platforms: that it can run on, of `PLATFORMS`.
+
+    Raises:
+      MissingExtraError: flatbuffers is not installed.
+    """
+    from jax import export
+
+    cnnh = models.cnnh_from(record).clone(dtype=jnp.float32)
+    (n,) = export.symbolic_shape('n')
+    lr = jax.ShapeDtypeStruct((n, *models.LR_SHAPES[cnnh.scale], 3), jnp.float32)
+    with on_any_backend():
+        program = export.export(
+            jax.jit(lambda lr: cnnh.apply({'params': params}, lr)), platforms=platforms
+        )(lr)
+    try:
+        return bytes(program.serialize())
+    except ImportError as error:
+        raise _missing('stablehlo', 'flatbuffers') from error
+
+
+def to_safetensors(params: Any, record: Mapping[str, Any]) -> bytes:
+    """The parameters of CNNH, named `dense_block1/conv2/kernel`, with `describe`.
+
+    Kernels are [k, k, in, out]. The record in the metadata says the network's sizes.
+    """
+    flat = flax.traverse_util.flatten_dict(params, sep='/')
+    arrays = {name: np.array(value, order='C') for name, value in flat.items()}
+    return save(arrays, metadata=describe(record))
+
+
+def to_onnx(params: Any, record: Mapping[str, Any]) -> bytes:
+    """CNNH with its parameters as an ONNX model, in float32.
+
+    Built from the layers and not traced: what XLA is given to be fast is not what an
+    ONNX runtime is fast with.
+
+    Args:
+      params: of CNNH.
+      record: of its checkpoint.
+
+    Raises:
+      MissingExtraError: onnx is not installed.
+    """
+    try:
+        from onnx import TensorProto, checker, helper
+    except ImportError as error:
+        raise _missing('onnx', 'onnx') from error
+
+    scale = record['scale']
+    graph = _Graph(helper)
+    graph.add('Transpose', _INPUT, perm=[0, 3, 1, 2])
+    _add_cnnh(graph, params)
+    graph.add('Tanh', graph.last)
+    graph.add('Transpose', graph.last, perm=[0, 2, 3, 1], output=_OUTPUT)
+
+    def value(name, height, width):
+        return helper.make_tensor_value_info(
+            name, TensorProto.FLOAT, ['n', height, width, 3]
+        )
+
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            'CNNH',
+            [value(_INPUT, *models.LR_SHAPES[scale])],
+            [value(_OUTPUT, images.HEIGHT, images.WIDTH)],
+            graph.arrays,
+        ),
+        opset_imports=[helper.make_opsetid('', _OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name='sicnn_jax',
+    )
+    helper.set_model_props(model, describe(record))
+    checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def stages(params: Mapping[str, Any]) -> Iterator[int]:
+    """Numbers of the upscaling stages that a CNNH has: 1 to 3, or 2 and 3 (scale 4)."""
+    return (stage for stage in (1, 2, 3) if f'deconv{stage}' in params)
+
+
+class _Graph:
+    """ONNX nodes, each by default fed by the one before it."""
+
+    def __init__(self, helper):
+        self._helper = helper
+        self.nodes, self.arrays = [], []
+        self.last = ''
+
+    def add(self, kind, *inputs, output='', **attributes):
+        self.last = output or f'{kind}_{len(self.nodes)}'
+        self.nodes.append(
+            self._helper.make_node(kind, inputs, [self.last], **attributes)
+        )
+        return self.last
+
+    def array(self, name, value):
+        from onnx import numpy_helper
+
+        value = np.array(value, np.float32, order='C')
+        self.arrays.append(numpy_helper.from_array(value, name))
+        return name
+
+    def conv(self, name, params, x):
+        k = params['kernel'].shape[0]
+        kernel = self.array(f'{name}.weight', params['kernel'].transpose(3, 2, 0, 1))
+        bias = self.array(f'{name}.bias', params['bias'])
+        return self.add('Conv', x, kernel, bias, pads=[k // 2] * 4)
+
+    def deconv(self, name, params, x):
+        k = params['kernel'].shape[0]
+        # ONNX scatters where JAX gathers, so the kernel is turned around.
+        kernel = params['kernel'][::-1, ::-1].transpose(2, 3, 0, 1)
+        kernel = self.array(f'{name}.weight', kernel)
+        bias = self.array(f'{name}.bias', params['bias'])
+        # Of the 2h + k − 2 rows the 'SAME' ones.
+        before, after = (k - 3) // 2, (k - 1) // 2
+        return self.add(
+            'ConvTranspose',
+            x,
+            kernel,
+            bias,
+            strides=[2, 2],
+            pads=[before, before, after, after],
+        )
+
+    def prelu(self, name, params, x):
+        slope = self.array(f'{name}.weight', params['slope'].reshape(-1, 1, 1))
+        return self.add('PRelu', x, slope)
+
+    def dense_block(self, name, params, x):
+        for layer in range(1, len(params) // 2 + 1):
+            y = self.conv(f'{name}.conv{layer}', params[f'conv{layer}'], x)
+            y = self.prelu(f'{name}.prelu{layer}', params[f'prelu{layer}'], y)
+            x = self.add('Concat', x, y, axis=1)
+        return x
+
+
+def _add_cnnh(graph, params):
+    """The layers of `models.CNNH` but for its tanh, NCHW."""
+
+    def conv_prelu(kind, name, prelu, x):
+        return graph.prelu(prelu, params[prelu], kind(name, params[name], x))
+
+    x = conv_prelu(graph.conv, 'stem', 'stem_prelu', graph.last)
+    for stage in stages(params):
+        block = f'dense_block{stage}'
+        x = graph.dense_block(block, params[block], x)
+        x = conv_prelu(graph.deconv, f'deconv{stage}', f'deconv_prelu{stage}', x)
+        x = conv_prelu(graph.conv, f'mapping{stage}', f'mapping_prelu{stage}', x)
+    x = graph.dense_block('dense_block_final', params['dense_block_final'], x)
+    graph.conv('reconstruction', params['reconstruction'], x)
+
+
+def _missing(kind, package):
+    return MissingExtraError(
+        f"--format={kind} needs the package {package}: pip install 'sicnn_jax[export]'."
+    )
+
+
+def export(checkpoint: str | os.PathLike, kind: str, out: Path) -> None:
+    """Writes a trained CNNH as a file; a `stablehlo` one has `describe` beside it.
+
+    Args:
+      checkpoint: as in `load_cnnh`.
+      kind: of `FORMATS`.
+      out: the file, written whole or not at all.
+
+    Raises:
+      ValueError: the format is unknown, the checkpoint is none, or an extra is missing.
+    """
+    writers = {
+        'onnx': to_onnx,
+        'stablehlo': to_stablehlo,
+        'safetensors': to_safetensors,
+    }
+    if kind not in writers:
+        raise ValueError(f'format is {kind!r}; expected one of {", ".join(FORMATS)}.')
+    params, record = load_cnnh(checkpoint)
+    write_whole(out, writers[kind](params, record))
+    if kind == 'stablehlo':
+        text = json.dumps(describe(record), indent=2, ensure_ascii=False) + '\n'
+        write_whole(out.with_name(out.name + '.json'), text.encode())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog='python -m sicnn_jax.export', description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        '--checkpoint', required=True, help='a finished stage, or the workdir of a run'
+    )
+    parser.add_argument('--format', required=True, choices=FORMATS)
+    parser.add_argument('--out', required=True, type=Path, help='the file to write')
+    options = parser.parse_args(arguments)
+    try:
+        export(options.checkpoint, options.format, options.out)
+    except (ValueError, OSError) as error:
+        print(f'Error: {error}', file=sys.stderr)
+        return 1
+    print(f'{options.out} written: {options.out.stat().st_size:,} bytes.')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
