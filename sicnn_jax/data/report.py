@@ -3,10 +3,7 @@
 The page is one file and asks for nothing from elsewhere.
 """
 
-import base64
 import collections
-import html
-import io
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from sicnn_jax.data import records
+from sicnn_jax.html_page import details, histogram, image_source, page, table
 
 JSON, HTML = 'report.json', 'report.html'
 
@@ -23,19 +21,6 @@ JSON, HTML = 'report.json', 'report.html'
 SHOWN_FACES = 60
 _COLUMNS = 10
 _SHOWN_FILES = 200
-
-_BARS = 30
-_WIDTH, _HEIGHT = 640, 160
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto;
-  padding: 0 1em; color: #222; }
-table { border-collapse: collapse; } td, th { padding: .15em .8em; text-align: left; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; }
-tr:nth-child(even) { background: #f4f4f4; } summary { cursor: pointer; }
-svg { background: #f8f8f8; } rect { fill: #4a76a8; } img { max-width: 100%; }
-code { overflow-wrap: anywhere; }
-"""
 
 
 def reason_of(text: str) -> str:
@@ -84,31 +69,25 @@ def write_report(
 
 
 def _page(report, heights, shown):
-    title = f'Faces of {html.escape(report["source"])}'
     sections = [
         ('Splits', _splits(report)),
         ('Settings', _settings(report)),
         *(
             (
-                f'Images of an identity: {html.escape(split)}',
-                _histogram(list(counts.values()), 'images', 'identities')
+                f'Images of an identity: {split}',
+                histogram(list(counts.values()), 'images', 'identities')
                 + _extremes(counts),
             )
             for split, counts in report['images_per_identity'].items()
         ),
         (
             'Height of the faces in their photographs',
-            _histogram(heights, 'pixels that became 112', 'faces'),
+            histogram(heights, 'pixels that became 112', 'faces'),
         ),
         ('Not used', _skipped(report['skipped'])),
         ('Some faces, at random', _contact_sheet(shown)),
     ]
-    body = ''.join(f'<h2>{name}</h2>\n{content}\n' for name, content in sections)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<title>{title}</title><style>{_STYLE}</style></head>\n'
-        f'<body><h1>{title}</h1>\n{body}</body></html>\n'
-    )
+    return page(f'Faces of {report["source"]}', sections)
 
 
 def _splits(report):
@@ -119,7 +98,7 @@ def _splits(report):
     note = f'<p>{report["images"]:,} images were found.'
     if report['passed_over']:
         note += f' {report["passed_over"]:,} other files were passed over.'
-    return _table(('split', 'identities', 'images'), rows) + note + '</p>'
+    return table(('split', 'identities', 'images'), rows) + note + '</p>'
 
 
 def _settings(report):
@@ -129,18 +108,14 @@ def _settings(report):
         for name, value in report.items()
         if name not in apart
     ]
-    return (
-        f'<details><summary>show</summary>{_table(("field", "value"), rows)}</details>'
-    )
+    return details('show', table(('field', 'value'), rows))
 
 
 def _extremes(counts):
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return (
         f'<p>{len(counts):,} identities; median {np.median(list(counts.values())):g} '
-        'images.</p><details><summary>Most images</summary>'
-        + _table(('identity', 'images'), most[:20])
-        + '</details>'
+        'images.</p>' + details('Most images', table(('identity', 'images'), most[:20]))
     )
 
 
@@ -158,47 +133,13 @@ def _skipped(skipped):
         ]
         more = count - len(rows)
         parts.append(
-            f'<details><summary>{count:,} {html.escape(reason)}</summary>'
-            + _table(('file', 'details'), rows)
-            + (f'<p>and {more:,} more, all in {JSON}.</p>' if more else '')
-            + '</details>'
+            details(
+                f'{count:,} {reason}',
+                table(('file', 'details'), rows)
+                + (f'<p>and {more:,} more, all in {JSON}.</p>' if more else ''),
+            )
         )
     return ''.join(parts)
-
-
-def _table(columns, rows):
-    head = ''.join(f'<th>{html.escape(column)}</th>' for column in columns)
-    body = ''.join('<tr>' + ''.join(map(_cell, row)) + '</tr>\n' for row in rows)
-    return f'<table><tr>{head}</tr>\n{body}</table>'
-
-
-def _cell(value):
-    if isinstance(value, int):
-        return f'<td class="n">{value:,}</td>'
-    return f'<td><code>{html.escape(value)}</code></td>'
-
-
-def _histogram(values, unit, of):
-    """Bars as SVG, the highest as high as the picture."""
-    counts, edges = np.histogram(values, bins=_BARS)
-    if np.ptp(values) < _BARS and np.all(np.equal(np.mod(values, 1), 0)):
-        # Few whole numbers: a bar for each.
-        low, high = int(np.min(values)), int(np.max(values))
-        counts, edges = np.histogram(values, bins=np.arange(low, high + 2) - 0.5)
-    width = _WIDTH / len(counts)
-    bars = ''.join(
-        f'<rect x="{i * width:.1f}" y="{_HEIGHT - height:.1f}" '
-        f'width="{max(width - 1, 1):.1f}" height="{height:.1f}">'
-        f'<title>{edges[i]:.4g} to {edges[i + 1]:.4g} {unit}: {count:,} {of}</title>'
-        '</rect>'
-        for i, count in enumerate(counts)
-        for height in [_HEIGHT * count / max(counts.max(), 1)]
-    )
-    return (
-        f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img">{bars}</svg>'
-        f'<p>{np.min(values):g} to {np.max(values):g} {unit}; up to '
-        f'{counts.max():,} {of} a bar.</p>'
-    )
 
 
 def _contact_sheet(shown):
@@ -209,7 +150,5 @@ def _contact_sheet(shown):
         row, column = divmod(i, _COLUMNS)
         face = Image.fromarray(records.decode_image(encoded))
         sheet.paste(face, (column * records.WIDTH, row * records.HEIGHT))
-    buffer = io.BytesIO()
-    sheet.save(buffer, 'jpeg', quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{len(shown)} faces" src="data:image/jpeg;base64,{data}">'
+    source = image_source(np.asarray(sheet), 'jpeg')
+    return f'<img alt="{len(shown)} faces" src="{source}">'
