@@ -19,8 +19,17 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.11',
-    packages=find_packages(include=['sicnn_jax', 'sicnn_jax.*']),
-    package_data={'sicnn_jax.metrics': ['judge.safetensors']},
+    # `sicnn train --config=di` finds the configs wherever it is started.
+    packages=[
+        *find_packages(include=['sicnn_jax', 'sicnn_jax.*']),
+        'sicnn_jax.shipped.configs',
+    ],
+    package_dir={'sicnn_jax.shipped.configs': 'configs'},
+    package_data={
+        'sicnn_jax': ['py.typed'],
+        'sicnn_jax.metrics': ['judge.safetensors'],
+    },
+    entry_points={'console_scripts': ['sicnn = sicnn_jax.cli:main']},
     install_requires=[
         'absl-py>=2.1',
         'chex>=0.1.89,<0.2',
