@@ -74,6 +74,6 @@ setup(
         'detect': ['mtcnn>=1,<2'],
         # The web page; it needs Pillow < 13.
         'demo': ['gradio>=5,<7'],
-        'test': ['pytest>=8,<10', 'ruff>=0.9'],
+        'test': ['mypy>=1.15,<3', 'pytest>=8,<10', 'ruff>=0.9'],
     },
 )

@@ -43,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     quiet = _take(arguments, '--quiet')
     verbose = _take(arguments, '--verbose')
-    command, rest = arguments[:1], arguments[1:]
-    if command == ['--version']:
+    first, rest = arguments[:1], arguments[1:]
+    if first == ['--version']:
         print(f'sicnn_jax {metadata.version("sicnn_jax")}')
         return 0
-    if command in ([], ['help'], ['-h'], ['--help']):
+    if first in ([], ['help'], ['-h'], ['--help']):
         print(_help())
-        return 0 if command else _USAGE
-    (command,) = command
+        return 0 if first else _USAGE
+    (command,) = first
     if command not in COMMANDS:
         return _fail(
             f'{command!r} is no command; expected one of {", ".join(COMMANDS)}.', _USAGE

@@ -66,7 +66,7 @@ def describe(
         ]
     )
     made = (pictures.enlarge_pixels(lr), hallucinator.enlarge(lr), hallucinator(lr))
-    shown = []
+    shown: list[tuple[np.ndarray, str]] = []
     for face, enlarged, bicubic, sr in zip(faces, *made, strict=True):
         titles = ['input', 'bicubic', 'SICNN', 'original']
         if magnification(face.landmarks, hallucinator.scale) * _ORIGINAL_FROM <= 1:

@@ -482,28 +482,29 @@ def _parse(arguments):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    arguments = _parse(arguments)
-    out = arguments.out
-    entries, stopped = [], False
+    options = _parse(arguments)
+    out = options.out
+    entries: list[dict[str, Any]] = []
+    stopped = False
     try:
-        hallucinator = Hallucinator(arguments.checkpoint)
-        locate = _locator(hallucinator, arguments)
+        hallucinator = Hallucinator(options.checkpoint)
+        locate = _locator(hallucinator, options)
         out.mkdir(parents=True, exist_ok=True)
-        jobs = list_jobs(arguments.inputs, out)
+        jobs = list_jobs(options.inputs, out)
         coming = run(
             hallucinator,
             jobs,
             out,
             locate=locate,
-            paste=arguments.paste,
-            reference=arguments.compare,
+            paste=options.paste,
+            reference=options.compare,
         )
         try:
             for entry in coming:
                 entries.append(entry)
         except KeyboardInterrupt:
             stopped = True
-        report = _report(arguments, hallucinator, entries)
+        report = _report(options, hallucinator, entries)
         path = out / 'report.json'
         unfinished = path.with_suffix('.unfinished')
         text = json.dumps(_without_infinities(report), indent=1, ensure_ascii=False)

@@ -104,10 +104,10 @@ def histogram(
         for i, count in enumerate(counts)
         for height in [_HEIGHT * count / max(counts.max(), 1)]
     )
-    low, high = limits or (np.min(values), np.max(values))
+    least, most = limits or (np.min(values), np.max(values))
     return (
         f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img">{bars}</svg>'
-        f'<p>{low:.6g} to {high:.6g} {unit}; up to {counts.max():,} {of} a bar.</p>'
+        f'<p>{least:.6g} to {most:.6g} {unit}; up to {counts.max():,} {of} a bar.</p>'
     )
 
 

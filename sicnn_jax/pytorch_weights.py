@@ -193,7 +193,7 @@ def _unpickle(path):
     return {name: tensor.float().numpy() for name, tensor in state.items()}
 
 
-def _modules(state: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+def _modules(state: Mapping[str, np.ndarray]) -> Layers:
     """Weight and bias of each module, in the natural order of their names."""
     modules: dict[str, dict[str, np.ndarray]] = {}
     for name in sorted(state, key=_natural):
@@ -218,7 +218,7 @@ def _natural(name):
     ]
 
 
-def _name_cnnh(modules: Layers) -> dict[str, Mapping[str, np.ndarray]]:
+def _name_cnnh(modules: Layers) -> Layers:
     """Layers that are only in order, by the names of ours.
 
     Mappings are the layers of 1×1, before each is a deconvolution; the others are dense
@@ -243,7 +243,7 @@ def _name_cnnh(modules: Layers) -> dict[str, Mapping[str, np.ndarray]]:
     return _with_prelus([*names, 'reconstruction'], convs, prelus)
 
 
-def _name_cnnr(modules: Layers) -> dict[str, Mapping[str, np.ndarray]]:
+def _name_cnnr(modules: Layers) -> Layers:
     """Layers that are only in order, by the names of ours.
 
     Two convolutions with a module of their own are a residual block.

@@ -178,6 +178,10 @@ def _dlib_judge() -> Judge:
         ) from error
     # Not imported, only found: its `__init__` needs a setuptools of the past.
     package = importlib.util.find_spec('face_recognition_models')
+    if package is None or package.origin is None:
+        raise checkpoint.CheckpointError(
+            "The judge 'dlib' lacks its weights: pip install 'sicnn_jax[dlib]'."
+        )
     weights = Path(package.origin).with_name('models') / _DLIB_WEIGHTS
     network = dlib.face_recognition_model_v1(str(weights))
     whole = dlib.rectangle(0, 0, WIDTH - 1, HEIGHT - 1)

@@ -102,7 +102,7 @@ def read_input(path: str | os.PathLike, settings: Mapping[str, Any] = {}) -> Onn
       CheckpointError: the JSON is damaged, or a field is unknown or wrong.
     """
     path = Path(path).with_suffix('.json')
-    fields = {}
+    fields: dict[str, Any] = {}
     if path.is_file():
         try:
             fields = dict(json.loads(path.read_text(encoding='utf-8')))
@@ -117,12 +117,11 @@ def read_input(path: str | os.PathLike, settings: Mapping[str, Any] = {}) -> Onn
         )
     try:
         # JSON has no tuples.
-        return OnnxInput(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in fields.items()
-            }
-        )
+        hashable: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
+        return OnnxInput(**hashable)
     except TypeError as error:
         raise CheckpointError(f'{path}: {error}') from error
 

@@ -139,8 +139,8 @@ def read_ytf_pairs(path: str | os.PathLike) -> list[Pair]:
             if not first or not second or int(split) < 1:
                 raise ValueError(line)
             # Lists from Windows have backslashes.
-            keys = (name.replace('\\', '/') for name in (first, second))
-            pairs.append(Pair(*keys, same=_TRUTHS[same.lower()], fold=int(split) - 1))
+            first, second = (name.replace('\\', '/') for name in (first, second))
+            pairs.append(Pair(first, second, _TRUTHS[same.lower()], int(split) - 1))
         except (KeyError, ValueError):
             raise ValueError(
                 f"{path}, line {number}: expected 'split number, first name, second "
@@ -172,7 +172,8 @@ def read_csv_pairs(path: str | os.PathLike) -> list[Pair]:
             f'{path} has no column {lacking[0]!r}; it has {", ".join(columns)}. '
             f'Expected {", ".join(_CSV_COLUMNS)} and, by choice, fold.'
         )
-    pairs, dealt = [], collections.Counter()
+    pairs: list[Pair] = []
+    dealt: collections.Counter[bool] = collections.Counter()
     for row in reader:
         try:
             same = _TRUTHS[row['same'].strip().lower()]

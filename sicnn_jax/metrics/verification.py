@@ -345,7 +345,7 @@ def _check_scores(scores, same):
     return scores, _check_same(same, len(scores))
 
 
-def _check_same(same, num_pairs):
+def _check_same(same, num_pairs) -> np.ndarray:
     same = np.asarray(same, bool)
     if same.shape != (num_pairs,):
         raise ValueError(
@@ -354,7 +354,7 @@ def _check_same(same, num_pairs):
     return same
 
 
-def _check_features(features_a, features_b):
+def _check_features(features_a, features_b) -> tuple[np.ndarray, np.ndarray]:
     features_a = np.asarray(features_a, np.float64)
     features_b = np.asarray(features_b, np.float64)
     if features_a.ndim != 2 or features_a.shape != features_b.shape:
