@@ -1,4 +1,4 @@
-"""Compares bicubic, L_SR-only and SICNN on identities that no network ever saw.
+"""Compares bicubic and the methods of a run on identities that no network ever saw.
 
     python -m sicnn_jax.evaluate --workdir=runs/di-demo
 
@@ -33,7 +33,7 @@ from sicnn_jax import (
     verify,
 )
 from sicnn_jax.data import dataset, records
-from sicnn_jax.methods import STAGES, load_methods
+from sicnn_jax.methods import TITLES, compared_stages, load_methods
 from sicnn_jax.metrics import PairIndices
 from sicnn_jax.metrics.judge import LEAST_ACCURACY, Judge, check_originals, load_judge
 
@@ -75,7 +75,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     Raises:
       CheckpointError: a stage is not finished.
     """
-    if not set(STAGES.values()) & set(config.stages):
+    if not compared_stages(config):
         return None
     judge = load_judge(
         options.pop('judge', None) or config.evaluation.judge,
@@ -254,8 +254,10 @@ def format_table(results: Mapping[str, Any]) -> str:
         )
         for row in results['rows']
     ]
+    first = max(8, *(len(row[0]) for row in cells))
     lines += [
-        f'{row[0]:<8}' + ''.join(f'{cell:>15}' for cell in row[1:]) for row in cells
+        f'{method:<{first}}' + ''.join(f'{cell:>15}' for cell in row)
+        for method, *row in cells
     ]
     return '\n'.join(lines)
 
@@ -286,15 +288,8 @@ def _about(source, labels):
 
 
 def _titled(faces):
-    titles = {
-        'lr': 'input',
-        'bicubic': 'bicubic',
-        'sr_only': 'L_SR only',
-        'sicnn': 'SICNN',
-        'hr': 'original',
-    }
     shown = dict(faces) | {'lr': pictures.enlarge_pixels(faces['lr'])}
-    return {titles[method]: images for method, images in shown.items()}
+    return {TITLES[method]: images for method, images in shown.items()}
 
 
 def _main():

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from sicnn_jax import images
-from sicnn_jax.models import CNNH, CNNR
+from sicnn_jax.models import CNNR
 
 _BATCH = 64
 
@@ -24,7 +25,7 @@ def enlarge_faces(lr: np.ndarray) -> np.ndarray:
     return _in_batches(_enlarge, lr)
 
 
-def super_resolve(cnnh: CNNH, params: Any, lr: np.ndarray) -> np.ndarray:
+def super_resolve(cnnh: nn.Module, params: Any, lr: np.ndarray) -> np.ndarray:
     """Hallucinated faces: uint8 [n, h, w, 3] → uint8 [n, 112, 96, 3]."""
     return _in_batches(functools.partial(_super_resolve, cnnh, params), lr)
 

@@ -6,12 +6,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from sicnn_jax import checkpoint, inference, models, train
 
-# Stage whose CNNH is each learned method, in the order of the table.
-STAGES = {'sr_only': 'sr_only', 'sicnn': 'domain_integrated'}
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """A learned method: the stage that ends with it, and its name in pictures."""
+
+    stage: str
+    title: str
+
+
+# In the order of the paper's tables; SICNN's control before it. A table and its JSON
+# name methods by these keys.
+LEARNED = {
+    'ma': Learned('ma', 'Ma et al.'),
+    'lapsrn': Learned('lapsrn', 'LapSRN'),
+    'ur_dgn': Learned('ur_dgn', 'UR-DGN'),
+    'ur_dgn_perceptual': Learned('ur_dgn_perceptual', 'UR-DGN*'),
+    'sr_only': Learned('sr_only', 'L_SR only'),
+    'sicnn': Learned('domain_integrated', 'SICNN'),
+}
+TITLES = {
+    'lr': 'input',
+    'bicubic': 'bicubic',
+    **{method: learned.title for method, learned in LEARNED.items()},
+    'hr': 'original',
+}
+
+
+def compared_stages(config: ConfigDict) -> dict[str, str]:
+    """The learned methods of a run, in the order of `LEARNED`, and their stages."""
+    return {
+        method: learned.stage
+        for method, learned in LEARNED.items()
+        if learned.stage in config.stages
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +59,7 @@ class Methods:
 
     scale: int
     degradation: str
-    networks: Mapping[str, tuple[models.CNNH, Any]] = dataclasses.field(
+    networks: Mapping[str, tuple[nn.Module, Any]] = dataclasses.field(
         default_factory=dict
     )
 
@@ -47,7 +80,7 @@ class Methods:
 
 
 def load_methods(config: ConfigDict, workdir: Path) -> Methods:
-    """The methods of a run; bicubic alone where it trains none of `STAGES`.
+    """The methods of a run; bicubic alone where it trains none of `LEARNED`.
 
     Raises:
       CheckpointError: a stage is not finished, or the networks know different
@@ -55,8 +88,7 @@ def load_methods(config: ConfigDict, workdir: Path) -> Methods:
     """
     directories = {
         method: train.stage_directory(config, stage, workdir)
-        for method, stage in STAGES.items()
-        if stage in config.stages
+        for method, stage in compared_stages(config).items()
     }
     if not directories:
         return Methods(config.scale, config.degradation)

@@ -173,9 +173,12 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
     if record['models']['cnnh']['kind'] == 'cnnh':
         del record['models']['cnnh']['kind']
     split = config.recognition_loss.split_identities
+    cnnh = models.cnnh_from(record)
+    _check_rule(config, name, cnnh, update)
+    _check_weights(stage, name)
     method = steps.Method(
         cnnr=models.cnnr_from(record),
-        cnnh=models.cnnh_from(record),
+        cnnh=cnnh,
         optimizers={
             network: make_optimizer(
                 stage.optimizer[network],
@@ -203,8 +206,6 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
             f'config.{name} dispatches each half of an iteration by itself: set '
             f'config.{name}.fused to True.'
         )
-    _check_rule(config, name, method.cnnh, update)
-    _check_weights(stage, name)
     for network in update.frozen:
         if not stage.init[network]:
             raise ValueError(
@@ -430,6 +431,12 @@ def _check_rule(config, name, cnnh, update):
             f'config.{name}.steps is {config[name].steps}; expected 1: the rule '
             f'{rule!r} does everything at once.'
         )
+    for network in update.trained:
+        if network not in config[name].optimizer:
+            raise ValueError(
+                f'config.{name}.optimizer has none for {network!r}, which the rule '
+                f'{rule!r} trains: add one, see configs/common.py.'
+            )
 
 
 # Rules that count a weight.

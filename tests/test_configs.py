@@ -2,8 +2,10 @@
 
 import pytest
 
-from configs import cnnh, cnnr, di, judge, lfw, orl
-from sicnn_jax import main, train
+from configs import cnnh, cnnr, di, judge, lapsrn, lfw, orl, position_patch, ur_dgn
+from sicnn_jax import main, methods, train
+
+COMPARED = (lapsrn, position_patch, ur_dgn)
 
 
 def test_the_paper_is_that_of_section_4_1():
@@ -43,6 +45,7 @@ def test_the_control_differs_from_sicnn_by_its_losses_only(variant):
         judge.get_config(),
         lfw.get_config(),
         orl.get_config(),
+        *(m.get_config(variant) for m in COMPARED for variant in m.VARIANTS),
     ],
 )
 def test_every_config_fits_together(config, tmp_path):
@@ -52,6 +55,38 @@ def test_every_config_fits_together(config, tmp_path):
     assert len(train.check(config, tmp_path)) == len(config.stages)
 
 
-def test_unknown_variant_names_the_choices():
+@pytest.mark.parametrize('variant', di.VARIANTS)
+@pytest.mark.parametrize('module', COMPARED)
+def test_compared_methods_have_the_data_and_the_budget_of_sicnn(module, variant):
+    config, sicnn = module.get_config(variant), di.get_config(variant)
+    for section in ('data', 'cnnr', 'recognition', 'evaluation', 'scale', 'seed'):
+        assert config[section] == sicnn[section], section
+    (method,) = methods.compared_stages(config).values()
+    assert config.stages[-1] == method
+    if module is position_patch:
+        return
+    for ours, theirs in (('hallucination', 'hallucination'), (method, 'sr_only')):
+        for field in ('steps', 'batch_size', 'data_seed', 'evaluate_every'):
+            assert config[ours][field] == sicnn[theirs][field], field
+        assert config[ours].optimizer.cnnh == sicnn[theirs].optimizer.cnnh
+    assert config[method].init.cnnh == 'hallucination'
+
+
+@pytest.mark.parametrize('size', di.VARIANTS)
+def test_ur_dgn_star_differs_by_the_perceptual_loss_only(size):
+    plain = ur_dgn.get_config(size)
+    starred = ur_dgn.get_config(f'{size}_perceptual'.lstrip('_'))
+    for method, star in (
+        ('hallucination', 'hallucination'),
+        ('ur_dgn', 'ur_dgn_perceptual'),
+    ):
+        assert starred[star].perceptual_weight > 0
+        starred[star].perceptual_weight = 0.0
+        starred[star].init.cnnr = ''
+        assert starred[star] == plain[method]
+
+
+@pytest.mark.parametrize('module', [di, *COMPARED])
+def test_unknown_variant_names_the_choices(module):
     with pytest.raises(ValueError, match='small, demo'):
-        di.get_config('large')
+        module.get_config('large')

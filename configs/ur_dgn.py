@@ -1,0 +1,64 @@
+"""UR-DGN (Yu & Porikli 2016) and UR-DGN* (Sec. 4.4), compared in Tables 4 and 5.
+
+    --config=configs/ur_dgn.py         UR-DGN: L_SR and the adversarial loss
+    --config=configs/ur_dgn.py:small   as configs/di.py:small
+    --config=configs/ur_dgn.py:demo    as configs/di.py:demo
+
+and each with the perceptual loss through CNNR, which is UR-DGN*: `:perceptual`,
+`:small_perceptual`, `:demo_perceptual`. A run of configs/di.py gives the recognition
+network, which UR-DGN* is trained against, and the faces:
+
+    python -m sicnn_jax.main --config=configs/ur_dgn.py:demo_perceptual \\
+        --config.recognition.checkpoint=runs/di-demo/recognition \\
+        --config.data.dir=runs/di-demo/data
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, compared
+
+_PERCEPTUAL = 'perceptual'
+VARIANTS = (
+    *compared.VARIANTS,
+    *(f'{variant}_{_PERCEPTUAL}'.lstrip('_') for variant in compared.VARIANTS),
+)
+
+# L_SR is a sum over so many values. UR-DGN's λ is 0.01 beside their mean.
+_VALUES = 112 * 96 * 3
+ADVERSARIAL_WEIGHT = 0.01 * _VALUES
+PERCEPTUAL_WEIGHT = 0.01 * _VALUES
+
+
+def get_config(variant: str = '') -> ConfigDict:
+    """The experiment; raises ValueError for an unknown variant."""
+    size = variant.removesuffix(_PERCEPTUAL).rstrip('_')
+    starred = variant.endswith(_PERCEPTUAL)
+    config = compared.start('configs/ur_dgn.py', size, 'ur_dgn')
+    widths = {
+        '': ((256, 128, 64), (32, 64, 128, 256)),
+        'small': ((128, 64, 32), (16, 32, 64, 128)),
+        'demo': ((48, 32, 16), (8, 16, 32, 64)),
+    }
+    config.cnnh.widths, config.discriminator.widths = widths[size]
+    config.cnnh.depth = 1
+    config.cnnh.kernel_size = 5
+    config.cnnh.init_std = 1.0
+    config.cnnh.dtype = 'float32' if size == 'demo' else 'bfloat16'
+    config.cnnh.param_dtype = 'float32'
+    config.discriminator.dtype = config.cnnh.dtype
+    method = 'ur_dgn_perceptual' if starred else 'ur_dgn'
+    compared.train(
+        config,
+        method,
+        'adversarial',
+        adversarial_weight=ADVERSARIAL_WEIGHT,
+        perceptual_weight=PERCEPTUAL_WEIGHT if starred else 0.0,
+    )
+    for name in ('hallucination', method):
+        config[name].optimizer.discriminator = common.optimizer(
+            'adam', 2e-4, schedule='constant', clip=5.0
+        )
+        if starred:
+            config[name].init.cnnr = 'recognition'
+    config[method].init.discriminator = 'hallucination'
+    return config
