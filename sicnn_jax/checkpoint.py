@@ -8,7 +8,7 @@ leaves no half one. What is damaged later is noticed, and the checkpoint before 
 
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,12 +198,21 @@ def check_record(
     Raises:
       CheckpointError: a field differs.
     """
+    for field, was, now in _differences(found, expected):
+        raise CheckpointError(
+            f'{where} was made with {field} = {was!r}, but this run has {now!r}. Give '
+            'the run the same setting or start a new workdir.'
+        )
+
+
+def _differences(found, expected, prefix='') -> Iterator[tuple[str, Any, Any]]:
+    """Fields that differ, as `a.b`, with both values."""
     for field, value in expected.items():
-        if found.get(field) != value:
-            raise CheckpointError(
-                f'{where} was made with {field} = {found.get(field)!r}, but this run '
-                f'has {value!r}. Give the run the same setting or start a new workdir.'
-            )
+        was = found.get(field)
+        if isinstance(was, Mapping) and isinstance(value, Mapping):
+            yield from _differences(was, value, f'{prefix}{field}.')
+        elif was != value:
+            yield f'{prefix}{field}', was, value
 
 
 def _checksum(tree: Any) -> int:

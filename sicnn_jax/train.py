@@ -232,6 +232,7 @@ def train_stage(
         'data': {
             'alignment': faces.alignment,
             'num_identities': faces.num_identities,
+            'fingerprint': faces.fingerprint,
         }
     }
     checkpoints = checkpoint.Checkpoints(stage.directory, record)

@@ -89,6 +89,16 @@ def test_other_conventions_are_no_damage(saved):
     assert (saved / 'last' / '4').is_dir()
 
 
+def test_a_difference_is_named_by_its_path():
+    found = {'scale': 8, 'models': {'cnnh': {'growth': 2, 'depth': 1}}}
+    expected = {'models': {'cnnh': {'growth': 3, 'depth': 1}}}
+    with pytest.raises(checkpoint.CheckpointError) as caught:
+        checkpoint.check_record(found, expected, 'x')
+    assert 'x was made with models.cnnh.growth = 2, but this run has 3' in str(
+        caught.value
+    )
+
+
 @pytest.mark.parametrize('damage', [_truncate, _flip_a_bit])
 def test_damaged_networks_are_named(damage, tmp_path):
     checkpoint.save_networks(tmp_path, _state(1).params, RECORD)

@@ -328,6 +328,33 @@ def test_other_embedded_faces_are_refused(finished):
         train.run(config, workdir)
 
 
+def test_data_that_changed_since_the_checkpoint_is_noticed(finished, tmp_path):
+    """Another person has the place of the first."""
+    _, workdir = finished
+    moved = tmp_path / 'run'
+    shutil.copytree(workdir, moved)
+    shutil.rmtree(moved / 'sr_only' / 'final')
+    sidecar = json.loads((moved / 'data' / 'faces.json').read_text())
+    sidecar['splits']['train']['identities'][0] = 'somebody else'
+    (moved / 'data' / 'faces.json').write_text(json.dumps(sidecar))
+    with pytest.raises(checkpoint.CheckpointError, match=r'with data\.fingerprint = '):
+        train.run(tiny_config(), moved)
+
+
+def test_a_run_skips_what_is_damaged(finished, tmp_path):
+    _, workdir = finished
+    data = shutil.copytree(workdir / 'data', tmp_path / 'data')
+    shard = next(data.glob('faces-train*'))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    config = tiny_config('records').data
+    config.update({'dir': str(data), 'on_error': 'skip', 'max_error_share': 0.1})
+    faces = train.dataset.open_faces(config, tmp_path)
+    assert faces.directory == tmp_path / 'salvaged'
+    assert len(records.read_keys(faces.directory, 'train')) == 15
+
+
 def test_a_missing_stage_says_so(tmp_path):
     config = tiny_config('procedural')
     config.stages = ('sr_only',)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax.data import faces, pipeline, records
+from sicnn_jax.data import faces, pipeline, records, salvage
 
 SOURCES = ('embedded', 'records', 'procedural')
 PLACEMENTS = ('host', 'device')
@@ -30,6 +30,8 @@ class Faces(Protocol):
     num_identities: int
     # How faces were brought into place; stored with every checkpoint.
     alignment: Any
+    # What tells them from others; stored with every checkpoint.
+    fingerprint: str
     # Arrays that every device holds all the time; `to_hr` finds them in the batch.
     resident: Batch
 
@@ -73,6 +75,10 @@ class RecordFaces:
     @property
     def alignment(self) -> Any:
         return records.read_dataset_info(self.directory).alignment
+
+    @property
+    def fingerprint(self) -> str:
+        return records.fingerprint(self.directory)
 
     def train_batches(self, **settings) -> Iterator[Batch]:
         return pipeline.train_batches(
@@ -177,6 +183,10 @@ class ProceduralFaces:
     def alignment(self) -> Any:
         return {'kind': 'procedural'}
 
+    @property
+    def fingerprint(self) -> str:
+        return ', '.join(f'{k} {v}' for k, v in dataclasses.asdict(self).items())
+
     def train_batches(
         self,
         *,
@@ -220,8 +230,9 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
       config: `source`: 'records' (shards in `dir`), 'embedded' (procedural faces,
         written as shards to `dir` or the workdir first) or 'procedural' (rendered on
         the device); `seed`, `identities`, `images_per_identity`, `test_identities`,
-        `test_images_per_identity` of the latter two; `flip`, `shift` and `placement`
-        ('host' or 'device') of shards.
+        `test_images_per_identity` of the latter two; `flip`, `shift`, `placement`
+        ('host' or 'device'), `on_error` ('raise' or 'skip') and `max_error_share` of
+        shards.
       workdir: of the run.
 
     Returns:
@@ -249,6 +260,11 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
         write_embedded(directory, procedural)
     else:
         directory = Path(config.dir)
+    # Runs of before there was `on_error` are evaluated, too.
+    if config.get('on_error') == 'skip':
+        directory = salvage.salvage(
+            directory, workdir / 'salvaged', max_share=config.max_error_share
+        )
     info = records.read_dataset_info(directory)
     if config.placement == 'host':
         return RecordFaces(directory, config.flip, config.shift)

@@ -8,6 +8,7 @@ global batch. Resuming skips whole epochs by arithmetic and the rest undecoded.
 import functools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ _BLOCK_LENGTH = 16
 
 _READ_BUFFER = 2**20
 _PREFETCH = 4
+_PNG_BEGINS = b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR'
 
 
 def train_batches(
@@ -77,7 +79,7 @@ def train_batches(
         )
 
     def decode_and_augment(i, serialised):
-        example = _decode(tf, info.encoding, serialised)
+        example = decode(tf, info.encoding, examples.num_identities, serialised)
         if flip or shift:
             place = position + i // local_size * batch_size + first_row + i % local_size
             example['hr'] = _augment(tf, example['hr'], seed, place, flip, shift)
@@ -149,13 +151,73 @@ def eval_batches(
         dataset = dataset.take(limit)
     dataset = (
         dataset.map(
-            functools.partial(_decode, tf, info.encoding),
+            functools.partial(decode, tf, info.encoding, examples.num_identities),
             num_parallel_calls=records.num_cpus(),
         )
         .batch(batch_size)
         .prefetch(_PREFETCH)
     )
     return _iterate(tf, dataset, info, examples)
+
+
+def decode(
+    tf: Any, encoding: str, num_identities: int, serialised: Any
+) -> dict[str, Any]:
+    """A serialised example as {'hr': uint8 [112, 96, 3], 'label': int32 []}, in TF.
+
+    Args:
+      tf: TensorFlow.
+      encoding: `png` or `jpeg`.
+      num_identities: labels are below it.
+      serialised: string tensor [].
+
+    Raises:
+      tf.errors.OpError: it is no example, its image cannot be decoded or is of another
+        size, or its label is out of range.
+    """
+    example = tf.io.parse_single_example(
+        serialised,
+        {
+            'image': tf.io.FixedLenFeature([], tf.string),
+            'label': tf.io.FixedLenFeature([], tf.int64),
+        },
+    )
+    image, label = example['image'], example['label']
+    size = _image_size(tf, encoding, image)
+    expected = [records.HEIGHT, records.WIDTH]
+    # Before it is decoded: a few kilobytes may claim to be gigapixels.
+    checks = [
+        tf.debugging.Assert(
+            tf.reduce_all(size == expected),
+            [f'the {encoding} image has another size than {expected}:', size],
+        ),
+        tf.debugging.Assert(
+            (label >= 0) & (label < num_identities),
+            [f'the label is out of range, expected 0 to {num_identities - 1}:', label],
+        ),
+    ]
+    # Outside of graphs they have raised already, and are None.
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        if encoding == 'png':
+            hr = tf.io.decode_png(image, channels=3)
+        else:
+            hr = tf.io.decode_jpeg(image, channels=3, dct_method='INTEGER_ACCURATE')
+        label = tf.cast(label, tf.int32)
+    return {'hr': tf.ensure_shape(hr, (*expected, 3)), 'label': label}
+
+
+def _image_size(tf, encoding, image):
+    """(height, width) that the header of an image says, int32 [2]."""
+    if encoding == 'jpeg':
+        return tf.io.extract_jpeg_shape(image)[:2]
+    # Signature, length and name of the first chunk; then width and height.
+    begins = tf.strings.substr(image, 0, 16)
+    is_png = tf.debugging.Assert(begins == _PNG_BEGINS, ['it is no PNG image'])
+    with tf.control_dependencies([is_png] if is_png is not None else []):
+        size = tf.io.decode_raw(
+            tf.strings.substr(image, 16, 8), tf.int32, little_endian=False
+        )
+    return tf.ensure_shape(size, [2])[::-1]
 
 
 def _check_arguments(batch_size, seed, start_step, shift, process_index, process_count):
@@ -211,26 +273,6 @@ def _shuffled_stream(tf, examples, seed, position):
     )
 
 
-def _decode(tf, encoding, serialised):
-    example = tf.io.parse_single_example(
-        serialised,
-        {
-            'image': tf.io.FixedLenFeature([], tf.string),
-            'label': tf.io.FixedLenFeature([], tf.int64),
-        },
-    )
-    if encoding == 'png':
-        image = tf.io.decode_png(example['image'], channels=3)
-    else:
-        image = tf.io.decode_jpeg(
-            example['image'], channels=3, dct_method='INTEGER_ACCURATE'
-        )
-    return {
-        'hr': tf.ensure_shape(image, (records.HEIGHT, records.WIDTH, 3)),
-        'label': tf.cast(example['label'], tf.int32),
-    }
-
-
 def _augment(tf, image, seed, place, flip, shift):
     """Mirrors and shifts an image by randomness from (seed, place) alone."""
     draws = tf.random.stateless_uniform([3], seed=[tf.cast(seed, tf.int64), place])
@@ -263,7 +305,7 @@ def _explain(tf, info, examples, error):
     """Finds what made reading fail; tf.data does not say which file it was."""
     for path in examples.shards:
         dataset = _read(tf, os.fspath(path)).map(
-            functools.partial(_decode, tf, info.encoding)
+            functools.partial(decode, tf, info.encoding, examples.num_identities)
         )
         count = 0
         try:

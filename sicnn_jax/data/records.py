@@ -21,6 +21,7 @@ import os
 import pathlib
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Any
@@ -196,9 +197,7 @@ def write_dataset(
                 shard_size,
             )
         _write_tfds_metadata(unfinished, sidecar)
-        (unfinished / SIDECAR).write_text(
-            json.dumps(sidecar, indent=1, ensure_ascii=False), encoding='utf-8'
-        )
+        _write_sidecar(unfinished, sidecar)
         _publish(unfinished, directory)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -209,8 +208,14 @@ def write_dataset(
     return read_dataset_info(directory)
 
 
-def read_dataset_info(directory: str | os.PathLike) -> DatasetInfo:
+def read_dataset_info(
+    directory: str | os.PathLike, *, check_shards: bool = True
+) -> DatasetInfo:
     """Opens a data set: reads `faces.json` and checks by `stat` that all is there.
+
+    Args:
+      directory: of the data set.
+      check_shards: whether every shard must be there and have its size.
 
     Raises:
       DatasetError: the directory or its metadata is missing, of another version or
@@ -238,7 +243,7 @@ def read_dataset_info(directory: str | os.PathLike) -> DatasetInfo:
         raise DatasetError(
             f'{directory / SIDECAR} is damaged ({error!r}); prepare the data set again.'
         ) from error
-    for split in splits.values():
+    for split in splits.values() if check_shards else ():
         for path, size in zip(split.shards, split.shard_bytes, strict=True):
             _check_shard(path, size)
     return DatasetInfo(
@@ -248,6 +253,32 @@ def read_dataset_info(directory: str | os.PathLike) -> DatasetInfo:
         encoding=sidecar['encoding'],
         alignment=sidecar['alignment'],
     )
+
+
+def fingerprint(directory: str | os.PathLike) -> str:
+    """What tells a data set from another: the CRC-32 of its `faces.json`, in which are
+    the identities and the size of every shard. Eight hexadecimal digits.
+    """
+    path = pathlib.Path(directory) / SIDECAR
+    return f'{zlib.crc32(path.read_bytes()):08x}'
+
+
+def write_changed(
+    directory: pathlib.Path, out: pathlib.Path, shards: Mapping[str, Mapping[str, int]]
+) -> None:
+    """Writes the metadata of a data set of which some shards are others.
+
+    Args:
+      directory: of the data set.
+      out: where the shards are that the metadata is for.
+      shards: `bytes` and `examples` of those that are others, by name.
+    """
+    sidecar = _read_sidecar(directory)
+    for split in sidecar['splits'].values():
+        for shard in split['shards']:
+            shard.update(shards.get(shard['file'], {}))
+    _write_tfds_metadata(out, sidecar)
+    _write_sidecar(out, sidecar)
 
 
 def read_faces(directory: str | os.PathLike, split: str) -> Iterator[Face]:
@@ -512,6 +543,12 @@ def _write_tfds_metadata(directory, sidecar):
     )
 
 
+def _write_sidecar(directory, sidecar):
+    (directory / SIDECAR).write_text(
+        json.dumps(sidecar, indent=1, ensure_ascii=False), encoding='utf-8'
+    )
+
+
 def _read_sidecar(directory):
     path = directory / SIDECAR
     if not path.is_file():
@@ -547,6 +584,13 @@ def _read_sidecar(directory):
 
 def _split_info(directory, split):
     shards = split['shards']
+    for shard in shards:
+        # The file may be of others: it is not to make us read elsewhere.
+        if pathlib.PurePath(shard['file']).name != shard['file']:
+            raise DatasetError(
+                f'{directory / SIDECAR}: the shard {shard["file"]!r} is not beside it; '
+                'expected the name of a file. Prepare the data set again.'
+            )
     return SplitInfo(
         num_examples=sum(shard['examples'] for shard in shards),
         identity_names=tuple(split['identities']),
