@@ -30,7 +30,8 @@ def perceptual_loss(
     chex.assert_equal(len(sr_activations), len(hr_activations))
     chex.assert_rank([*sr_activations, *hr_activations], 4)
     chex.assert_trees_all_equal_shapes(tuple(sr_activations), tuple(hr_activations))
-    return sum(
+    distances = [
         jnp.mean(jnp.square(sr.astype(jnp.float32) - hr.astype(jnp.float32)))
         for sr, hr in zip(sr_activations, hr_activations, strict=True)
-    )
+    ]
+    return jnp.sum(jnp.stack(distances))
