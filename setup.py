@@ -72,6 +72,8 @@ setup(
         ],
         # Finds faces in photographs; weights included.
         'detect': ['mtcnn>=1,<2'],
+        # Figure 4 and how far apart two domains are.
+        'reproduce': ['scikit-learn>=1.4,<2'],
         # The web page; it needs Pillow < 13.
         'demo': ['gradio>=5,<7'],
         'test': ['mypy>=1.15,<3', 'pytest>=8,<10', 'ruff>=0.9'],

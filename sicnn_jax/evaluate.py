@@ -2,8 +2,9 @@
 
     python -m sicnn_jax.evaluate --workdir=runs/di-demo
 
-Prints a table and writes `results.json` and `samples.png` into the workdir. With pairs
-of photographs it verifies them instead, by more measures (`verification.json`):
+Prints a table and writes `results.json`, `each.npz` (the values that it averages) and
+`samples.png` into the workdir. With pairs of photographs it verifies them instead, by
+more measures (`verification.json`):
 
     python -m sicnn_jax.evaluate --workdir=runs/di --pairs=pairs.txt --images=lfw \\
         --landmarks=landmarks.txt
@@ -13,6 +14,7 @@ docs/evaluation.md has the sets and options.
 
 import argparse
 import dataclasses
+import io
 import json
 import sys
 from collections.abc import Mapping
@@ -36,6 +38,9 @@ from sicnn_jax.data import dataset, records
 from sicnn_jax.methods import TITLES, compared_stages, load_methods
 from sicnn_jax.metrics import PairIndices
 from sicnn_jax.metrics.judge import LEAST_ACCURACY, Judge, check_originals, load_judge
+
+# What the rows are means of, as METHOD/COLUMN, beside results.json.
+EACH_FILE = 'each.npz'
 
 _COLUMNS = (
     'psnr',
@@ -84,7 +89,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     hr, pairs, about = load_test_faces(config, workdir, **options)
     cnnr_directory = train.stage_directory(config, 'recognition', workdir)
     faces = load_methods(config, workdir)(hr)
-    rows, judged = compare(faces, pairs, cnnr_directory, judge)
+    rows, each, judged = compare(faces, pairs, cnnr_directory, judge)
     results = {
         'rows': rows,
         **about,
@@ -95,6 +100,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     }
     print(format_table(results), flush=True)
     path = workdir / 'results.json'
+    _write_each(each, workdir / EACH_FILE)
     results_file.write_results(results, path)
     shown = np.linspace(0, len(hr) - 1, config.evaluation.pictures + 2).astype(int)
     pictures.save_grid(
@@ -163,8 +169,8 @@ def load_test_faces(
 
 def compare(
     faces: Mapping[str, np.ndarray], pairs: Pairs, cnnr_directory: Path, judge: Judge
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows of the table, and what is to say of the judge.
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """Rows of the table, what they are means of, and what is to say of the judge.
 
     Identity similarity is the mean cosine between the features of a face and of its
     original: by the CNNR of stage 1 (the paper's rule, Sec. 4.2) and by the judge.
@@ -174,6 +180,10 @@ def compare(
       pairs: to verify by the judge.
       cnnr_directory: of the recognition stage.
       judge: left out, with the reason, if it verifies fewer than 90% of HR pairs.
+
+    Returns:
+      The rows; method → column → the value of each face that is shown, and for
+      'verification_accuracy' whether each reported pair is decided rightly; the judge.
     """
     params, record = checkpoint.load_networks(cnnr_directory, ['cnnr'])
     cnnr = models.cnnr_from(record)
@@ -187,10 +197,10 @@ def compare(
     hr_seen, hr_verified = judge.describe(faces['hr'])
     hr_seen = hr_seen[shown]
     centre = hr_seen.mean(0) if judge.centred else 0.0
-    accuracy = _verify(hr_verified, pairs)
+    accuracy, right = _verify(hr_verified, pairs)
     if judge.expects:
         _, swapped = judge.describe(faces['hr'][..., ::-1])
-        print(check_originals(judge, accuracy, _verify(swapped, pairs)), flush=True)
+        print(check_originals(judge, accuracy, _verify(swapped, pairs)[0]), flush=True)
     judged: dict[str, Any] = {'name': judge.name, 'hr_accuracy': accuracy}
     usable = accuracy >= LEAST_ACCURACY
     if not usable:
@@ -199,31 +209,36 @@ def compare(
             f'{LEAST_ACCURACY:.0%}: its columns are empty'
         )
     rows = [{'method': 'hr'} | dict.fromkeys(_COLUMNS)]
+    each: dict[str, dict[str, np.ndarray]] = {'hr': {}}
     if usable:
         rows[0]['verification_accuracy'] = accuracy
+        each['hr']['verification_accuracy'] = right
     for method in (name for name in faces if name not in ('lr', 'hr')):
         sr = faces[method][shown]
-        row = {'method': method} | dict.fromkeys(_COLUMNS) | _quality(sr, hr)
-        row['identity_similarity'] = metrics.identity_similarity(
-            features(sr), hr_features
-        )
+        values = _quality(sr, hr)
+        values['identity_similarity'] = metrics.pair_scores(features(sr), hr_features)
         if usable:
             seen, verified = judge.describe(faces[method])
-            row['judge_similarity'] = metrics.identity_similarity(
+            values['judge_similarity'] = metrics.pair_scores(
                 seen[shown] - centre, hr_seen - centre
             )
-            row['verification_accuracy'] = _verify(verified, pairs)
+        row = {'method': method} | dict.fromkeys(_COLUMNS)
+        row |= {column: float(np.mean(value)) for column, value in values.items()}
+        if usable:
+            row['verification_accuracy'], right = _verify(verified, pairs)
+            values['verification_accuracy'] = right
         rows.append(row)
-    return rows, judged
+        each[method] = values
+    return rows, each, judged
 
 
 def _quality(sr, hr):
     y, hr_y = metrics.luminance(sr), metrics.luminance(hr)
     return {
-        'psnr': float(metrics.psnr(sr, hr).mean()),
-        'ssim': float(metrics.ssim(sr, hr).mean()),
-        'psnr_y': float(metrics.psnr(y, hr_y).mean()),
-        'ssim_y': float(metrics.ssim(y, hr_y).mean()),
+        'psnr': metrics.psnr(sr, hr),
+        'ssim': metrics.ssim(sr, hr),
+        'psnr_y': metrics.psnr(y, hr_y),
+        'ssim_y': metrics.ssim(y, hr_y),
     }
 
 
@@ -267,7 +282,8 @@ def _verify(features, pairs):
         features[pairs.a], features[pairs.b], pairs.same, pairs.fold
     )
     averaged = np.isin(np.unique(pairs.fold), pairs.fold[pairs.reported])
-    return float(result.fold_accuracies[averaged].mean())
+    accuracy = float(result.fold_accuracies[averaged].mean())
+    return accuracy, result.right[pairs.reported]
 
 
 def _draw_pairs(config, labels):
@@ -285,6 +301,17 @@ def _about(source, labels):
         'faces': len(labels),
         'identities': len(np.unique(labels)),
     }
+
+
+def _write_each(each, path):
+    arrays = {
+        f'{method}/{column}': value.astype('bool' if value.dtype == bool else 'float32')
+        for method, columns in each.items()
+        for column, value in columns.items()
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    results_file.write_whole(path, buffer.getvalue())
 
 
 def _titled(faces):

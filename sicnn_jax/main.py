@@ -10,7 +10,7 @@ the end of the step and exit with status 75; a second one ends at once.
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -113,6 +113,23 @@ def parse_flags(argv: list[str]) -> list[str]:
     except ValueError as error:
         sys.exit(f'Error: {error}')
     return app.parse_flags_with_usage(argv)
+
+
+def load_config(value: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """A config as the command line would give it.
+
+    Args:
+      value: FILE[:VARIANT].
+      overrides: `--config.FIELD=VALUE`.
+
+    Raises:
+      ConfigError: with everything that is wrong with it.
+      SystemExit: the file is not found.
+    """
+    sys.path.append(str(_ROOT))
+    argv = [f'--config={_find_config(value)}', *overrides]
+    config_check.refuse(_argument_problems(argv))
+    return _load_config(argv)
 
 
 def config_problems(config: ConfigDict) -> list[str]:

@@ -28,6 +28,9 @@ LEARNED = {
     'ur_dgn': Learned('ur_dgn', 'UR-DGN'),
     'ur_dgn_perceptual': Learned('ur_dgn_perceptual', 'UR-DGN*'),
     'sr_only': Learned('sr_only', 'L_SR only'),
+    'approach_i': Learned('approach_i', 'I'),
+    'approach_ii': Learned('approach_ii', 'II'),
+    'approach_iii': Learned('approach_iii', 'III'),
     'sicnn': Learned('domain_integrated', 'SICNN'),
 }
 TITLES = {

@@ -1,5 +1,6 @@
-"""Grids of faces as PNG, with a title over each column."""
+"""Grids of faces and clouds of points as PNG, with a title over each column."""
 
+import colorsys
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from sicnn_jax.images import HEIGHT, WIDTH
 
 _GAP = 4
 _TITLE = 16
+_PANEL, _MARGIN, _RADIUS = 420, 16, 4
 
 
 def enlarge_pixels(lr: np.ndarray) -> np.ndarray:
@@ -42,6 +44,45 @@ def save_grid(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> Non
         for row, face in enumerate(faces):
             top = _TITLE + row * (HEIGHT + _GAP)
             sheet.paste(Image.fromarray(np.asarray(face)), (left, top))
+    _save(sheet, path)
+
+
+def save_scatter(
+    path: str | os.PathLike,
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    colours: np.ndarray,
+) -> None:
+    """Writes clouds of points side by side: SR as rings, HR as discs.
+
+    Args:
+      path: of the PNG; written under a temporary name first.
+      panels: title → the points of SR and of HR, [n, 2] each.
+      colours: int [n], points of one number have one colour.
+    """
+    sheet = Image.new('RGB', (len(panels) * _PANEL, _PANEL + _TITLE), 'white')
+    draw = ImageDraw.Draw(sheet)
+    hues = [
+        tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.9, 0.8))
+        for hue in np.linspace(0, 1, int(colours.max()) + 1, endpoint=False)
+    ]
+    for column, (title, clouds) in enumerate(panels.items()):
+        left = column * _PANEL
+        draw.text((left + _PANEL // 2, _TITLE // 2), title, fill='black', anchor='mm')
+        points = np.concatenate(clouds)
+        low, high = points.min(0), points.max(0)
+        inner = _PANEL - 2 * _MARGIN
+        for cloud, is_hr in zip(clouds, (False, True), strict=True):
+            placed = (cloud - low) / np.maximum(high - low, 1e-9) * inner + _MARGIN
+            placed += (left, _TITLE)
+            for (x, y), colour in zip(placed, colours, strict=True):
+                box = (x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS)
+                draw.ellipse(
+                    box, fill=hues[colour] if is_hr else None, outline=hues[colour]
+                )
+    _save(sheet, path)
+
+
+def _save(sheet, path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix('.unfinished.png')

@@ -1,5 +1,6 @@
 """Image quality, identity similarity and face verification."""
 
+from sicnn_jax.metrics.domain_gap import centroid_distance, probe_accuracy
 from sicnn_jax.metrics.identity import identity_similarity
 from sicnn_jax.metrics.image_quality import luminance, psnr, ssim
 from sicnn_jax.metrics.pairs import (
@@ -37,6 +38,7 @@ __all__ = [
     'VerificationResult',
     'auc',
     'best_threshold',
+    'centroid_distance',
     'choose_folds',
     'equal_error_rate',
     'identity_similarity',
@@ -45,6 +47,7 @@ __all__ = [
     'luminance',
     'make_pairs',
     'pair_scores',
+    'probe_accuracy',
     'psnr',
     'read_csv_pairs',
     'read_lfw_pairs',

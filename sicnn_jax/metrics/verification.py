@@ -20,6 +20,7 @@ class VerificationResult:
       thresholds: float64 [folds], on the cosine, each chosen on the other folds.
       scores: float64 [n], of each pair when its fold was decided: what ROC curves over
         all folds are made of.
+      right: bool [n], whether each pair was decided rightly.
     """
 
     accuracy: float
@@ -27,6 +28,7 @@ class VerificationResult:
     fold_accuracies: np.ndarray
     thresholds: np.ndarray
     scores: np.ndarray
+    right: np.ndarray
 
 
 def pair_scores(features_a: ArrayLike, features_b: ArrayLike) -> np.ndarray:
@@ -99,7 +101,7 @@ def k_fold_accuracy(
     scores, same = _check_scores(scores, same)
     fold_ids = _fold_ids(folds, same)
     accuracies = [
-        _fold_accuracy(scores, same, fold_ids == fold)[0]
+        np.mean(_decide(scores, same, fold_ids == fold)[0])
         for fold in np.unique(fold_ids)
     ]
     return float(np.mean(accuracies)), float(np.std(accuracies))
@@ -291,27 +293,29 @@ def _verify(
     score: Callable[[np.ndarray], np.ndarray], same: np.ndarray, fold_ids: np.ndarray
 ) -> VerificationResult:
     """The protocol, given the scores of all pairs when some (bool [n]) are known."""
-    results = []
-    kept = np.empty(len(same))
+    accuracies, thresholds = [], []
+    kept, right = np.empty(len(same)), np.empty(len(same), bool)
     for fold in np.unique(fold_ids):
         held = fold_ids == fold
         scores = score(~held)
         kept[held] = scores[held]
-        results.append(_fold_accuracy(scores, same, held))
-    accuracies, thresholds = np.array(results).T
+        right[held], threshold = _decide(scores, same, held)
+        accuracies.append(np.mean(right[held]))
+        thresholds.append(threshold)
     return VerificationResult(
         accuracy=float(np.mean(accuracies)),
         std=float(np.std(accuracies)),
-        fold_accuracies=accuracies,
-        thresholds=thresholds,
+        fold_accuracies=np.array(accuracies),
+        thresholds=np.array(thresholds),
         scores=kept,
+        right=right,
     )
 
 
-def _fold_accuracy(scores, same, held):
-    """Accuracy on the held pairs, and the threshold chosen on the others."""
+def _decide(scores, same, held):
+    """Which held pairs are decided rightly by the threshold chosen on the others."""
     threshold = best_threshold(scores[~held], same[~held])
-    return np.mean((scores[held] > threshold) == same[held]), threshold
+    return (scores[held] > threshold) == same[held], threshold
 
 
 def _fold_ids(folds, same):

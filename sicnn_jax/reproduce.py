@@ -1,0 +1,719 @@
+"""The tables and figures of the paper, from what was trained or is trained now.
+
+    python -m sicnn_jax.reproduce --table=2,3,4,5,6 --scale=demo
+    python -m sicnn_jax.reproduce --figure=5 --scale=small \\
+        --config.data.source=records --config.data.dir=/data/faces
+    python -m sicnn_jax.reproduce --table=3 --dry_run
+
+Trains what is missing in a cache of runs, which tables and figures share, and writes
+`tableN.md`, `tableN.json` and `figureN.png`. An interrupted call continues with the
+same command; a second one trains nothing. `--config.FIELD=VALUE` holds for every run.
+Figures of ours are means over `--seeds` where a row has several (± standard deviation),
+and stand beside the paper's.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sicnn_jax import checkpoint, inference, metrics, models, pictures, results_file
+from sicnn_jax.evaluate import EACH_FILE
+from sicnn_jax.experiments import Cache, Run, describe
+from sicnn_jax.methods import LEARNED, load_methods
+from sicnn_jax.metrics.judge import load_judge
+
+_VARIANTS = {'demo': ':demo', 'small': ':small', 'paper': ''}
+# What the paper's α is multiplied by. At demo scale α = 8 moves nothing, and 768 is
+# what configs/di.py:demo has in its place (docs/results.md).
+_ALPHA_FACTOR = {'demo': 96.0, 'small': 1.0, 'paper': 1.0}
+_ALPHAS = (0, 2, 4, 8, 16, 32)
+_RESAMPLES = 2_000
+# A difference of less than so many standard errors is a tie.
+_TIE = 2.0
+_TSNE_IDENTITIES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A method of a table.
+
+    Attributes:
+      title: as the paper calls it.
+      method: name in results.json.
+      run: of a seed.
+      several: of all seeds, not of the first one alone.
+      paper: column → what the paper has.
+    """
+
+    title: str
+    method: str
+    run: Callable[[int], Run]
+    several: bool = False
+    paper: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of the paper: what it compares, by what, and what it claims.
+
+    Attributes:
+      title: of the table.
+      rows: the methods.
+      columns: of results.json, and 'recognisability'.
+      claims: (column, titles of rows, the best last) that the text states.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+    columns: tuple[str, ...]
+    claims: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+_TITLES = {
+    'psnr': 'PSNR',
+    'ssim': 'SSIM',
+    'identity_similarity': 'identity similarity',
+    'judge_similarity': 'judge similarity',
+    'verification_accuracy': 'verification by the judge',
+    'recognisability': 'recognisability',
+}
+_PAPER_TITLES = {
+    'psnr': 'PSNR',
+    'ssim': 'SSIM',
+    'identity_similarity': 'identity similarity',
+    'recognisability': 'LFW',
+}
+_PERCENT = {'verification_accuracy', 'recognisability'}
+_SIMILARITIES = ('identity_similarity', 'judge_similarity')
+
+
+class Runs:
+    """The runs of a scale; `overrides` hold for all of them."""
+
+    def __init__(self, scale: str, overrides: Sequence[tuple[str, Any]] = ()):
+        self._variant = _VARIANTS[scale]
+        self.alpha_factor = _ALPHA_FACTOR[scale]
+        self._overrides = tuple(overrides)
+
+    def sicnn(self, seed: int) -> Run:
+        """All stages of configs/di.py, which the others take the first ones of."""
+        return self._run('sicnn', 'di', seed, ())
+
+    def alpha(self, alpha: float, seed: int) -> Run:
+        """Domain-integrated training with the paper's α, or that times a factor."""
+        sicnn = self.sicnn(seed)
+        value = alpha * self.alpha_factor
+        if value == sicnn.resolved.domain_integrated.alpha:
+            return sicnn
+        return self._run(
+            f'alpha{alpha:g}',
+            'di',
+            seed,
+            ('recognition', 'hallucination'),
+            ('domain_integrated.alpha', value),
+            ('stages', ('recognition', 'hallucination', 'domain_integrated')),
+        )
+
+    def approaches(self, seed: int) -> Run:
+        return self._run(
+            'approaches', 'approaches', seed, ('recognition', 'hallucination')
+        )
+
+    def compared(self, method: str, seed: int) -> Run:
+        """A method of other authors, with CNNR of the same seed."""
+        config, variant = {
+            'ma': ('position_patch', ''),
+            'lapsrn': ('lapsrn', ''),
+            'ur_dgn': ('ur_dgn', ''),
+            'ur_dgn_perceptual': ('ur_dgn', 'perceptual'),
+        }[method]
+        return self._run(method, config, seed, ('recognition',), variant=variant)
+
+    def four_times(self, seed: int) -> Run:
+        """SICNN for 24×28 pixels (Sec. 4.5)."""
+        return self._run('scale4', 'di', seed, ('recognition',), ('scale', 4))
+
+    def recognition_loss(self, name: str, seed: int) -> Run:
+        return self._run(name, 'di', seed, (), ('recognition_loss.name', name))
+
+    def recognisability(self, run: Run | None, method: str, seed: int) -> Run:
+        """A fresh CNNR trained on faces that a method super-resolved."""
+        faces = (run, LEARNED[method].stage) if run else (None, '')
+        return dataclasses.replace(
+            self._run(
+                f'recognise-{method}' + (f'-of-{run.name}' if run else ''),
+                'di',
+                seed,
+                (),
+                ('stages', ('recognition',)),
+                ('scale', run.resolved.scale if run else 8),
+            ),
+            faces=faces,
+        )
+
+    def _run(self, name, config, seed, given, *overrides, variant=''):
+        whole = '_'.join(filter(None, (self._variant.lstrip(':'), variant)))
+        return Run(
+            f'{name}-seed{seed}',
+            f'configs/{config}.py' + (f':{whole}' if whole else ''),
+            (('seed', seed), *self._overrides, *overrides),
+            tuple((stage, self.sicnn(seed)) for stage in given),
+        )
+
+
+def tables(runs: Runs) -> dict[int, Table]:
+    """Tables 2 to 5 of the paper, with its figures."""
+    alphas = dict(
+        zip(
+            _ALPHAS,
+            (
+                (0.4418, 0.9761),
+                (0.5134, 0.9788),
+                (0.5639, 0.9805),
+                (0.5978, 0.9825),
+                (0.6041, 0.9823),
+                (0.6101, 0.9816),
+            ),
+            strict=True,
+        )
+    )
+    table_2 = tuple(
+        Row(
+            f'α = {alpha}',
+            'sicnn' if alpha else 'sr_only',
+            lambda seed, alpha=alpha: (
+                runs.alpha(alpha, seed) if alpha else runs.sicnn(seed)
+            ),
+            several=alpha in (0, 8, 32),
+            paper={'identity_similarity': similarity, 'recognisability': lfw},
+        )
+        for alpha, (similarity, lfw) in alphas.items()
+    )
+    table_3 = tuple(
+        Row(
+            title,
+            method,
+            runs.sicnn if method == 'sicnn' else runs.approaches,
+            several=title != 'I',
+            paper={'identity_similarity': similarity, 'recognisability': lfw},
+        )
+        for title, method, similarity, lfw in (
+            ('I', 'approach_i', 0.3875, 0.9716),
+            ('II', 'approach_ii', 0.4829, 0.9746),
+            ('III', 'approach_iii', 0.5132, 0.9758),
+            ('domain-integrated', 'sicnn', 0.5978, 0.9825),
+        )
+    )
+    compared = (
+        ('bicubic', 'bicubic', 23.1323, 0.6093, 0.2913, 0.9751),
+        ('Ma et al.', 'ma', 23.8606, 0.6571, 0.3823, 0.9758),
+        ('LapSRN', 'lapsrn', 26.1451, 0.7417, 0.4361, 0.9746),
+        ('UR-DGN', 'ur_dgn', 24.1857, 0.6764, 0.3682, 0.9720),
+        ('UR-DGN*', 'ur_dgn_perceptual', 25.2859, 0.7224, 0.5267, 0.9801),
+        ('SICNN', 'sicnn', 26.8945, 0.7689, 0.5978, 0.9825),
+    )
+    methods = tuple(
+        Row(
+            title,
+            method,
+            runs.sicnn
+            if method in ('bicubic', 'sicnn')
+            else lambda seed, method=method: runs.compared(method, seed),
+            several=method in ('bicubic', 'sicnn'),
+            paper={
+                'psnr': psnr,
+                'ssim': ssim,
+                'identity_similarity': similarity,
+                'recognisability': lfw,
+            },
+        )
+        for title, method, psnr, ssim, similarity, lfw in compared
+    )
+    control = Row('L_SR only', 'sr_only', runs.sicnn, several=True)
+    four = Row(
+        'SICNN, 4×',
+        'sicnn',
+        runs.four_times,
+        paper={'identity_similarity': 0.8868, 'recognisability': 0.9921},
+    )
+    rising = tuple(row.title for row in table_2)
+    approaches = tuple(row.title for row in table_3)
+    by_similarity = ('bicubic', 'UR-DGN', 'Ma et al.', 'LapSRN', 'UR-DGN*', 'SICNN')
+    by_psnr = ('bicubic', 'Ma et al.', 'UR-DGN', 'UR-DGN*', 'LapSRN', 'SICNN')
+    everything = (*_SIMILARITIES, 'verification_accuracy', 'recognisability')
+    return {
+        2: Table(
+            'Table 2: α',
+            table_2,
+            ('psnr', *everything),
+            tuple((column, rising[:4]) for column in _SIMILARITIES),
+        ),
+        3: Table(
+            'Table 3: training approaches',
+            table_3,
+            ('psnr', *everything),
+            tuple((column, approaches) for column in _SIMILARITIES),
+        ),
+        4: Table(
+            'Table 4: quality',
+            (*methods, control),
+            ('psnr', 'ssim'),
+            (('psnr', by_psnr),),
+        ),
+        5: Table(
+            'Table 5: identity',
+            (*methods, control, four),
+            everything,
+            (
+                *((column, by_similarity) for column in _SIMILARITIES),
+                *((column, ('SICNN', 'SICNN, 4×')) for column in _SIMILARITIES),
+                ('recognisability', ('L_SR only', 'SICNN')),
+            ),
+        ),
+    }
+
+
+# Table 6: method → input size, accuracy on LFW and YTF.
+PUBLISHED = {
+    'SICNN + CNNR (paper)': ('12×14', 0.9825, 0.9382),
+    'CNNR (paper)': ('96×112', 0.9948, 0.9538),
+    'human': ('original', 0.9753, None),
+    'DeepFace [29]': ('152×152', 0.9735, 0.914),
+    'DeepID2+ [28]': ('47×55', 0.9870, 0.932),
+    'FaceNet [27]': ('224×224', 0.9963, 0.951),
+    'VGG Face [24]': ('224×224', 0.9895, 0.973),
+    'center loss [35]': ('96×112', 0.9928, 0.949),
+    'SphereFace [20]': ('96×112', 0.9942, 0.950),
+}
+
+
+def needed(
+    runs: Runs, wanted: Iterable[Row], seeds: Sequence[int], *, recognisability: bool
+) -> list[Run]:
+    """The runs of some rows."""
+    found: dict[Run, None] = {}
+    for row in wanted:
+        for seed in _seeds(row, seeds):
+            run = row.run(seed)
+            found.setdefault(run)
+            if recognisability:
+                found.setdefault(_recognised(runs, row, seed))
+    return list(found)
+
+
+def _seeds(row, seeds):
+    return seeds if row.several else seeds[:1]
+
+
+def _recognised(runs, row, seed):
+    run = None if row.method == 'bicubic' else row.run(seed)
+    return runs.recognisability(run, row.method, seed)
+
+
+class Results:
+    """What finished runs of a cache measured."""
+
+    def __init__(self, cache: Cache, runs: Runs):
+        self._cache, self._runs = cache, runs
+
+    def each(self, row: Row, column: str, seed: int) -> np.ndarray | None:
+        """Values of faces, or of pairs; None where it was not measured."""
+        if column == 'recognisability':
+            return self.recognition(_recognised(self._runs, row, seed))
+        with np.load(self._cache.directory(row.run(seed)) / EACH_FILE) as arrays:
+            name = f'{row.method}/{column}'
+            return arrays[name].astype(np.float64) if name in arrays else None
+
+    def recognition(self, run: Run) -> np.ndarray | None:
+        """Which held-out pairs the CNNR of a run verifies; None if it is not trained.
+
+        Pairs of the faces that it was given, features of face and mirror image.
+        """
+        directory = self._cache.directory(run)
+        if not self._cache.is_finished(run):
+            return None
+        path = directory / 'recognition_pairs.json'
+        if not path.is_file():
+            config = run.resolved
+            hr, labels = self._cache.test_faces(run)
+            params, record = checkpoint.load_networks(
+                directory / 'recognition', ['cnnr']
+            )
+            features = inference.extract_features(
+                models.cnnr_from(record), params['cnnr'], hr, mirror=True
+            )
+            a, b, same = metrics.make_pairs(
+                labels, num_pairs=config.evaluation.final_pairs, seed=0
+            )
+            right = metrics.verify(features[a], features[b], same, 10).right
+            results_file.write_results({'right': right.astype(int).tolist()}, path)
+        return np.array(json.loads(path.read_text())['right'], np.float64)
+
+    def means(self, row: Row, column: str, seeds: Sequence[int]) -> np.ndarray | None:
+        """Mean of each seed of a row."""
+        values = [self.each(row, column, seed) for seed in _seeds(row, seeds)]
+        found = [value.mean() for value in values if value is not None]
+        return np.array(found) if found else None
+
+    def compare(
+        self, worse: Row, better: Row, column: str, seeds: Sequence[int]
+    ) -> tuple[float, float] | None:
+        """Difference of two rows and its standard error.
+
+        Over faces or pairs by a paired bootstrap, and over the seeds that both have:
+        the larger of the two.
+        """
+        both = [seed for seed in _seeds(worse, seeds) if seed in _seeds(better, seeds)]
+        pairs = [
+            (self.each(worse, column, seed), self.each(better, column, seed))
+            for seed in both
+        ]
+        differences = [b - a for a, b in pairs if a is not None and b is not None]
+        if not differences:
+            return None
+        each = np.mean(differences, axis=0)
+        error = bootstrap_error(each)
+        if len(differences) > 1:
+            spread = np.std([d.mean() for d in differences], ddof=1)
+            error = max(error, spread / np.sqrt(len(differences)))
+        return float(each.mean()), float(error)
+
+
+def bootstrap_error(differences: np.ndarray) -> float:
+    """Standard error of a mean of paired differences, by resampling them."""
+    rng = np.random.default_rng(0)
+    count = len(differences)
+    means = [
+        differences[rng.integers(0, count, count)].mean() for _ in range(_RESAMPLES)
+    ]
+    return float(np.std(means))
+
+
+def verdict(difference: float, error: float) -> str:
+    """What an ordering is worth: 'holds', 'tie' or 'does not hold'."""
+    if abs(difference) < _TIE * error or difference == 0:
+        return 'tie'
+    return 'holds' if difference > 0 else 'does not hold'
+
+
+def write_table(
+    number: int, table: Table, results: Results, seeds: Sequence[int], out: Path
+) -> None:
+    """Writes and prints a table and what became of its claims."""
+    rows, record = [], []
+    for row in table.rows:
+        measured = {c: results.means(row, c, seeds) for c in table.columns}
+        cells = [_cell(c, measured[c]) for c in table.columns]
+        cells += [
+            _number(c, row.paper.get(c)) for c in table.columns if c in _PAPER_TITLES
+        ]
+        rows.append((row.title, cells))
+        record.append(
+            {
+                'title': row.title,
+                'seeds': list(_seeds(row, seeds)),
+                'ours': {
+                    c: None if v is None else v.tolist() for c, v in measured.items()
+                },
+                'paper': dict(row.paper),
+            }
+        )
+    columns = [_TITLES[c] for c in table.columns]
+    columns += [
+        f'{_PAPER_TITLES[c]} (paper)' for c in table.columns if c in _PAPER_TITLES
+    ]
+    claims = list(_claims(table, results, seeds))
+    lines = [f'### {table.title}', '', *_markdown(columns, rows)]
+    if claims:
+        lines += ['', *(f'- {_sentence(claim)}' for claim in claims)]
+    _write(number, lines, {'rows': record, 'claims': claims}, out)
+
+
+def _claims(table, results, seeds):
+    by_title = {row.title: row for row in table.rows}
+    for column, titles in table.claims:
+        for worse, better in itertools.pairwise(titles):
+            found = results.compare(by_title[worse], by_title[better], column, seeds)
+            if found is not None:
+                difference, error = found
+                yield {
+                    'column': column,
+                    'better': better,
+                    'worse': worse,
+                    'difference': difference,
+                    'standard_error': error,
+                    'verdict': verdict(difference, error),
+                }
+
+
+def _sentence(claim):
+    return (
+        f'{_TITLES[claim["column"]]}, {claim["better"]} above {claim["worse"]}: '
+        f'**{claim["verdict"]}** ({claim["difference"]:+.4f} ± '
+        f'{claim["standard_error"]:.4f})'
+    )
+
+
+def write_table_6(results: Results, runs: Runs, seed: int, out: Path) -> None:
+    """Writes our verification beside that of Table 6's systems."""
+    sicnn = runs.sicnn(seed)
+    ours = {
+        'CNNR, originals (ours)': ('96×112', results.recognition(sicnn)),
+        'SICNN + CNNR (ours)': (
+            '12×14',
+            results.recognition(runs.recognisability(sicnn, 'sicnn', seed)),
+        ),
+    }
+    rows = [
+        (name, [size, _cell('recognisability', None if v is None else v[None].mean(1))])
+        for name, (size, v) in ours.items()
+    ]
+    rows = [(name, [size, ours, '', '']) for name, (size, ours) in rows]
+    rows += [
+        (name, [size, '', *(_number('recognisability', v) for v in accuracies)])
+        for name, (size, *accuracies) in PUBLISHED.items()
+    ]
+    columns = ['input', 'held-out pairs of this data set', 'LFW', 'YTF']
+    lines = ['### Table 6: verification', '', *_markdown(columns, rows)]
+    record = {
+        'ours': {
+            n: None if v is None else float(v.mean()) for n, (_, v) in ours.items()
+        },
+        'published': PUBLISHED,
+    }
+    _write(6, lines, record, out)
+
+
+def _write(number, lines, record, out):
+    text = '\n'.join(lines) + '\n'
+    print(text, flush=True)
+    results_file.write_whole(out / f'table{number}.md', text.encode())
+    results_file.write_results(
+        record | results_file.environment(), out / f'table{number}.json'
+    )
+
+
+def _cell(column, values):
+    if values is None:
+        return ''
+    text = _number(column, values.mean())
+    if len(values) > 1:
+        text += f' ± {_number(column, values.std(ddof=1))}'
+    return text
+
+
+def _number(column, value):
+    if value is None:
+        return ''
+    if column in _PERCENT:
+        return f'{value:.1%}'
+    return f'{value:.2f}' if column == 'psnr' else f'{value:.4f}'
+
+
+def _markdown(columns, rows):
+    yield '| | ' + ' | '.join(columns) + ' |'
+    yield '| --- |' + ' ---: |' * len(columns)
+    for title, cells in rows:
+        yield f'| {title} | ' + ' | '.join(cells) + ' |'
+
+
+def figures(runs: Runs) -> dict[int, list[Row]]:
+    """The columns of the figures that show faces."""
+    by_title = {
+        (number, row.title): row
+        for number, table in tables(runs).items()
+        for row in table.rows
+    }
+
+    def chosen(number, *titles):
+        return [by_title[number, title] for title in titles]
+
+    return {
+        1: chosen(5, 'bicubic', 'SICNN'),
+        3: chosen(3, 'I', 'II', 'III', 'domain-integrated'),
+        5: chosen(2, *(f'α = {alpha}' for alpha in _ALPHAS)),
+        6: chosen(5, 'bicubic', 'Ma et al.', 'LapSRN', 'UR-DGN', 'UR-DGN*', 'SICNN'),
+        7: chosen(5, 'SICNN, 4×'),
+    }
+
+
+def write_figure(
+    number: int, rows: Sequence[Row], cache: Cache, seed: int, out: Path
+) -> None:
+    """Writes a grid of held-out faces."""
+    columns: dict[str, np.ndarray] = {}
+    for row in rows:
+        run = row.run(seed)
+        config, directory = run.resolved, cache.directory(run)
+        hr, _ = cache.test_faces(run)
+        shown = hr[np.linspace(0, len(hr) - 1, config.evaluation.pictures).astype(int)]
+        made = load_methods(config, directory)(shown)
+        columns.setdefault('input', pictures.enlarge_pixels(made['lr']))
+        columns[row.title] = made[row.method]
+        original = made['hr']
+    columns['original'] = original
+    path = out / f'figure{number}.png'
+    pictures.save_grid(path, columns)
+    print(f'Written: {path}', flush=True)
+
+
+def write_figure_4(runs: Runs, cache: Cache, seed: int, out: Path) -> None:
+    """Figure 4: SR and HR features before and after DI, and the two gaps they show.
+
+    In the judge's space, for approach II beside it, whose own network's space it closes
+    the gap in by construction. t-SNE shows ten identities.
+    """
+    from sklearn.manifold import TSNE
+
+    sicnn, approaches = runs.sicnn(seed), runs.approaches(seed)
+    hr, labels = cache.test_faces(sicnn)
+    judge = load_judge(sicnn.resolved.evaluation.judge)
+    hr_features, _ = judge.describe(hr)
+    cnnhs = {
+        'start': (sicnn, 'hallucination'),
+        'L_SR only': (sicnn, 'sr_only'),
+        'II': (approaches, 'approach_ii'),
+        'III': (approaches, 'approach_iii'),
+        'domain-integrated': (sicnn, 'domain_integrated'),
+    }
+    gaps, points = {}, {}
+    drawn = np.isin(labels, np.unique(labels)[:_TSNE_IDENTITIES])
+    for title, (run, stage) in cnnhs.items():
+        config = run.resolved
+        params, record = checkpoint.load_networks(
+            cache.directory(run) / stage, ['cnnh']
+        )
+        lr = inference.degrade_faces(hr, scale=config.scale, kind=config.degradation)
+        sr = inference.super_resolve(models.cnnh_from(record), params['cnnh'], lr)
+        sr_features, _ = judge.describe(sr)
+        gaps[title] = {
+            'centroid_distance': metrics.centroid_distance(sr_features, hr_features),
+            'probe_accuracy': metrics.probe_accuracy(sr_features, hr_features, labels),
+        }
+        if title in ('start', 'domain-integrated'):
+            both = np.concatenate([sr_features[drawn], hr_features[drawn]])
+            both /= np.linalg.norm(both, axis=1, keepdims=True)
+            points[title] = TSNE(random_state=0).fit_transform(both)
+    half = int(drawn.sum())
+    pictures.save_scatter(
+        out / 'figure4.png',
+        {title: (p[:half], p[half:]) for title, p in points.items()},
+        np.unique(labels[drawn], return_inverse=True)[1],
+    )
+    rows = [
+        (title, [f'{gap["centroid_distance"]:.4f}', f'{gap["probe_accuracy"]:.1%}'])
+        for title, gap in gaps.items()
+    ]
+    columns = ['distance of the centroids', 'linear probe, SR or HR']
+    text = '\n'.join(['### Figure 4: the two domains', '', *_markdown(columns, rows)])
+    print(text, flush=True)
+    results_file.write_whole(out / 'figure4.md', (text + '\n').encode())
+    results_file.write_results(
+        {'gaps': gaps, 'judge': judge.name} | results_file.environment(),
+        out / 'figure4.json',
+    )
+
+
+def _numbers(choices):
+    def parse(text):
+        numbers = [int(number) for number in text.split(',')]
+        wrong = [number for number in numbers if choices and number not in choices]
+        if wrong:
+            listed = ', '.join(map(str, choices))
+            raise argparse.ArgumentTypeError(f'{wrong[0]}; expected some of {listed}')
+        return numbers
+
+    return parse
+
+
+def _parse(arguments):
+    parser = argparse.ArgumentParser(
+        prog='python -m sicnn_jax.reproduce', description=__doc__.splitlines()[0]
+    )
+    add = parser.add_argument
+    add('--table', type=_numbers((2, 3, 4, 5, 6)), default=[], metavar='N,N')
+    add('--figure', type=_numbers((1, 3, 4, 5, 6, 7)), default=[], metavar='N,N')
+    add('--scale', choices=tuple(_VARIANTS), default='demo')
+    add('--seeds', type=_numbers(()), default=[0], metavar='N,N')
+    add(
+        '--without_recognisability',
+        action='store_true',
+        help='train no fresh CNNR on what each method makes (Sec. 4.7)',
+    )
+    add('--cache', type=Path, help='of runs; default: runs/reproduce/SCALE')
+    add('--out', type=Path, help='default: the cache')
+    add('--dry_run', action='store_true', help='say what would be trained')
+    parsed, rest = parser.parse_known_args(arguments)
+    overrides = []
+    for argument in rest:
+        field, equals, value = argument.removeprefix('--config.').partition('=')
+        if not argument.startswith('--config.') or not equals:
+            parser.error(f'unknown: {argument}; expected --config.FIELD=VALUE.')
+        overrides.append((field, value))
+    if not parsed.table and not parsed.figure:
+        parser.error('say which, such as --table=3 or --figure=3,5.')
+    return parsed, overrides
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    options, overrides = _parse(arguments)
+    runs = Runs(options.scale, overrides)
+    root = options.cache or Path('runs/reproduce') / options.scale
+    out = options.out or root
+    cache = Cache(root)
+    seed, shown = options.seeds[0], figures(runs)
+    wanted = tables(runs)
+    needs = []
+    for number in options.table:
+        rows = wanted[number].rows if number in wanted else ()
+        needs += needed(
+            runs,
+            rows,
+            options.seeds,
+            recognisability=not options.without_recognisability
+            and number in wanted
+            and 'recognisability' in wanted[number].columns,
+        )
+        if number == 6:
+            sicnn = runs.sicnn(seed)
+            needs += [sicnn, runs.recognisability(sicnn, 'sicnn', seed)]
+    for number in options.figure:
+        if number == 4:
+            needs += [runs.sicnn(seed), runs.approaches(seed)]
+        else:
+            needs += [row.run(seed) for row in shown[number]]
+    try:
+        missing = cache.missing(needs)
+        for line in describe(cache, missing):
+            print(line, flush=True)
+        if options.dry_run:
+            return 0
+        for run in missing:
+            cache.train(run)
+        results = Results(cache, runs)
+        for number in options.table:
+            if number == 6:
+                write_table_6(results, runs, seed, out)
+            else:
+                write_table(number, wanted[number], results, options.seeds, out)
+        for number in options.figure:
+            if number == 4:
+                write_figure_4(runs, cache, seed, out)
+            else:
+                write_figure(number, shown[number], cache, seed, out)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f'Error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
