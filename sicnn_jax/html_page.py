@@ -22,12 +22,6 @@ td.n { text-align: right; font-variant-numeric: tabular-nums; }
 tr:nth-child(even) { background: #f4f4f4; } summary { cursor: pointer; }
 svg { background: #f8f8f8; } rect { fill: #4a76a8; } img { max-width: 100%; }
 code { overflow-wrap: anywhere; }
-polyline { fill: none; stroke: #4a76a8; stroke-width: 1.5; }
-circle { fill: #4a76a8; }
-svg text { font: 11px system-ui, sans-serif; fill: #555; }
-svg line { stroke: #ddd; }
-figure { display: inline-block; margin: 0 1em 1em 0; }
-figcaption { font-size: 13px; }
 """
 
 
@@ -128,8 +122,9 @@ def line_chart(
     line = ' '.join(
         f'{left:.1f},{top:.1f}' for left, top in zip(across, down, strict=True)
     )
+    right = _CHART_WIDTH - 8
     marks = ''.join(
-        f'<line x1="{_MARGIN}" x2="{_CHART_WIDTH - 8}" y1="{top}" y2="{top}"/>'
+        f'<line stroke="#ddd" x1="{_MARGIN}" x2="{right}" y1="{top}" y2="{top}"/>'
         f'<text x="{_MARGIN - 4}" y="{top + 4}" text-anchor="end">{value:.3g}</text>'
         for value, top in ((y.max(), 10), (y.min(), _CHART_HEIGHT - 20))
     )
@@ -140,10 +135,14 @@ def line_chart(
     )
     scale = ', logarithmic' if logarithmic else ''
     return (
-        f'<figure><svg width="{_CHART_WIDTH}" height="{_CHART_HEIGHT}" role="img">'
-        f'{marks}{ends}<polyline points="{line}"/>'
-        f'<circle cx="{across[-1]:.1f}" cy="{down[-1]:.1f}" r="2.5"/></svg>'
-        f'<figcaption>{html.escape(title)}: {y[-1]:.4g} at the end{scale}</figcaption>'
+        '<figure style="display: inline-block; margin: 0 1em 1em 0">'
+        f'<svg width="{_CHART_WIDTH}" height="{_CHART_HEIGHT}" role="img" '
+        'font-family="sans-serif" font-size="11" fill="#555">'
+        f'{marks}{ends}<polyline points="{line}" fill="none" stroke="#4a76a8" '
+        'stroke-width="1.5"/>'
+        f'<circle cx="{across[-1]:.1f}" cy="{down[-1]:.1f}" r="2.5" fill="#4a76a8"/>'
+        '</svg><figcaption>'
+        f'{html.escape(title)}: {y[-1]:.4g} at the end{scale}</figcaption>'
         '</figure>'
     )
 

@@ -119,7 +119,7 @@ def write_report(workdir: Path, out: Path, *, faces: int = 256) -> None:
         ('Faces', pictures),
         ('Identity similarity, face by face', similarity),
         ('Stages and speed', _speed(config, lines)),
-        *((f'Training: {name}', _curves(found)) for name, found in lines.items()),
+        *((f'Training: {name}', draw_curves(found)) for name, found in lines.items()),
         ('Environment', _environment(workdir)),
         ('Config', _config(config)),
     ]
@@ -291,7 +291,8 @@ def _speed(config, lines):
     )
 
 
-def _curves(lines):
+def draw_curves(lines: Sequence[Mapping[str, float | None]]) -> str:
+    """Curves of all that a stage measured, as HTML; see `read_metrics`."""
     if not lines:
         return _left_out('there is no metrics.jsonl: it has not begun, or was given')
     fields = sorted({field for line in lines for field in line} - {'step'})

@@ -1,0 +1,124 @@
+"""Training with live curves and pictures, and tables, in a notebook.
+
+Needs IPython, which every notebook has.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from sicnn_jax import report, train
+from sicnn_jax.html_page import image_source
+
+LOG = 'train.log'
+
+
+def load_config(name: str, overrides: Mapping[str, Any] = {}) -> ConfigDict:
+    """The config of a name, such as 'di:demo', with fields set.
+
+    Args:
+      name: of a shipped config or the path of a file, and its variant.
+      overrides: by dotted names, such as {'domain_integrated.alpha': 16.0}.
+
+    Raises:
+      ValueError: there is no such config or variant.
+      KeyError: a field is unknown.
+    """
+    # Here: it makes `configs` importable.
+    import runpy
+
+    from sicnn_jax.cli import find_config
+
+    path, _, variant = find_config(name).partition(':')
+    get_config = runpy.run_path(path)['get_config']
+    config = get_config(variant) if variant else get_config()
+    config.update_from_flattened_dict(dict(overrides))
+    return config
+
+
+def train_live(config: ConfigDict, workdir: str | os.PathLike, every: float = 10):
+    """`train.run` in a thread, with the stage's curves and pictures in the cell.
+
+    What training prints goes to `train.log` in the workdir. Interrupting the cell ends
+    the step, saves and stops; the same call continues.
+
+    Args:
+      config: of the run.
+      workdir: everything is written below it.
+      every: seconds between two looks.
+
+    Raises:
+      Whatever training raises.
+    """
+    from IPython.display import HTML, display
+
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    stop, errors = threading.Event(), []
+
+    def work():
+        try:
+            train.run(config, workdir, asked_to_stop=stop.is_set)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    shown = display(HTML('Starting …'), display_id=True)
+    with (
+        open(workdir / LOG, 'a', encoding='utf-8') as log,
+        contextlib.redirect_stdout(log),
+    ):
+        thread.start()
+        while thread.is_alive():
+            try:
+                thread.join(every)
+            except KeyboardInterrupt:
+                stop.set()
+            shown.update(HTML(describe_progress(config, workdir)))
+    if errors:
+        raise errors[0]
+
+
+def describe_progress(config: ConfigDict, workdir: Path) -> str:
+    """How far a run is, as HTML: curves and newest picture of the stage at hand."""
+    begun = []
+    for name in config.stages:
+        directory = train.stage_directory(config, name, workdir)
+        lines = report.read_metrics(directory)
+        if lines:
+            begun.append((name, directory, lines))
+    if not begun:
+        return 'Making data and compiling …'
+    name, directory, lines = begun[-1]
+    done = [f'{past} done' for past, _, _ in begun[:-1]]
+    now = f'<b>{name}</b>: step {lines[-1]["step"]:,} of {config[name].steps:,}'
+    pictures = sorted((directory / 'samples').glob('*.png'))
+    picture = ''
+    if pictures:
+        with Image.open(pictures[-1]) as image:
+            picture = f'<p><img src="{image_source(np.asarray(image.convert("RGB")))}">'
+    return f'<p>{", ".join([*done, now])}</p>{report.draw_curves(lines)}{picture}'
+
+
+def show_faces(titled: Sequence[tuple[np.ndarray, str]], columns: int = 4):
+    """Shows pictures with their titles, so many in a row: uint8 [h, w, 3] and title."""
+    from IPython.display import HTML, display
+
+    cells = [
+        f'<figure style="display: inline-block; margin: 4px; width: 150px">'
+        f'<img src="{image_source(image)}" style="width: 144px">'
+        f'<figcaption>{title}</figcaption></figure>'
+        for image, title in titled
+    ]
+    rows = [
+        ''.join(cells[start : start + columns])
+        for start in range(0, len(cells), columns)
+    ]
+    display(HTML('<br>'.join(rows)))
