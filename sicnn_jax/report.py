@@ -298,7 +298,10 @@ def draw_curves(lines: Sequence[Mapping[str, float | None]]) -> str:
     fields = sorted({field for line in lines for field in line} - {'step'})
     charts = {
         field: [
-            (line['step'], line[field]) for line in lines if line.get(field) is not None
+            (step, value)
+            for line in lines
+            if (step := line['step']) is not None
+            and (value := line.get(field)) is not None
         ]
         for field in fields
     }

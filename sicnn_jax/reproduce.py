@@ -7,7 +7,8 @@
 
 Trains what is missing in a cache of runs, which tables and figures share, and writes
 `tableN.md`, `tableN.json` and `figureN.png`. An interrupted call continues with the
-same command; a second one trains nothing. `--config.FIELD=VALUE` holds for every run.
+same command; a second one trains nothing. `--config.FIELD=VALUE` holds for every run
+that has the field.
 Figures of ours are means over `--seeds` where a row has several (± standard deviation),
 and stand beside the paper's.
 """
@@ -26,6 +27,7 @@ import numpy as np
 from sicnn_jax import checkpoint, inference, metrics, models, pictures, results_file
 from sicnn_jax.evaluate import EACH_FILE
 from sicnn_jax.experiments import Cache, Run, describe
+from sicnn_jax.main import load_config
 from sicnn_jax.methods import LEARNED, load_methods
 from sicnn_jax.metrics.judge import load_judge
 
@@ -95,12 +97,17 @@ _SIMILARITIES = ('identity_similarity', 'judge_similarity')
 
 
 class Runs:
-    """The runs of a scale; `overrides` hold for all of them."""
+    """The runs of a scale; `overrides` hold for all of them that have such a field.
+
+    Raises:
+      ConfigError: configs/di.py has no such field, or it is of another type.
+    """
 
     def __init__(self, scale: str, overrides: Sequence[tuple[str, Any]] = ()):
         self._variant = _VARIANTS[scale]
         self.alpha_factor = _ALPHA_FACTOR[scale]
         self._overrides = tuple(overrides)
+        _ = self.sicnn(0).resolved
 
     def sicnn(self, seed: int) -> Run:
         """All stages of configs/di.py, which the others take the first ones of."""
@@ -160,12 +167,25 @@ class Runs:
 
     def _run(self, name, config, seed, given, *overrides, variant=''):
         whole = '_'.join(filter(None, (self._variant.lstrip(':'), variant)))
+        file = f'configs/{config}.py' + (f':{whole}' if whole else '')
+        shared = self._overrides
+        if config != 'di':
+            fields = load_config(file)
+            shared = tuple(each for each in shared if _has_field(fields, each[0]))
         return Run(
             f'{name}-seed{seed}',
-            f'configs/{config}.py' + (f':{whole}' if whole else ''),
-            (('seed', seed), *self._overrides, *overrides),
+            file,
+            (('seed', seed), *shared, *overrides),
             tuple((stage, self.sicnn(seed)) for stage in given),
         )
+
+
+def _has_field(config, path):
+    for field in path.split('.'):
+        if field not in config:
+            return False
+        config = config[field]
+    return True
 
 
 def tables(runs: Runs) -> dict[int, Table]:
@@ -665,6 +685,15 @@ def _parse(arguments):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options, overrides = _parse(arguments)
+    try:
+        _reproduce(options, overrides)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f'Error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def _reproduce(options, overrides):
     runs = Runs(options.scale, overrides)
     root = options.cache or Path('runs/reproduce') / options.scale
     out = options.out or root
@@ -690,29 +719,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             needs += [runs.sicnn(seed), runs.approaches(seed)]
         else:
             needs += [row.run(seed) for row in shown[number]]
-    try:
-        missing = cache.missing(needs)
-        for line in describe(cache, missing):
-            print(line, flush=True)
-        if options.dry_run:
-            return 0
-        for run in missing:
-            cache.train(run)
-        results = Results(cache, runs)
-        for number in options.table:
-            if number == 6:
-                write_table_6(results, runs, seed, out)
-            else:
-                write_table(number, wanted[number], results, options.seeds, out)
-        for number in options.figure:
-            if number == 4:
-                write_figure_4(runs, cache, seed, out)
-            else:
-                write_figure(number, shown[number], cache, seed, out)
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f'Error: {error}', file=sys.stderr)
-        return 2
-    return 0
+    missing = cache.missing(needs)
+    for line in describe(cache, missing):
+        print(line, flush=True)
+    if options.dry_run:
+        return
+    for run in missing:
+        cache.train(run)
+    results = Results(cache, runs)
+    for number in options.table:
+        if number == 6:
+            write_table_6(results, runs, seed, out)
+        else:
+            write_table(number, wanted[number], results, options.seeds, out)
+    for number in options.figure:
+        if number == 4:
+            write_figure_4(runs, cache, seed, out)
+        else:
+            write_figure(number, shown[number], cache, seed, out)
 
 
 if __name__ == '__main__':

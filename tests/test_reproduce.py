@@ -1,0 +1,118 @@
+import json
+
+import numpy as np
+import pytest
+
+from sicnn_jax import reproduce
+from sicnn_jax.experiments import Cache
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope='module')
+def runs():
+    return reproduce.Runs('demo')
+
+
+def write_each(cache, row, seed, values):
+    """What a finished run measured of its faces, as evaluate writes it."""
+    directory = cache.directory(row.run(seed))
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / reproduce.EACH_FILE
+    arrays = dict(np.load(path)) if path.is_file() else {}
+    arrays |= {f'{row.method}/{column}': value for column, value in values.items()}
+    np.savez(path, **arrays)
+
+
+def test_error_is_that_of_a_mean():
+    differences = RNG.normal(0.3, 2.0, 400)
+    expected = differences.std() / np.sqrt(len(differences))
+    assert reproduce.bootstrap_error(differences) == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ('difference', 'error', 'verdict'),
+    [(0.3, 0.1, 'holds'), (0.1, 0.1, 'tie'), (-0.3, 0.1, 'does not hold')],
+)
+def test_differences_within_their_error_are_ties(difference, error, verdict):
+    assert reproduce.verdict(difference, error) == verdict
+
+
+def test_alpha_of_the_config_is_the_main_run(runs):
+    assert runs.alpha(8, 0) == runs.sicnn(0)
+    other = runs.alpha(32, 0)
+    assert other.resolved.domain_integrated.alpha == 32 * 96
+    assert other.own_stages == ('domain_integrated',)
+
+
+def test_every_run_fits_together(runs):
+    rows = [row for table in reproduce.tables(runs).values() for row in table.rows]
+    needed = reproduce.needed(runs, rows, [0, 1], recognisability=True)
+    assert len({run.key for run in needed}) == len(needed)
+    for run in needed:
+        assert run.own_stages
+        # Stages that are given are those of runs that train them.
+        assert all(stage in parent.own_stages for stage, parent in run.given)
+
+
+def test_overrides_reach_the_runs_that_have_the_field():
+    runs = reproduce.Runs(
+        'demo', [('sr_only.steps', '7'), ('evaluation.final_pairs', '40')]
+    )
+    assert runs.sicnn(0).resolved.sr_only.steps == 7
+    assert runs.approaches(0).resolved.evaluation.final_pairs == 40
+    with pytest.raises(ValueError, match='sr_onli'):
+        reproduce.Runs('demo', [('sr_onli.steps', '7')])
+
+
+def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
+    cache = Cache(tmp_path)
+    low = reproduce.Row('low', 'sr_only', runs.sicnn, several=True)
+    high = reproduce.Row(
+        'high', 'sicnn', runs.sicnn, several=True, paper={'identity_similarity': 0.6}
+    )
+    columns = ('identity_similarity', 'verification_accuracy')
+    claims = tuple((column, ('low', 'high')) for column in columns)
+    table = reproduce.Table('Table 9', (low, high), columns, claims)
+    noise = RNG.normal(0, 0.01, 200)
+    right = RNG.random(300) < 0.8
+    for seed, shift in ((0, 0.0), (1, 0.02)):
+        for row, value in ((low, 0.3), (high, 0.5)):
+            measured = {
+                'identity_similarity': value + shift + noise,
+                'verification_accuracy': right,
+            }
+            write_each(cache, row, seed, measured)
+    results = reproduce.Results(cache, runs)
+    reproduce.write_table(9, table, results, [0, 1], tmp_path)
+    text = (tmp_path / 'table9.md').read_text()
+    assert text.strip() == capsys.readouterr().out.strip()
+    spread = np.std([0.0, 0.02], ddof=1)
+    mean = 0.5 + 0.01 + noise.mean()
+    assert f'| high | {mean:.4f} ± {spread:.4f} | {right.mean():.1%}' in text
+    assert '| 0.6000 |' in text
+    record = json.loads((tmp_path / 'table9.json').read_text())
+    assert [claim['verdict'] for claim in record['claims']] == ['holds', 'tie']
+    assert record['claims'][0]['difference'] == pytest.approx(0.2)
+
+
+def test_dry_run_trains_nothing(tmp_path, capsys):
+    arguments = ['--table=3', '--figure=5', f'--cache={tmp_path}', '--dry_run']
+    assert reproduce.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert 'approach_ii 350' in printed and 'alpha16-seed0' in printed
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--table=7'], '7; expected some of 2, 3'),
+        ([], '--table=3'),
+        (['--table=3', '--config.data'], '--config.FIELD=VALUE'),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        reproduce.main(arguments)
+    assert message in capsys.readouterr().err
