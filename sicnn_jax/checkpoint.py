@@ -4,6 +4,8 @@ All hold plain host arrays without a device axis, so that they load on any numbe
 devices, and a record (JSON) of what the networks are and of the images they know, with
 a checksum of the arrays. Orbax writes under a temporary name and renames: a killed run
 leaves no half one. What is damaged later is noticed, and the checkpoint before is used.
+
+Of several processes the first one writes. Each may read: the others do not take part.
 """
 
 import os
@@ -38,15 +40,11 @@ class Checkpoints:
     def __init__(self, directory: str | os.PathLike, record: Mapping[str, Any]):
         self.directory = _absolute(directory)
         self._record = dict(record)
-        self._last = ocp.CheckpointManager(
-            self.directory / 'last',
-            options=ocp.CheckpointManagerOptions(max_to_keep=_KEPT),
-        )
-        self._best = ocp.CheckpointManager(
+        self._last = _open_manager(self.directory / 'last', max_to_keep=_KEPT)
+        self._best = _open_manager(
             self.directory / 'best',
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=1, best_fn=lambda metrics: metrics['score']
-            ),
+            max_to_keep=1,
+            best_fn=lambda metrics: metrics['score'],
         )
 
     @property
@@ -132,7 +130,7 @@ def save_networks(
     record: Mapping[str, Any],
 ) -> None:
     """Writes the parameters that a stage ends with, and their record."""
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(
             _absolute(directory) / _FINAL,
             args=ocp.args.Composite(
@@ -167,7 +165,7 @@ def load_networks(
         params=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()
     )
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             restored = checkpointer.restore(path, args=args)
         params = restored.params
         _check_sum(params, restored.record)
@@ -227,6 +225,37 @@ def _check_sum(tree, record):
     expected = record.get(_CHECKSUM)
     if expected is not None and _checksum(tree) != expected:
         raise ValueError('its arrays are not those that were saved')
+
+
+def _open_manager(directory, **options):
+    # Orbax does not make it for one of several processes.
+    directory.mkdir(parents=True, exist_ok=True)
+    return ocp.CheckpointManager(
+        directory,
+        options=ocp.CheckpointManagerOptions(
+            create=False, multiprocessing_options=_alone(), **options
+        ),
+    )
+
+
+def _checkpointer():
+    alone = _alone()
+    return ocp.Checkpointer(
+        ocp.CompositeCheckpointHandler(
+            composite_options=ocp.CompositeOptions(multiprocessing_options=alone)
+        ),
+        multiprocessing_options=alone,
+    )
+
+
+def _alone():
+    """This process waits for no other one."""
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index,
+        active_processes={index},
+        barrier_sync_key_prefix=f'process_{index}',
+    )
 
 
 def _absolute(path: str | os.PathLike) -> Path:

@@ -246,7 +246,7 @@ class Stop:
 
     Attributes:
       asked: whether it is.
-      checkpoints: where.
+      checkpoints: where; None in a process that does not write.
       fetch: state on the devices → host arrays of the whole.
 
     Raises:
@@ -254,12 +254,14 @@ class Stop:
     """
 
     asked: Callable[[], bool]
-    checkpoints: Checkpoints
+    checkpoints: Checkpoints | None
     fetch: Callable[[TrainState], TrainState]
 
     def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
         if not self.asked():
             return
+        if self.checkpoints is None:
+            raise Stopped(f'Stopped at step {step}.')
         # A bad step is not applied, and whether there was one is known to `Log` alone:
         # what is saved here is good either way.
         if self.checkpoints.latest_step != step:

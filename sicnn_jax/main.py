@@ -6,18 +6,24 @@
 
 A run that was interrupted continues with the same command. SIGTERM and Ctrl-C save at
 the end of the step and exit with status 75; a second one ends at once.
+
+On several hosts, or for several processes, start it once in each: see `launch/` and
+`parallel.connect`.
 """
 
+import contextlib
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from sicnn_jax import config_check, evaluate, train
+from sicnn_jax import config_check, evaluate, parallel, train
 from sicnn_jax.hooks import Stopped
 
 # EX_TEMPFAIL: try again.
@@ -43,15 +49,43 @@ def main(argv: list[str]) -> None:
         raise app.UsageError('--config is missing, such as --config=configs/di.py:demo')
     name = config_flags.get_config_filename(flags.FLAGS['config'])
     workdir = Path(_WORKDIR.value or default_workdir(name))
-    _keep_compiled_programs()
     try:
-        train.run(_CONFIG.value, workdir, asked_to_stop=stop_on_signals())
-        evaluate.run(_CONFIG.value, workdir)
+        with _one_ends_all():
+            parallel.connect()
+            asked_to_stop = stop_on_signals()
+            _keep_compiled_programs()
+            train.run(_CONFIG.value, workdir, asked_to_stop=asked_to_stop)
+            parallel.disconnect()
+        if parallel.is_first():
+            evaluate.run(_CONFIG.value, workdir)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f'Error: {error}')
     except Stopped as stopped:
         print(stopped, flush=True)
         sys.exit(_STOPPED)
+
+
+@contextlib.contextmanager
+def _one_ends_all() -> Iterator[None]:
+    """A process that fails ends at once where others wait for it.
+
+    JAX would hold it at exit until they end as well, and they wait for its part of a
+    step. That it is gone, they notice.
+    """
+    try:
+        yield
+    except Stopped:
+        raise
+    except Exception as error:
+        if not jax.distributed.is_initialized():
+            raise
+        if isinstance(error, ValueError | FloatingPointError):
+            print(f'Error: {error}', file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def stop_on_signals() -> Callable[[], bool]:
@@ -61,7 +95,8 @@ def stop_on_signals() -> Callable[[], bool]:
     def note(number, _):
         came.append(number)
         for each in usual:
-            signal.signal(each, usual[each])
+            # None: that of a library.
+            signal.signal(each, usual[each] or signal.SIG_DFL)
         print(f'{signal.Signals(number).name}: saving after this step.', flush=True)
 
     usual = {

@@ -1,20 +1,141 @@
-"""Devices: the only file that knows how many there are.
+"""Devices and processes: the only file that knows how many there are.
 
 Arrays on devices have a leading axis of one entry a local device; everything else
 in the project sees them without it.
 """
 
 import collections
+import contextlib
+import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sicnn_jax.steps import AXIS
 
 Devices = Sequence[jax.Device]
+
+
+# Seconds after which a process that is not heard of counts as dead, and all end.
+_HEARTBEAT = 30
+# Steps until all processes know what one was asked. Waiting for the answer of the same
+# step would keep the devices waiting, too.
+_LAG = 2
+
+
+def connect() -> None:
+    """Joins the other processes of the run, if there are any; before a device is used.
+
+    They are those that JAX_COORDINATOR_ADDRESS (host:port of the first one),
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID tell, or of the TPU pod, SLURM step, MPI or
+    Kubernetes job that JAX finds itself in. JAX_NUM_PROCESSES=1 keeps it alone.
+
+    Raises:
+      ValueError: one of the variables is missing or no number, or it is one of several
+        pods that JAX cannot connect.
+    """
+    names = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
+    address, count, index = (os.environ.get(name) for name in names)
+    # A TPU host names its peers, and whether it has any.
+    hosts = os.environ.get('TPU_WORKER_HOSTNAMES')
+    if count == '1' or (address is None and hosts is not None and ',' not in hosts):
+        return
+    settings = {}
+    if address is not None and (count or index):
+        try:
+            settings = {'num_processes': int(count), 'process_id': int(index)}
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f'JAX_NUM_PROCESSES is {count!r} and JAX_PROCESS_ID {index!r}; '
+                'expected numbers: start the processes by launch/, or set all of '
+                f'{", ".join(names)}.'
+            ) from error
+    # Older versions of JAX have it as a constant.
+    if (
+        'heartbeat_timeout_seconds'
+        in inspect.signature(jax.distributed.initialize).parameters
+    ):
+        settings['heartbeat_timeout_seconds'] = _HEARTBEAT
+    jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+    if hasattr(jax.config, 'jax_enable_preemption_service'):
+        # It would take SIGTERM, which `any_asked` brings to all processes.
+        jax.config.update('jax_enable_preemption_service', False)
+    try:
+        jax.distributed.initialize(address, **settings)
+    except ValueError as error:
+        # It is in no cluster that it knows.
+        if address is None and 'coordinator_address' in str(error):
+            _refuse_unconnected_pods()
+            return
+        raise
+
+
+def _refuse_unconnected_pods():
+    """Each would train by itself, and all would write the same files."""
+    if 'JOB_COMPLETION_INDEX' in os.environ and 'KUBERNETES_PORT' in os.environ:
+        raise ValueError(
+            'This is a pod of an indexed Kubernetes job, but JAX cannot find the '
+            "others: pip install 'jax[k8s]', set JAX_COORDINATOR_ADDRESS, "
+            'JAX_NUM_PROCESSES and JAX_PROCESS_ID, or, if there are no others, '
+            'JAX_NUM_PROCESSES=1.'
+        )
+
+
+def disconnect() -> None:
+    """Leaves the other processes; what follows is done by one, and may take long."""
+    if jax.process_count() > 1:
+        jax.distributed.shutdown()
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files."""
+    return jax.process_index() == 0
+
+
+def wait(name: str) -> None:
+    """Waits until all processes are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def first_before_others(name: str) -> Iterator[None]:
+    """The first process does this before the others do: what it writes, they find."""
+    if not is_first():
+        wait(name)
+    yield
+    if is_first():
+        wait(name)
+
+
+def from_first(tree: Any) -> Any:
+    """Host arrays of the first process, in all of them."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+
+def any_asked(asked: Callable[[], bool]) -> Callable[[], bool]:
+    """Whether any process was asked something, the same answer in all of them.
+
+    Each must call it equally often. With several processes the answer is that of a few
+    calls ago.
+    """
+    if jax.process_count() == 1:
+        return asked
+    together = jax.pmap(lambda flag: jax.lax.pmax(flag, AXIS), axis_name=AXIS)
+    answers = collections.deque()
+
+    def any_of_all():
+        answers.append(together(replicate(np.int32(asked()))))
+        return len(answers) > _LAG and bool(unreplicate(answers.popleft()))
+
+    return any_of_all
 
 
 def local_devices() -> list[jax.Device]:

@@ -78,9 +78,11 @@ def run(
     """
     stages = check(config, workdir)
     _check_devices(config)
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / 'config.json').write_text(config.to_json(indent=2))
-    faces = dataset.open_faces(config.data, workdir)
+    with parallel.first_before_others('data'):
+        if parallel.is_first():
+            workdir.mkdir(parents=True, exist_ok=True)
+            (workdir / 'config.json').write_text(config.to_json(indent=2))
+        faces = dataset.open_faces(config.data, workdir)
     for stage in stages:
         if stage.config.checkpoint:
             print(f'[{stage.name}] given: {stage.config.checkpoint}', flush=True)
@@ -88,6 +90,8 @@ def run(
             print(f'[{stage.name}] finished already: {stage.directory}', flush=True)
         else:
             train_stage(config, stage, faces, asked_to_stop)
+            # The next one begins with what the first process writes.
+            parallel.wait(stage.name)
 
 
 def check(config: ConfigDict, workdir: Path) -> list[Stage]:
@@ -235,12 +239,16 @@ def train_stage(
             'fingerprint': faces.fingerprint,
         }
     }
-    checkpoints = checkpoint.Checkpoints(stage.directory, record)
     state = initial_state(config, stage, faces)
-    if checkpoints.latest_step is not None:
-        state = checkpoints.restore(state)
+    checkpoints = None
+    if parallel.is_first():
+        checkpoints = checkpoint.Checkpoints(stage.directory, record)
+        if checkpoints.latest_step is not None:
+            state = checkpoints.restore(state)
+    state = parallel.from_first(state)
     start = int(state.step)
-    print(_headline(stage, state, start), flush=True)
+    if checkpoints:
+        print(_headline(stage, state, start), flush=True)
 
     together = config.steps_per_dispatch
     update = dispatch(stage, faces, together)
@@ -254,10 +262,10 @@ def train_stage(
         ),
         together=together,
     )
-    hooks = make_hooks(config, stage, faces, checkpoints, start) if index == 0 else []
-    if asked_to_stop and index == 0:
+    hooks = make_hooks(config, stage, faces, checkpoints, start) if checkpoints else []
+    if asked_to_stop:
         whole = functools.partial(fetch, stage.method, faces.num_identities)
-        hooks.append(Stop(asked_to_stop, checkpoints, whole))
+        hooks.append(Stop(parallel.any_asked(asked_to_stop), checkpoints, whole))
     on_devices = place(stage.method, state)
     resident = parallel.replicate(faces.resident)
     for step in range(start + together, stage.config.steps + 1, together):
@@ -265,9 +273,10 @@ def train_stage(
         metrics = {'step': metrics}
         for hook in hooks:
             hook(step, on_devices, metrics)
-    checkpoints.close()
-    params = fetch(stage.method, faces.num_identities, on_devices).params
-    checkpoint.save_networks(stage.directory, params, record)
+    if checkpoints:
+        checkpoints.close()
+        params = fetch(stage.method, faces.num_identities, on_devices).params
+        checkpoint.save_networks(stage.directory, params, record)
 
 
 def initial_state(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> TrainState:
@@ -550,5 +559,5 @@ def _headline(stage: Stage, state: TrainState, start: int) -> str:
     return (
         f'[{stage.name}] {begins} {stage.config.steps} steps of '
         f'{stage.config.batch_size} faces on {len(parallel.local_devices())} '
-        f'device(s); parameters: {sizes}'
+        f'device(s) of {parallel.process()[1]} process(es); parameters: {sizes}'
     )
