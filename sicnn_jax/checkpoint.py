@@ -9,6 +9,7 @@ Of several processes the first one writes. Each may read: the others do not take
 """
 
 import os
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -130,6 +131,9 @@ def save_networks(
     record: Mapping[str, Any],
 ) -> None:
     """Writes the parameters that a stage ends with, and their record."""
+    # Of a run that was killed while it wrote them.
+    for unfinished in _absolute(directory).glob(f'{_FINAL}.orbax-checkpoint-tmp*'):
+        shutil.rmtree(unfinished)
     with _checkpointer() as checkpointer:
         checkpointer.save(
             _absolute(directory) / _FINAL,
