@@ -76,6 +76,10 @@ setup(
         'reproduce': ['scikit-learn>=1.4,<2'],
         # The web page; it needs Pillow < 13.
         'demo': ['gradio>=5,<7'],
+        # The documentation as a site: mkdocs serve.
+        'docs': ['mkdocs-material>=9.5,<10', 'mkdocstrings[python]>=0.27,<2'],
+        # To run the notebooks of launch/ without a browser.
+        'notebook': ['ipykernel>=6', 'nbclient>=0.10', 'nbformat>=5.7'],
         'test': ['mypy>=1.15,<3', 'pytest>=8,<10', 'ruff>=0.9'],
     },
 )

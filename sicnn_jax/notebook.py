@@ -55,7 +55,7 @@ def train_live(config: ConfigDict, workdir: str | os.PathLike, every: float = 10
       every: seconds between two looks.
 
     Raises:
-      Whatever training raises.
+      Exception: whatever training raises.
     """
     from IPython.display import HTML, display
 

@@ -12,3 +12,11 @@ def snippet(document: str, containing: str) -> str:
     blocks = re.findall(r'^```\w+\n(.*?)^```$', text, re.DOTALL | re.MULTILINE)
     (found,) = [block for block in blocks if containing in block]
     return found
+
+
+def commands(document: str) -> list[str]:
+    """The lines of the shell blocks of a document, continued lines joined."""
+    text = (ROOT / document).read_text(encoding='utf-8')
+    blocks = re.findall(r'^```sh\n(.*?)^```$', text, re.DOTALL | re.MULTILINE)
+    joined = ''.join(blocks).replace('\\\n', ' ')
+    return [line for line in joined.splitlines() if line and not line.startswith('#')]

@@ -226,7 +226,7 @@ def _transpose(matrix):
 
 
 def interleave(parts: Sequence[Sequence[jax.Array]]) -> jax.Array:
-    """Pixels (2i + row, 2j + column) are parts[row][column], [n, h, w, c]."""
+    """Pixels (2i + row, 2j + column) are `parts[row][column]`, [n, h, w, c]."""
     n, h, w, c = parts[0][0].shape
     rows = [jnp.stack(columns, axis=3) for columns in parts]
     return jnp.stack(rows, axis=2).reshape(n, 2 * h, 2 * w, c)

@@ -1,0 +1,99 @@
+"""README and docs: what they show is there, and runs."""
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sicnn_jax import cli
+from tests.documents import ROOT, commands, snippet
+
+PAGES = ['README.md', 'CONTRIBUTING.md'] + [
+    str(path.relative_to(ROOT)) for path in sorted((ROOT / 'docs').glob('*.md'))
+]
+# Of absl and of the command `sicnn`.
+EVERYWHERE = {'help', 'verbose', 'quiet', 'version', 'verbosity'}
+
+
+def calls(page):
+    """Module and arguments of each command of ours that a page shows."""
+    for line in commands(page):
+        words = shlex.split(line, comments=True)
+        for at, word in enumerate(words):
+            if word == 'sicnn' and words[at + 1] in cli.COMMANDS:
+                yield cli.COMMANDS[words[at + 1]][0], words[at + 2 :]
+            elif word == '-m' and words[at + 1].startswith(('sicnn_jax', 'benchmarks')):
+                yield words[at + 1], words[at + 2 :]
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_commands_have_the_flags_that_are_shown(page):
+    for module, arguments in calls(page):
+        source = importlib.util.find_spec(module).origin
+        text = Path(source).read_text(encoding='utf-8')
+        for argument in arguments:
+            flag = argument.removeprefix('--').partition('=')[0]
+            if not argument.startswith('--') or flag in EVERYWHERE:
+                continue
+            if flag.startswith('config.'):
+                field = flag.rpartition('.')[2]
+                configs = (ROOT / 'configs').glob('*.py')
+                assert any(field in path.read_text() for path in configs), argument
+            else:
+                named = re.search(rf"'(--)?{flag}'", text)
+                assert named, f'{page}: {module} has no --{flag}'
+
+
+def test_the_pages_show_commands():
+    shown = {module for page in PAGES for module, _ in calls(page)}
+    # The page on this machine is named in the text.
+    assert {module for module, _ in cli.COMMANDS.values()} - shown <= {'sicnn_jax.demo'}
+
+
+def test_the_library_page_runs():
+    shown = ('margin_diagnostics', 'models.CNNH')
+    code = '\n'.join(snippet('docs/library.md', containing) for containing in shown)
+    # It runs for a moment: compiling it well would take longer.
+    flags = {'XLA_FLAGS': '--xla_backend_optimization_level=0', 'PYTHONPATH': str(ROOT)}
+    command = [sys.executable, '-c', code]
+    subprocess.run(command, check=True, env={**os.environ, **flags})
+
+
+def quoted():
+    """What the tables of the troubleshooting page quote of messages of ours."""
+    text = (ROOT / 'docs' / 'troubleshooting.md').read_text(encoding='utf-8')
+    for line in text.splitlines():
+        for quote in re.findall(r'`([^`]+)`', line.partition(' | ')[0]):
+            yield from (part.strip() for part in quote.split('…') if part.strip())
+
+
+def test_the_troubleshooting_page_quotes_messages_that_there_are():
+    texts = [path.read_text() for path in (ROOT / 'sicnn_jax').rglob('*.py')]
+    # Sentences go over several literals.
+    package = re.sub(r"['\"]\s+f?['\"]", '', ''.join(texts))
+    package = re.sub(r'\{[^{}]*\}', '', package)
+    missing = [
+        part for part in quoted() if part not in package and 'NVIDIA' not in part
+    ]
+    assert missing == []
+
+
+def test_the_site_builds(tmp_path):
+    pytest.importorskip('mkdocstrings', reason="needs the extra 'docs'")
+    if shutil.which('mkdocs', path=Path(sys.executable).parent) is None:
+        pytest.skip("needs the extra 'docs'")
+    command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '-d', tmp_path]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert ran.returncode == 0, ran.stderr
+    page = (tmp_path / 'troubleshooting' / 'index.html').read_text()
+    assert page.count('<li><code>') > 100
+    assert (
+        'sicnn_jax.losses.a_softmax_loss'
+        in (tmp_path / 'api' / 'losses' / 'index.html').read_text()
+    )
