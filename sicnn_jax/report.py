@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -127,7 +128,7 @@ def write_report(workdir: Path, out: Path, *, faces: int = 256) -> None:
     write_whole(out, page(title, sections, _STYLE).encode())
 
 
-def read_metrics(stage: Path) -> list[dict[str, float | None]]:
+def read_metrics(stage: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl` of a stage; none where it has not begun.
 
     A killed run may leave half a line, which is passed over.
@@ -291,7 +292,7 @@ def _speed(config, lines):
     )
 
 
-def draw_curves(lines: Sequence[Mapping[str, float | None]]) -> str:
+def draw_curves(lines: Sequence[Mapping[str, Any]]) -> str:
     """Curves of all that a stage measured, as HTML; see `read_metrics`."""
     if not lines:
         return _left_out('there is no metrics.jsonl: it has not begun, or was given')
