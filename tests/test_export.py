@@ -11,6 +11,7 @@ import pytest
 from safetensors import safe_open
 
 from sicnn_jax import export, images, models
+from tests.documents import snippet
 from tests.tiny_run import CNNH, CNNR, draw_params, write_run
 
 SIZES = CNNH | {'deconv_kernels': [3, 5, 3], 'depth': 2}
@@ -85,6 +86,10 @@ def test_the_command_writes_whole_files(tmp_path, capsys):
         'cnnh.shlo.json',
     ]
     assert str(out) in capsys.readouterr().out
+    # What the documentation does with it.
+    code = snippet('docs/export.md', 'deserialize')
+    command = [sys.executable, '-c', f'{code}\nassert sr.shape == (5, 112, 96, 3)']
+    subprocess.run(command, check=True, cwd=out.parent)
 
 
 def test_a_checkpoint_that_is_none_is_a_message(tmp_path, capsys):
@@ -105,8 +110,6 @@ def test_the_readme_runs_an_onnx_file_without_jax(tmp_path):
     pytest.importorskip('onnx')
     pytest.importorskip('onnxruntime')
     from PIL import Image
-
-    from tests.documents import snippet
 
     write_run(tmp_path / 'run', recognition=False)
     export.export(tmp_path / 'run', 'onnx', tmp_path / 'cnnh.onnx')

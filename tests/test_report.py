@@ -84,6 +84,22 @@ def test_ours_beside_the_papers(workdir, monkeypatch):
     assert '(a &lt;b&gt;)' in page
 
 
+def test_verification_beside_the_papers(workdir, monkeypatch):
+    monkeypatch.setattr(dataset, 'open_faces', lambda *_: FewFaces())
+    row = {'recogniser': 'judge', 'accuracy': 0.9, 'eer': 0.1}
+    rows = [
+        row | {'method': 'sicnn', 'published': 0.9825},
+        row | {'method': 'sr_only', 'published': None},
+    ]
+    found = {'rows': rows, 'pairs_file': '/a/pairs.txt', 'pairs_reported': 6000}
+    (workdir / 'verification.json').write_text(json.dumps(found))
+    page = write(workdir)
+    assert '<h2>Verification: pairs.txt</h2>' in page
+    cells = '<td class="n">90.00%</td><td class="n">10.00%</td><td class="n">{}</td>'
+    assert f'<code>SICNN</code></td>{cells.format("98.25%")}' in page
+    assert f'<code>L_SR only</code></td>{cells.format("")}' in page
+
+
 def test_what_is_not_there_is_left_out_with_the_reason(workdir):
     config = json.loads((workdir / 'config.json').read_text())
     config['data'] |= {'source': 'records', 'dir': '/none'}
