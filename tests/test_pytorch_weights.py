@@ -1,6 +1,8 @@
 """Weights from PyTorch: both layouts compute what the network of theirs computes."""
 
 import functools
+import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -214,3 +216,27 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / 'x.safetensors').write_text('no')
     with pytest.raises(WeightsError, match='cannot be read'):
         pytorch_weights.read_state_dict(tmp_path / 'x.safetensors')
+
+
+def test_pickles_are_read_as_weights_only(state, tmp_path, monkeypatch):
+    """What `torch.save` wrote, by a stand-in that knows what a tensor can do."""
+
+    class Tensor(SimpleNamespace):
+        def float(self):
+            return self
+
+        def numpy(self):
+            return self.array
+
+    def load(path, *, map_location, weights_only):
+        assert weights_only and map_location == 'cpu'
+        tensors = {name: Tensor(array=array) for name, array in state.items()}
+        return {'epoch': 3, 'state_dict': tensors}
+
+    monkeypatch.setitem(sys.modules, 'torch', SimpleNamespace(load=load))
+    path = tmp_path / 'cnnh.pt'
+    path.touch()
+    assert pytorch_weights.read_state_dict(path).keys() == state.keys()
+    monkeypatch.setitem(sys.modules, 'torch', None)
+    with pytest.raises(WeightsError, match='pip install torch, or save the weights'):
+        pytorch_weights.read_state_dict(path)
