@@ -23,10 +23,10 @@ VARIANTS = (
     *(f'{variant}_{_PERCEPTUAL}'.lstrip('_') for variant in compared.VARIANTS),
 )
 
-# L_SR is a sum over so many values. UR-DGN's λ is 0.01 beside their mean.
+# Weights beside a mean over pixels, of which L_SR is the sum: docs/decisions.md.
 _VALUES = 112 * 96 * 3
 ADVERSARIAL_WEIGHT = 0.01 * _VALUES
-PERCEPTUAL_WEIGHT = 0.01 * _VALUES
+PERCEPTUAL_WEIGHT = 0.1 * _VALUES
 
 
 def get_config(variant: str = '') -> ConfigDict:
