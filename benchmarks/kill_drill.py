@@ -6,8 +6,8 @@ Trains the three stages at tiny shapes once without interruption. Then again, ki
 (SIGKILL) at a random moment and started again with the same command, and so on; where a
 run ends before all kills are done, another begins. A quarter of the kills come while a
 start compiles and reads, the others after its first steps. At the end networks,
-optimiser states, metrics, the table and the names of all files are compared, bit for bit.
-Exits with 1 if anything differs.
+optimiser states, metrics, the table and the names of all files are compared, bit for
+bit. Exits with 1 if anything differs.
 """
 
 import argparse

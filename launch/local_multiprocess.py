@@ -53,6 +53,8 @@ def launch(command: Sequence[str], processes: int, *, grace: float = 10.0) -> in
         )
         for index in range(processes)
     ]
+    for index, process in enumerate(running):
+        print(f'Process {index} is PID {process.pid}.', flush=True)
     outputs = [
         threading.Thread(target=_forward, args=(index, process.stdout))
         for index, process in enumerate(running)

@@ -1,0 +1,141 @@
+"""Several processes train as one: same result? And when one is lost?
+
+    python -m benchmarks.hosts_drill --processes=2,4
+
+On this machine, over loopback, with four CPU devices in all. For each number of
+processes: the three stages at tiny shapes, compared with one process and the same
+global batch; one process killed (SIGKILL), the seconds until the others have ended by
+themselves, and all started again; one process asked to stop (SIGTERM), and all started
+again. What was interrupted must end bit for bit as what was not. Exits with 1 where
+something is not as it should be.
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import drilling
+from benchmarks.measuring import write_record
+
+_DEVICES = 4
+_STOPPED = 75
+# Within which the others must have ended.
+_LIMIT = 60
+# What one process computes in another order differs by rounding, which Adam enlarges
+# where a gradient is nearly zero.
+_ROUNDING = 1e-3
+_INTERRUPTED_AT = r'\[hallucination\] \d+/'
+
+
+def run(
+    workdir: Path, processes: int, steps: int, interrupt: signal.Signals | None = None
+) -> tuple[int, float]:
+    """Runs the stages in so many processes.
+
+    Args:
+      workdir: of the run.
+      processes: how many.
+      steps: of each stage.
+      interrupt: what the last process gets while stage 2 trains.
+
+    Returns:
+      Exit status and the seconds it took from the interruption on, or from the start.
+    """
+    launcher = subprocess.Popen(
+        [
+            sys.executable,
+            str(drilling.ROOT / 'launch' / 'local_multiprocess.py'),
+            f'--processes={processes}',
+            f'--grace={2 * _LIMIT}',
+            '--',
+            *drilling.command(workdir, steps),
+        ],
+        env=drilling.environment(_DEVICES // processes),
+        cwd=drilling.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    start, lines, last = time.monotonic(), [], None
+    with launcher.stdout:
+        for line in launcher.stdout:
+            lines.append(line)
+            found = re.match(r'Process \d+ is PID (\d+)', line)
+            last = int(found.group(1)) if found else last
+            if interrupt is not None and re.search(_INTERRUPTED_AT, line):
+                os.kill(last, interrupt)
+                start, interrupt = time.monotonic(), None
+    code = launcher.wait()
+    if code not in (0, _STOPPED, 128 + signal.SIGKILL):
+        print(''.join(lines[-20:]))
+    return code, round(time.monotonic() - start, 1)
+
+
+def drill(directory: Path, processes: int, steps: int) -> dict:
+    """The record of one number of processes, in `directory/1` the run of one."""
+    whole = directory / str(processes)
+    code, seconds = run(whole, processes, steps)
+    record = {
+        'processes': processes,
+        'status': code,
+        'seconds': seconds,
+        'largest_difference': {
+            stage: drilling.largest_difference(whole, directory / '1', stage)
+            for stage in drilling.STAGES
+        },
+    }
+    for name, number in (('killed', signal.SIGKILL), ('stopped', signal.SIGTERM)):
+        workdir = directory / f'{processes}_{name}'
+        code, seconds = run(workdir, processes, steps, number)
+        again, _ = run(workdir, processes, steps)
+        record[name] = {
+            'status': code,
+            'seconds_until_all_ended': seconds,
+            'status_of_the_next_start': again,
+            'differences': list(drilling.differences(workdir, whole)),
+        }
+        print(f'{processes} processes, {name}: {record[name]}', flush=True)
+    return record
+
+
+def is_right(record: dict) -> bool:
+    """Whether all is as it should be."""
+    killed, stopped = record['killed'], record['stopped']
+    return (
+        record['status'] == 0
+        and max(record['largest_difference'].values()) < _ROUNDING
+        and killed['status'] == 128 + signal.SIGKILL
+        and killed['seconds_until_all_ended'] < _LIMIT
+        and stopped['status'] == _STOPPED
+        and all(one['status_of_the_next_start'] == 0 for one in (killed, stopped))
+        and not killed['differences']
+        and not stopped['differences']
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--processes', default='2,4', help='divisors of 4')
+    parser.add_argument('--steps', type=int, default=40, help='of each stage')
+    arguments = parser.parse_args()
+    counts = [int(count) for count in arguments.processes.split(',')]
+    if any(count < 1 or _DEVICES % count for count in counts):
+        parser.error(f'--processes={arguments.processes}: expected divisors of 4.')
+    with tempfile.TemporaryDirectory() as directory:
+        directory = Path(directory)
+        run(directory / '1', 1, arguments.steps)
+        records = [drill(directory, count, arguments.steps) for count in counts]
+    for record in records:
+        print(record)
+    write_record('hosts_drill', {'steps': arguments.steps, 'runs': records})
+    return int(not all(map(is_right, records)))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
