@@ -42,6 +42,7 @@ class Checkpoints:
         self.directory = _absolute(directory)
         self._record = dict(record)
         self._last = _open_manager(self.directory / 'last', max_to_keep=_KEPT)
+        _remove_half_deleted(self.directory / 'best')
         self._best = _open_manager(
             self.directory / 'best',
             max_to_keep=1,
@@ -68,9 +69,12 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
         )
-        self._last.save(step, args=items)
-        if score is not None:
+        # A step that `last` has is not evaluated again: before, `best` must have it.
+        # It has it already where a run was killed between the two.
+        if score is not None and step not in self._best.all_steps():
             self._best.save(step, args=items, metrics={'score': score})
+            self._best.wait_until_finished()
+        self._last.save(step, args=items)
 
     def restore(self, template: TrainState) -> TrainState:
         """The newest state that is whole. Damaged ones are named and deleted.
@@ -131,9 +135,7 @@ def save_networks(
     record: Mapping[str, Any],
 ) -> None:
     """Writes the parameters that a stage ends with, and their record."""
-    # Of a run that was killed while it wrote them.
-    for unfinished in _absolute(directory).glob(f'{_FINAL}.orbax-checkpoint-tmp*'):
-        shutil.rmtree(unfinished)
+    _remove_unfinished(_absolute(directory))
     with _checkpointer() as checkpointer:
         checkpointer.save(
             _absolute(directory) / _FINAL,
@@ -232,14 +234,28 @@ def _check_sum(tree, record):
 
 
 def _open_manager(directory, **options):
-    # Orbax does not make it for one of several processes.
+    # Orbax does neither for one of several processes.
     directory.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(directory)
     return ocp.CheckpointManager(
         directory,
         options=ocp.CheckpointManagerOptions(
             create=False, multiprocessing_options=_alone(), **options
         ),
     )
+
+
+def _remove_half_deleted(directory):
+    """Of an earlier best, which Orbax would keep: it has no score to compare."""
+    for path in directory.glob('[0-9]*'):
+        if any(not (path / item).is_dir() for item in ('metrics', 'record', 'state')):
+            shutil.rmtree(path)
+
+
+def _remove_unfinished(directory):
+    """What a run that was killed left half-written."""
+    for path in directory.glob('*.orbax-checkpoint-tmp*'):
+        shutil.rmtree(path)
 
 
 def _checkpointer():

@@ -55,6 +55,10 @@ def connect() -> None:
                 'expected numbers: start the processes by launch/, or set all of '
                 f'{", ".join(names)}.'
             ) from error
+    tasks = os.environ.get('SLURM_NTASKS')
+    if tasks is not None and tasks == os.environ.get('SLURM_NNODES'):
+        # JAX would give each task of SLURM one GPU; one a node gets all of them.
+        settings['local_device_ids'] = []
     # Older versions of JAX have it as a constant.
     if (
         'heartbeat_timeout_seconds'

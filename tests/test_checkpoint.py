@@ -89,6 +89,49 @@ def test_other_conventions_are_no_damage(saved):
     assert (saved / 'last' / '4').is_dir()
 
 
+def _names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    """Half-written, and half-deleted as the best before."""
+    checkpoints = checkpoint.Checkpoints(tmp_path, RECORD)
+    for step in (2, 4):
+        checkpoints.save(step, _state(step), score=step)
+    checkpoints.close()
+    shutil.copytree(tmp_path / 'best' / '4', tmp_path / 'best' / '2')
+    _delete_the_state(tmp_path / 'best' / '2')
+    for directory in (tmp_path / 'best', tmp_path / 'last', tmp_path):
+        (directory / '6.orbax-checkpoint-tmp' / 'state').mkdir(parents=True)
+    checkpoint.Checkpoints(tmp_path, RECORD).close()
+    checkpoint.save_networks(tmp_path, _state(4).params, RECORD)
+    assert _names(tmp_path / 'best') == ['4']
+    assert _names(tmp_path / 'last') == ['2', '4']
+    assert _names(tmp_path) == ['best', 'final', 'last']
+
+
+def test_the_best_is_whole_before_the_last_is_written(tmp_path, monkeypatch):
+    """Killed between the two, the step is done and evaluated again."""
+    checkpoints = checkpoint.Checkpoints(tmp_path, RECORD)
+
+    class Killed(Exception):
+        pass
+
+    def die(*arguments, **settings):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints._last, 'save', die)
+        with pytest.raises(Killed):
+            checkpoints.save(2, _state(2), score=1.0)
+    assert _names(tmp_path / 'best') == ['2']
+    again = checkpoint.Checkpoints(tmp_path, RECORD)
+    assert again.latest_step is None
+    again.save(2, _state(2), score=1.0)
+    again.close()
+    assert _names(tmp_path / 'best') == _names(tmp_path / 'last') == ['2']
+
+
 def test_a_difference_is_named_by_its_path():
     found = {'scale': 8, 'models': {'cnnh': {'growth': 2, 'depth': 1}}}
     expected = {'models': {'cnnh': {'growth': 3, 'depth': 1}}}

@@ -71,6 +71,46 @@ def test_a_variable_that_is_missing_is_named(variables, message, monkeypatch):
         parallel.connect()
 
 
+@pytest.mark.parametrize(
+    ('variables', 'called'),
+    [
+        ({'JAX_NUM_PROCESSES': '1'}, None),
+        ({'TPU_WORKER_HOSTNAMES': 'localhost'}, None),
+        ({'TPU_WORKER_HOSTNAMES': 'a,b'}, {}),
+        (
+            {
+                'JAX_COORDINATOR_ADDRESS': 'a:1',
+                'JAX_NUM_PROCESSES': '4',
+                'JAX_PROCESS_ID': '3',
+            },
+            {'num_processes': 4, 'process_id': 3},
+        ),
+        # One process a node, with all its GPUs; one a GPU, as JAX has it.
+        ({'SLURM_NTASKS': '2', 'SLURM_NNODES': '2'}, {'local_device_ids': []}),
+        ({'SLURM_NTASKS': '8', 'SLURM_NNODES': '2'}, {}),
+    ],
+)
+def test_what_the_environment_says_is_given_to_jax(variables, called, monkeypatch):
+    calls = []
+
+    def initialize(address=None, heartbeat_timeout_seconds=100, **settings):
+        calls.append((address, settings))
+
+    monkeypatch.setattr(jax.distributed, 'initialize', initialize)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    parallel.connect()
+    address = variables.get('JAX_COORDINATOR_ADDRESS')
+    assert calls == ([] if called is None else [(address, called)])
+
+
+def test_pods_that_cannot_find_each_other_are_refused(monkeypatch):
+    monkeypatch.setenv('JOB_COMPLETION_INDEX', '1')
+    monkeypatch.setenv('KUBERNETES_PORT', 'tcp://10.0.0.1:443')
+    with pytest.raises(ValueError, match=r'jax\[k8s\]'):
+        parallel.connect()
+
+
 def test_two_processes_train_as_one(tmp_path):
     """Stage 1, with the same global batch on four devices."""
     for processes in (1, 2):
