@@ -7,8 +7,9 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +19,6 @@ from sicnn_jax import checkpoint
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ('recognition', 'hallucination', 'domain_integrated')
 _FIELDS = {
-    'stages': STAGES,
     'data.identities': 4,
     'data.images_per_identity': 4,
     'data.test_identities': 3,
@@ -42,13 +42,21 @@ _STAGE_FIELDS = {'batch_size': 8, 'evaluate_every': 10, 'checkpoint_every': 2}
 _NAMED_BY_CHANCE = {'state', 'params', 'tensorboard'}
 
 
-def command(workdir: Path, steps: int) -> list[str]:
-    """Trains all stages for so many steps each and evaluates them."""
-    fields = _FIELDS | {
-        f'{stage}.{field}': value
-        for stage in STAGES
-        for field, value in (_STAGE_FIELDS | {'steps': steps}).items()
-    }
+def fields(steps: int, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
+    """What makes configs/di.py:demo tiny: values by the path of the field."""
+    return (
+        _FIELDS
+        | {'stages': stages}
+        | {
+            f'{stage}.{field}': value
+            for stage in stages
+            for field, value in (_STAGE_FIELDS | {'steps': steps}).items()
+        }
+    )
+
+
+def command(workdir: Path, fields: Mapping[str, Any]) -> list[str]:
+    """Trains all stages, with those values of the config's fields, and evaluates."""
     return [
         sys.executable,
         *('-m', 'sicnn_jax.main', '--config=configs/di.py:demo'),

@@ -54,7 +54,7 @@ def run(
             f'--processes={processes}',
             f'--grace={2 * _LIMIT}',
             '--',
-            *drilling.command(workdir, steps),
+            *drilling.command(workdir, drilling.fields(steps)),
         ],
         env=drilling.environment(_DEVICES // processes),
         cwd=drilling.ROOT,

@@ -50,7 +50,7 @@ def run_and_kill(
       RuntimeError: it ended with an error.
     """
     process = subprocess.Popen(
-        drilling.command(workdir, steps),
+        drilling.command(workdir, drilling.fields(steps)),
         env=drilling.environment(2),
         cwd=drilling.ROOT,
         stdout=subprocess.PIPE,

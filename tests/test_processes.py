@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks import drilling
-from sicnn_jax import checkpoint, parallel
+from configs import di
+from sicnn_jax import checkpoint, parallel, train
 
 LAUNCHER = drilling.ROOT / 'launch' / 'local_multiprocess.py'
 
@@ -112,30 +113,33 @@ def test_pods_that_cannot_find_each_other_are_refused(monkeypatch):
 
 
 def test_two_processes_train_as_one(tmp_path):
-    """Stage 1, with the same global batch on four devices."""
-    for processes in (1, 2):
-        command = drilling.command(tmp_path / str(processes), steps=4)
-        command = [
-            '--config.stages=("recognition",)' if 'config.stages' in part else part
-            for part in command
-        ]
-        cache = os.environ['JAX_COMPILATION_CACHE_DIR']
-        environment = drilling.environment(4 // processes)
-        environment['JAX_COMPILATION_CACHE_DIR'] = cache
-        ran = _launch(processes, '--', *command, env=environment, cwd=drilling.ROOT)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        assert ran.stdout.count('[recognition] 4/4') == 1
+    """Stage 1, as this process trains it on eight devices."""
+    config, fields = di.get_config('demo'), drilling.fields(4, ('recognition',))
+    config.update_from_flattened_dict(fields)
+    train.run(config, tmp_path / '1')
+    fields['data.dir'] = tmp_path / '1' / 'data'
+    ran = _launch(
+        2,
+        '--',
+        *drilling.command(tmp_path / '2', fields),
+        env=drilling.environment(4)
+        | {'JAX_COMPILATION_CACHE_DIR': os.environ['JAX_COMPILATION_CACHE_DIR']},
+        cwd=drilling.ROOT,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.count('[recognition] 4/4') == 1
     one, two = (
         jax.tree.leaves(checkpoint.load_networks(tmp_path / run / 'recognition')[0])
         for run in ('1', '2')
     )
     for x, y in zip(one, two, strict=True):
-        np.testing.assert_allclose(x, y, atol=1e-5)
+        np.testing.assert_allclose(x, y, atol=1e-4)
     lines = [
         (tmp_path / run / 'recognition' / 'metrics.jsonl').read_text().splitlines()
         for run in ('1', '2')
     ]
     assert len(lines[0]) == len(lines[1]) == 2
-    for first, second in zip(*map(lambda ls: map(json.loads, ls), lines), strict=True):
+    for pair in zip(*lines, strict=True):
+        first, second = map(json.loads, pair)
         loss = 'recognition_loss'
-        assert first[loss] == pytest.approx(second[loss], rel=1e-5)
+        assert first[loss] == pytest.approx(second[loss], rel=1e-4)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import drilling
 from configs import di
 from sicnn_jax import checkpoint, evaluate, hooks, train
 from sicnn_jax.data import records
@@ -24,28 +25,10 @@ STAGES = ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
 def tiny_config(source='embedded'):
     """configs/di.py:demo, shrunk until a stage takes seconds."""
     config = di.get_config('demo')
+    config.update_from_flattened_dict(drilling.fields(4, STAGES))
     config.data.source = source
-    config.data.identities = 4
-    config.data.images_per_identity = 4
-    config.data.test_identities = 3
-    config.data.test_images_per_identity = 4
-    config.cnnr.widths = (2, 2, 3, 4)
-    config.cnnr.depths = (1, 1, 1, 1)
-    config.cnnr.feature_dim = 8
-    config.cnnh.width = 3
-    config.cnnh.growth = 2
-    config.cnnh.depth = 1
-    config.cnnh.deconv_width = 3
-    config.log_every = 2
-    config.evaluation.faces = 12
-    config.evaluation.pairs = 20
-    config.evaluation.final_pairs = 20
-    config.evaluation.pictures = 2
     for name in STAGES:
-        config[name].steps = 4
-        config[name].batch_size = 8
         config[name].evaluate_every = 4
-        config[name].checkpoint_every = 2
     return config
 
 
