@@ -99,9 +99,14 @@ def find_config(value: str) -> str:
 def config_names() -> list[str]:
     """Names of the shipped configs."""
     for root in _ROOTS:
-        found = sorted(path.stem for path in (root / 'configs').glob('*.py'))
-        if 'common' in found:
-            return [name for name in found if name not in ('__init__', 'common')]
+        # Others hold what several share.
+        found = sorted(
+            path.stem
+            for path in (root / 'configs').glob('*.py')
+            if 'def get_config(' in path.read_text(encoding='utf-8')
+        )
+        if found:
+            return found
     return []
 
 

@@ -29,7 +29,9 @@ def test_help_names_every_command_and_config(capsys):
     assert cli.main(['--help']) == 0
     shown = capsys.readouterr().out
     assert all(f'  {command} ' in shown for command in cli.COMMANDS)
-    assert 'di, judge' in shown
+    names = cli.config_names()
+    assert {'di', 'cnnr', 'cnnh'} <= set(names) and 'common' not in names
+    assert ', '.join(names) in shown
     assert cli.main([]) == 2
 
 
@@ -37,7 +39,7 @@ def test_help_names_every_command_and_config(capsys):
     ('arguments', 'message'),
     [
         (['trane'], "'trane' is no command; expected one of train, prepare"),
-        (['train', '--config=dii:demo'], "no config 'dii' ships; expected one of cnnh"),
+        (['train', '--config=dii:demo'], "no config 'dii' ships; expected one of "),
         (['train', '--config', 'dii'], "no config 'dii' ships"),
         (['verify', '--workdir=runs/di'], '--pairs is missing'),
     ],
@@ -107,7 +109,7 @@ def test_an_installed_package_finds_its_configs_from_anywhere(installed, tmp_pat
     )
     assert ran.returncode == 1
     # Nothing else: no start-up messages.
-    assert ran.stderr.startswith("Error: data.source is 'web'")
+    assert ran.stderr.startswith('Error: ') and 'data.source' in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
 
 
