@@ -21,6 +21,10 @@ COMMANDS = {
     'prepare': ('sicnn_jax.data.prepare', 'turn photographs into a data set of faces'),
     'evaluate': ('sicnn_jax.evaluate', 'compare the methods of a finished run again'),
     'verify': ('sicnn_jax.evaluate', 'verify pairs, LFW, YTF or others (--pairs=FILE)'),
+    'reproduce': (
+        'sicnn_jax.reproduce',
+        'the tables and figures of the paper, trained and evaluated',
+    ),
     'hallucinate': ('sicnn_jax.hallucinate', 'hallucinate the faces of photographs'),
     'demo': ('sicnn_jax.demo', 'the same as a web page on this machine'),
     'export': ('sicnn_jax.export', 'write CNNH as ONNX, StableHLO or safetensors'),

@@ -480,7 +480,11 @@ def _recognition_loss(config):
 def _load(config, stage, source, network, faces):
     directory = stage_directory(config, source, stage.directory.parent)
     params, found = checkpoint.load_networks(directory, [network])
-    expected = {key: value for key, value in stage.record.items() if key != 'models'}
+    fields = ['convention']
+    if network not in ('cnnr', 'class_weights'):
+        # CNNR takes faces of one size, wherever they are from.
+        fields += ['scale', 'degradation']
+    expected = {field: stage.record[field] for field in fields}
     checkpoint.check_record(found, expected, str(directory))
     model = 'cnnr' if network == 'class_weights' else network
     checkpoint.check_record(
