@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from sicnn_jax import inference, metrics, parallel, pictures, steps
+from sicnn_jax import inference, metrics, parallel, pictures, results_file, steps
 from sicnn_jax.checkpoint import Checkpoints
 from sicnn_jax.train_state import TrainState
 
@@ -91,8 +91,9 @@ class Log:
         self._name, self._every, self._last = name, every, last
         self._batch_size, self._checkpoints = batch_size, checkpoints
         self._patience, self._keys = patience, keys
-        self._bad_in_a_row = 0
         self._pending: list[Any] = []
+        self._kept = directory / 'window.json'
+        self._bad_in_a_row, self._begun = _take_up(self._kept, start)
         self._lines = _reopen_lines(directory / 'metrics.jsonl', start)
         self._events = _reopen_lines(directory / 'events.jsonl', start)
         self._board = SummaryWriter(str(directory / 'tensorboard'), purge_step=start)
@@ -110,15 +111,32 @@ class Log:
         remaining = (self._last - step) * seconds / (step - self._step)
         self._print(step, window | measured, rate, remaining)
         self._step, self._time = step, time.monotonic()
+        if step == self._last:
+            self._kept.unlink(missing_ok=True)
+
+    def keep(self, step: int) -> None:
+        """Keeps the window that has begun, for a run that continues at this step."""
+        kept = {
+            'step': step,
+            'bad_in_a_row': self._bad_in_a_row,
+            'values': {key: values.tolist() for key, values in self._take().items()},
+        }
+        results_file.write_whole(self._kept, json.dumps(kept).encode())
+
+    def _take(self) -> dict[str, np.ndarray]:
+        """Values of the steps since the last line."""
+        parts = [parallel.unreplicate(values) for values in self._pending]
+        parts = [self._begun, *parts] if self._begun else parts
+        self._pending.clear()
+        self._begun = {}
+        return {
+            key: np.concatenate([np.atleast_1d(values[key]) for values in parts])
+            for key in (parts[0] if parts else ())
+        }
 
     def _window(self, step: int) -> dict[str, float]:
         """Of the steps since the last line; stops the run if too many are bad."""
-        pending = [parallel.unreplicate(values) for values in self._pending]
-        self._pending.clear()
-        window = {
-            key: np.concatenate([np.atleast_1d(values[key]) for values in pending])
-            for key in pending[0]
-        }
+        window = self._take()
         finite = window.pop('finite') != 0
         first = step - finite.size + 1
         for place in range(finite.size):
@@ -248,6 +266,7 @@ class Stop:
       asked: whether it is.
       checkpoints: where; None in a process that does not write.
       fetch: state on the devices → host arrays of the whole.
+      before: called with the step when the run will end.
 
     Raises:
       Stopped: when called, after everything is on disk.
@@ -256,12 +275,14 @@ class Stop:
     asked: Callable[[], bool]
     checkpoints: Checkpoints | None
     fetch: Callable[[TrainState], TrainState]
+    before: Callable[[int], None]
 
     def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
         if not self.asked():
             return
         if self.checkpoints is None:
             raise Stopped(f'Stopped at step {step}.')
+        self.before(step)
         # A bad step is not applied, and whether there was one is known to `Log` alone:
         # what is saved here is good either way.
         if self.checkpoints.latest_step != step:
@@ -329,6 +350,18 @@ def _summary(window: dict[str, np.ndarray]) -> dict[str, float]:
 
 def _due(step: int, every: int, last: int) -> bool:
     return step == last or (bool(every) and step % every == 0)
+
+
+def _take_up(path: Path, start: int) -> tuple[int, dict[str, np.ndarray]]:
+    """What `Log.keep` kept: bad steps in a row, and the values of a window."""
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return 0, {}
+    if kept['step'] != start:
+        return 0, {}
+    values = {key: np.array(v, np.float32) for key, v in kept['values'].items()}
+    return kept['bad_in_a_row'], values
 
 
 def _reopen_lines(path: Path, start: int):

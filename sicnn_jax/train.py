@@ -265,7 +265,15 @@ def train_stage(
     hooks = make_hooks(config, stage, faces, checkpoints, start) if checkpoints else []
     if asked_to_stop:
         whole = functools.partial(fetch, stage.method, faces.num_identities)
-        hooks.append(Stop(parallel.any_asked(asked_to_stop), checkpoints, whole))
+        logs = [hook for hook in hooks if isinstance(hook, Log)]
+        hooks.append(
+            Stop(
+                parallel.any_asked(asked_to_stop),
+                checkpoints,
+                whole,
+                lambda step: [log.keep(step) for log in logs],
+            )
+        )
     on_devices = place(stage.method, state)
     resident = parallel.replicate(faces.resident)
     for step in range(start + together, stage.config.steps + 1, together):

@@ -93,6 +93,9 @@ def find_images(
 
     Returns:
       The images in the order of the keys, and why there are none, by key.
+
+    Raises:
+      DatasetError: a key is a path that leaves the directory.
     """
     images, missing = [], {}
     for side, key in enumerate(keys):
@@ -101,7 +104,7 @@ def find_images(
         elif found.kind == 'ytf':
             contents = _frames(directory, key, frames)
         else:
-            path = os.path.join(directory, key)
+            path = sources.path_below(directory, key)
             contents = {key: path} if os.path.isfile(path) else {}
         if not contents:
             missing[key] = 'not there'
@@ -180,7 +183,7 @@ class Album:
 
 def _frames(directory, video, most):
     """Paths of the frames of a video by their keys, in the order of their numbers."""
-    folder = os.path.join(directory, video)
+    folder = sources.path_below(directory, video)
     names = [
         name
         for name in (os.listdir(folder) if os.path.isdir(folder) else ())

@@ -13,10 +13,10 @@ NO_CHECKPOINT = types.SimpleNamespace(latest_step=None, directory='somewhere')
 
 @pytest.fixture
 def make_log(tmp_path):
-    def make(patience, start=0, every=2):
+    def make(patience, start=0, every=2, directory=tmp_path):
         return hooks.Log(
             'sr_only',
-            tmp_path,
+            directory,
             every=every,
             start=start,
             last=100,
@@ -83,3 +83,19 @@ def test_what_is_after_the_step_a_run_continues_from_is_dropped(make_log, tmp_pa
     for name in ('metrics', 'events'):
         steps = [line['step'] for line in _lines(tmp_path / f'{name}.jsonl')]
         assert max(steps) == 2
+
+
+def test_a_window_that_a_stop_cut_goes_on(make_log, tmp_path):
+    for name in ('whole', 'cut'):
+        log = make_log(2, directory=tmp_path / name, every=3)
+        for step in range(1, 7):
+            _call(log, step, 0.1 * step, finite=step != 4)
+            if name == 'cut' and step in (2, 4):
+                log.keep(step)
+                log = make_log(2, start=step, directory=tmp_path / name, every=3)
+    whole, cut = (
+        _lines(tmp_path / name / 'metrics.jsonl') for name in ('whole', 'cut')
+    )
+    for line in (*whole, *cut):
+        del line['images_per_second']
+    assert whole == cut

@@ -46,6 +46,14 @@ def _final(workdir, stage):
     return params, record
 
 
+def _metrics(workdir, stage):
+    lines = (workdir / stage / 'metrics.jsonl').read_text().splitlines()
+    return [
+        {k: v for k, v in json.loads(line).items() if k != 'images_per_second'}
+        for line in lines
+    ]
+
+
 def _assert_equal(a, b):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_array_equal(x, y)
@@ -122,14 +130,9 @@ def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatc
         _final(workdir, 'domain_integrated')[0],
         _final(resumed, 'domain_integrated')[0],
     )
-    lines = [
-        [
-            {k: v for k, v in json.loads(line).items() if k != 'images_per_second'}
-            for line in (run / 'domain_integrated' / 'metrics.jsonl').open()
-        ]
-        for run in (workdir, resumed)
-    ]
-    assert lines[0] == lines[1]
+    assert _metrics(workdir, 'domain_integrated') == _metrics(
+        resumed, 'domain_integrated'
+    )
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_continues(finished, tmp_path):
@@ -147,6 +150,8 @@ def test_a_run_that_is_asked_to_stop_saves_and_continues(finished, tmp_path):
     ]
     train.run(config, stopped)
     _assert_equal(_final(workdir, 'sr_only')[0], _final(stopped, 'sr_only')[0])
+    assert _metrics(workdir, 'sr_only') == _metrics(stopped, 'sr_only')
+    assert not (stopped / 'sr_only' / 'window.json').exists()
 
 
 def test_a_checkpoint_of_eight_devices_continues_on_one(

@@ -31,6 +31,7 @@ def prepare(
     out: str | os.PathLike,
     *,
     data_dir: str | None = None,
+    list_root: str | os.PathLike | None = None,
     landmarks: str | os.PathLike | None = None,
     detect: bool = False,
     faces: str = 'largest',
@@ -66,6 +67,7 @@ def prepare(
       source: see `sources.CHOICES`.
       out: the directory of the data set.
       data_dir: where TFDS keeps its data sets.
+      list_root: below which the images of a list are; its own directory by default.
       landmarks: a file that `align.read_landmarks` reads, by the keys of the source,
         which are paths relative to it.
       detect: find the faces and their landmarks by MTCNN.
@@ -115,7 +117,7 @@ def prepare(
         stage = checkpoint and os.fspath(checkpoint)
         function = degraded.Degrade(degrade, degradation, stage, encoding)
     excluded = overlap.read_excluded(exclude)
-    opened = sources.open_source(source, data_dir)
+    opened = sources.open_source(source, data_dir, list_root)
     _check_splits(opened, source, degrade, test_identities or test_list)
     listed = _read_test_list(test_list, test_identities, opened.identities, source)
     points = {} if landmarks is None else align.read_landmarks(landmarks)

@@ -84,6 +84,11 @@ def _add_places(group):
     add('--overwrite', action='store_true', help='replace the data set in --out')
     add('--data_dir', metavar='DIR', help='where TFDS keeps its data sets')
     add(
+        '--list_root',
+        metavar='DIR',
+        help='below which all images of a list are (default: its directory)',
+    )
+    add(
         '--encoding',
         choices=records.ENCODINGS,
         default='png',

@@ -33,6 +33,8 @@ HEIGHT = 112
 WIDTH = 96
 ENCODINGS = ('png', 'jpeg')
 SIDECAR = 'faces.json'
+# Larger images are refused undecoded: a few kilobytes can claim to be gigapixels.
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS
 
 _DATASET = 'faces'
 _FORMAT = 'sicnn_jax.faces'
@@ -327,12 +329,16 @@ def decode_image(encoded: bytes) -> np.ndarray:
     """uint8 [height, width, 3] from PNG or JPEG bytes.
 
     Raises:
-      DatasetError: they are not a complete image.
+      DatasetError: they are not a complete image, or one of more than `MAX_PIXELS`,
+        which is not decoded.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=ENCODINGS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f'{image.width}×{image.height} pixels are too many')
             return np.asarray(image.convert('RGB'))
-    except (OSError, SyntaxError) as error:
+    # Pillow raises errors of many kinds on damaged files.
+    except Exception as error:
         raise DatasetError(f'Not a complete PNG or JPEG image: {error}') from error
 
 
@@ -412,7 +418,8 @@ def _check_encoded(face, encoding):
     try:
         with Image.open(io.BytesIO(face.image)) as image:
             found = (image.format.lower(), image.height, image.width)
-    except OSError as error:
+    # As above.
+    except Exception as error:
         raise DatasetError(f'{face.key}: its bytes are not an image.') from error
     if found != (encoding, HEIGHT, WIDTH):
         raise DatasetError(

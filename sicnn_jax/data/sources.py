@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import os
 import pathlib
@@ -21,9 +22,6 @@ CHOICES = """\
   train.rec of InsightFace (train.idx beside it), or its directory
   a verification set NAME.bin of InsightFace
   a data set that this command wrote"""
-
-# Larger images are refused undecoded: a few kilobytes can claim to be gigapixels.
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS
 
 # What is in a file decides, not its name; and nothing that Pillow would hand to
 # another program, as it does PostScript.
@@ -66,12 +64,18 @@ class Source:
     in_files: bool = True
 
 
-def open_source(spec: str | os.PathLike, data_dir: str | None = None) -> Source:
+def open_source(
+    spec: str | os.PathLike,
+    data_dir: str | None = None,
+    root: str | os.PathLike | None = None,
+) -> Source:
     """The source that a path or a name says.
 
     Args:
       spec: one of `CHOICES`.
       data_dir: where TFDS keeps its data sets.
+      root: the directory below which all images of a list must be, and from which its
+        relative paths count; by default that of the list.
 
     Raises:
       DatasetError: it is none of them, is damaged or holds no images.
@@ -89,8 +93,8 @@ def open_source(spec: str | os.PathLike, data_dir: str | None = None) -> Source:
             return _open_recordio(path / 'train.rec')
         return _open_folder(path)
     openers = {
-        '.csv': _open_list,
-        '.parquet': _open_list,
+        '.csv': functools.partial(_open_list, root=root),
+        '.parquet': functools.partial(_open_list, root=root),
         '.rec': _open_recordio,
         '.bin': _open_bin,
     }
@@ -98,6 +102,26 @@ def open_source(spec: str | os.PathLike, data_dir: str | None = None) -> Source:
         return openers[path.suffix.lower()](path)
     problem = 'is not a source' if path.exists() else 'does not exist'
     raise DatasetError(f'{text} {problem}; expected one of:\n{CHOICES}')
+
+
+def path_below(root: str | os.PathLike, path: str) -> str:
+    """The absolute path of a file that a list of others names.
+
+    Args:
+      root: the directory below which it has to be.
+      path: relative to it, or absolute.
+
+    Raises:
+      DatasetError: it is elsewhere.
+    """
+    root = os.path.abspath(root)
+    # Joining leaves a path that is absolute as it is.
+    file = os.path.normpath(os.path.join(root, path))
+    if os.path.commonpath([root, file]) != root:
+        raise DatasetError(
+            f'{path} is not below {root}, and a list is not to read what it likes.'
+        )
+    return file
 
 
 def load_image(content: Content, key: str | None = None) -> np.ndarray:
@@ -112,7 +136,7 @@ def load_image(content: Content, key: str | None = None) -> np.ndarray:
 
     Raises:
       DatasetError: the file is missing, cut short, of a kind that is not known or of
-        more than `MAX_PIXELS`.
+        more than `records.MAX_PIXELS`.
     """
     key = key or str(content)
     try:
@@ -120,7 +144,7 @@ def load_image(content: Content, key: str | None = None) -> np.ndarray:
             width, height = image.size
             # Pillow only warns of so many, and a filter of warnings is one for all
             # threads.
-            if width * height > MAX_PIXELS:
+            if width * height > records.MAX_PIXELS:
                 raise ValueError(f'it has {width}×{height} pixels, too many')
             return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except UnidentifiedImageError as error:
@@ -168,26 +192,31 @@ def _open_folder(directory):
     )
 
 
-def _open_list(path):
+def _open_list(path, root):
     rows = (_read_csv if path.suffix.lower() == '.csv' else _read_parquet)(path)
     if not rows:
         raise DatasetError(f'{path} is empty; expected a line for each image.')
-    seen = set()
+    root = path.parent if root is None else root
+    seen, files = set(), []
     for number, (key, identity) in enumerate(rows, start=1):
+        where = f'{path}, image {number}'
         if not key or not identity:
-            raise DatasetError(f'{path}, image {number}: path or identity is missing.')
+            raise DatasetError(f'{where}: path or identity is missing.')
         if key in seen:
-            raise DatasetError(f'{path}, image {number}: {key} occurs a second time.')
+            raise DatasetError(f'{where}: {key} occurs a second time.')
         seen.add(key)
+        try:
+            files.append(path_below(root, key))
+        except DatasetError as error:
+            raise DatasetError(
+                f'{where}: {error} Or give --list_root=DIR, below which all images are.'
+            ) from error
     keys, identities = zip(*rows, strict=True)
-    # Joining leaves a path that is absolute as it is.
     return Source(
         name=path.stem,
         keys=keys,
         identities=identities,
-        read=lambda start, stop: [
-            os.path.join(path.parent, key) for key in keys[start:stop]
-        ],
+        read=lambda start, stop: files[start:stop],
     )
 
 

@@ -111,6 +111,25 @@ def test_csv_list(photographs, encoding):
     assert colours(source) == [RED, BLUE]
 
 
+@pytest.mark.parametrize(
+    'key', ['../secret.png', 'a/../../secret.png', '/etc/passwd', '../photos_2/x.png']
+)
+def test_a_list_reads_nothing_outside_of_its_root(photographs, key):
+    path = photographs / 'people.csv'
+    path.write_text(f'path,identity\na.png,A\n{key},B\n')
+    with pytest.raises(
+        DatasetError, match=f'image 2: {key} is not below {photographs},'
+    ):
+        sources.open_source(path)
+
+
+def test_a_list_may_be_elsewhere(photographs, tmp_path_factory):
+    path = tmp_path_factory.mktemp('lists') / 'people.csv'
+    path.write_text(f'path,identity\na.png,A\n{photographs / "b.png"},B\n')
+    source = sources.open_source(path, root=photographs)
+    assert colours(source) == [RED, BLUE]
+
+
 def test_parquet_list(photographs):
     pa = pytest.importorskip('pyarrow')
     import pyarrow.parquet as pq
@@ -296,7 +315,7 @@ def test_names_that_are_not_utf8(tmp_path):
 
 
 def test_bombs_are_refused_before_they_are_decoded(monkeypatch):
-    monkeypatch.setattr(sources, 'MAX_PIXELS', 5000)
+    monkeypatch.setattr(records, 'MAX_PIXELS', 5000)
     monkeypatch.setattr(sources.Image, 'MAX_IMAGE_PIXELS', 5000)
     assert sources.load_image(encoded('red', size=(50, 100))).shape == (100, 50, 3)
     decoded = []
