@@ -40,7 +40,9 @@ def save_grid(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> Non
     draw = ImageDraw.Draw(sheet)
     for column, (title, faces) in enumerate(columns.items()):
         left = _GAP + column * (WIDTH + _GAP)
-        draw.text((left + WIDTH // 2, _TITLE // 2), title, fill='black', anchor='mm')
+        # Pillow's font has no multiplication sign.
+        text = title.replace('×', 'x')
+        draw.text((left + WIDTH // 2, _TITLE // 2), text, fill='black', anchor='mm')
         for row, face in enumerate(faces):
             top = _TITLE + row * (HEIGHT + _GAP)
             sheet.paste(Image.fromarray(np.asarray(face)), (left, top))
