@@ -3,7 +3,8 @@
     python -m benchmarks.growth
 
 At the paper's widths, float32 on CPU: CNNR's and CNNH's updates by batch, CNNR's update
-by number of identities, and CNNH, all convolutions, by the size of what it is given.
+by number of identities, and CNNH, all convolutions, by the size of what it is given
+(here without its check that this is a face of 12×14).
 Every figure is from a process of its own; compilation is not in it. How it grows with
 devices is in benchmarks/scaling.py, which is a model: simulated devices share the cores
 of one machine.
@@ -13,6 +14,7 @@ import argparse
 import multiprocessing
 import statistics
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -43,6 +45,7 @@ def update_seconds(
 
 def inference_seconds(height: int, width: int, dtype: str, steps: int) -> float:
     """Median seconds of CNNH on one image of so many pixels."""
+    chex.disable_asserts()
     model = models.CNNH(dtype=dtype)
     image = jnp.full((1, height, width, 3), 0.5)
     params = jax.jit(model.init)(jax.random.key(0), image)
@@ -81,7 +84,7 @@ def main():
             (f'{batch}', [f'{each:.2f}', f'{batch / each:.2f}'])
             for batch, each in record[stage].items()
         ]
-        print(f'\n{stage}, {paper:,} identities:\n')
+        print(f'\n{stage}:\n')
         print(markdown(('step, s', 'images/s'), rows, 'batch'), flush=True)
 
     seconds = [
