@@ -31,7 +31,7 @@ from PIL import Image
 
 from benchmarks.measuring import append_record, in_turns, markdown
 from benchmarks.reading import render
-from sicnn_jax.data import align, convert, records, sources
+from sicnn_jax.data import align, convert, records, runtime, sources
 
 _DISTINCT = 256
 _PER_IDENTITY = 4
@@ -159,7 +159,7 @@ def measure(
         seconds = in_turns(timers, rounds)
     starts = {way: statistics.median(seconds[way, few]) for way in ways}
     wholes = {way: statistics.median(seconds[way, source]) for way in ways}
-    cores = records.num_cpus()
+    cores = runtime.num_cpus()
     return [
         {
             'way': way,

@@ -39,7 +39,7 @@ from benchmarks.measuring import (
     slope,
 )
 from sicnn_jax import parallel
-from sicnn_jax.data import faces, pipeline, records
+from sicnn_jax.data import faces, pipeline, records, runtime
 
 _DISTINCT = 256
 _PER_IDENTITY = 16
@@ -72,9 +72,9 @@ def write(directory: Path, count: int, encoding: str) -> None:
 
 def bare_pass(info: records.DatasetInfo) -> float:
     """Seconds to read and decode every face of the training split."""
-    tf = records.import_tensorflow()
+    tf = runtime.import_tensorflow()
     options = tf.data.Options()
-    options.threading.private_threadpool_size = records.num_cpus()
+    options.threading.private_threadpool_size = runtime.num_cpus()
     options.threading.max_intra_op_parallelism = 1
 
     def decode(serialised):
@@ -91,7 +91,7 @@ def bare_pass(info: records.DatasetInfo) -> float:
     dataset = tf.data.TFRecordDataset(
         [os.fspath(path) for path in examples.shards], buffer_size=2**20
     )
-    dataset = dataset.map(decode, num_parallel_calls=records.num_cpus())
+    dataset = dataset.map(decode, num_parallel_calls=runtime.num_cpus())
     start = time.perf_counter()
     count = dataset.with_options(options).reduce(np.int64(0), lambda n, _: n + 1)
     seconds = time.perf_counter() - start
@@ -161,7 +161,7 @@ def measure(directory: Path, batch: int, epochs: int, shift: int) -> dict:
         'batch': batch,
         'shift': shift,
         'epochs': epochs,
-        'threads': records.num_cpus(),
+        'threads': runtime.num_cpus(),
         'first_batch_seconds': first,
         'images_per_second': statistics.median(ours),
         'bare_images_per_second': statistics.median(bare),
@@ -227,7 +227,7 @@ def main():
     arguments = parser.parse_args()
     settings = arguments.batch, arguments.epochs, arguments.shift
     pairs = arguments.pairs_per_second or consumed()
-    tensorflow = records.import_tensorflow().__version__
+    tensorflow = runtime.import_tensorflow().__version__
     measured = []
     if arguments.data:
         measured.append(measure(arguments.data, *settings))

@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from sicnn_jax import images, metrics, pictures
-from sicnn_jax.data import align, detect, records, sources
+from sicnn_jax.data import align, detect, runtime, sources
 from sicnn_jax.data.detect import DetectedFace
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.hallucinator import Hallucinator, paste_back
@@ -134,11 +134,11 @@ def run(
     """
     prepare = functools.partial(_prepare, hallucinator, locate, reference)
     write = functools.partial(_write, hallucinator, out, paste)
-    workers = records.num_cpus()
-    prepared = records.ordered_map(prepare, jobs, workers=workers)
+    workers = runtime.num_cpus()
+    prepared = runtime.ordered_map(prepare, jobs, workers=workers)
     results = _hallucinated(hallucinator, prepared)
     progress = _Progress(len(jobs))
-    for entry in records.ordered_map(write, results, workers=workers):
+    for entry in runtime.ordered_map(write, results, workers=workers):
         if 'reason' in entry:
             print(f'{entry["input"]}: {entry["reason"]}', file=sys.stderr, flush=True)
         progress.count(len(entry['faces']))

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from sicnn_jax.data.records import DatasetError, import_tensorflow
+from sicnn_jax.data.records import DatasetError
+from sicnn_jax.data.runtime import import_tensorflow
 
 CHOICES = ('all', 'largest', 'central')
 SMALLEST = 12

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sicnn_jax.data import records
+from sicnn_jax.data import records, runtime
 
 # What the order of examples depends on beside seed and step. They are constants,
 # not functions of the machine, so that every machine sees the same order.
@@ -69,7 +69,7 @@ def train_batches(
     first_row = process_index * local_size
     position = start_step * batch_size
 
-    tf = records.import_tensorflow()
+    tf = runtime.import_tensorflow()
     dataset = _shuffled_stream(tf, examples, seed, position)
     if process_count > 1:
         dataset = (
@@ -87,7 +87,7 @@ def train_batches(
 
     dataset = (
         dataset.enumerate()
-        .map(decode_and_augment, num_parallel_calls=records.num_cpus())
+        .map(decode_and_augment, num_parallel_calls=runtime.num_cpus())
         .batch(local_size, drop_remainder=True)
         .prefetch(_PREFETCH)
     )
@@ -109,7 +109,7 @@ def batch_keys(
     info = records.read_dataset_info(directory)
     examples = info.split(split)
     _check_arguments(batch_size, seed, step, 0, 0, 1)
-    tf = records.import_tensorflow()
+    tf = runtime.import_tensorflow()
     stream = _shuffled_stream(tf, examples, seed, step * batch_size).take(batch_size)
     feature = {'key': tf.io.FixedLenFeature([], tf.string)}
     keys = stream.map(lambda one: tf.io.parse_single_example(one, feature)['key'])
@@ -145,14 +145,14 @@ def eval_batches(
         )
     if limit is not None and limit < 1:
         raise records.DatasetError(f'limit is {limit}; it must be at least 1, or None.')
-    tf = records.import_tensorflow()
+    tf = runtime.import_tensorflow()
     dataset = _read(tf, [os.fspath(path) for path in examples.shards])
     if limit is not None:
         dataset = dataset.take(limit)
     dataset = (
         dataset.map(
             functools.partial(decode, tf, info.encoding, examples.num_identities),
-            num_parallel_calls=records.num_cpus(),
+            num_parallel_calls=runtime.num_cpus(),
         )
         .batch(batch_size)
         .prefetch(_PREFETCH)
@@ -291,7 +291,7 @@ def _augment(tf, image, seed, place, flip, shift):
 def _iterate(tf, dataset, info, examples):
     options = tf.data.Options()
     options.deterministic = True
-    options.threading.private_threadpool_size = records.num_cpus()
+    options.threading.private_threadpool_size = runtime.num_cpus()
     options.threading.max_intra_op_parallelism = 1
     # By a name of its own: at interpreter exit `tf` may be gone before this generator.
     op_error = tf.errors.OpError

@@ -18,6 +18,7 @@ from sicnn_jax.data import (
     overlap,
     records,
     report,
+    runtime,
     selection,
     sources,
     spool,
@@ -311,7 +312,7 @@ def _runner(function, opened, workers, runner):
                 'a folder, a list or a RecordIO set.'
             )
         return functools.partial(spool.run_on_beam, runner.removeprefix(_BEAM))
-    workers = workers or records.num_cpus()
+    workers = workers or runtime.num_cpus()
     if workers == 1:
         return spool.run_here
     return functools.partial(spool.run_in_processes, workers=workers)

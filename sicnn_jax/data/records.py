@@ -11,7 +11,6 @@ Labels count from 0 in every split on its own: training and test identities are
 different people. A directory without `faces.json` is not (or not yet) a data set.
 """
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -22,12 +21,13 @@ import pathlib
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent import futures
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from sicnn_jax.data import runtime, tfds_metadata
 
 HEIGHT = 112
 WIDTH = 96
@@ -39,7 +39,6 @@ MAX_PIXELS = Image.MAX_IMAGE_PIXELS
 _DATASET = 'faces'
 _FORMAT = 'sicnn_jax.faces'
 _VERSION = 1
-_TFDS_FILES = ('dataset_info.json', 'features.json')
 _UNFINISHED = '.unfinished'
 _JPEG_QUALITY = 95
 # Level 1 makes files 6% larger than the default 6 in a third of the time.
@@ -118,24 +117,6 @@ class DatasetInfo:
         return self.splits[name]
 
 
-@functools.cache
-def import_tensorflow():
-    """TensorFlow, quiet and without accelerators: it only reads and writes files.
-
-    Left alone, it would take all the memory of the GPUs that JAX computes on.
-    """
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-    # Of no use to what is done here, and announced in six lines at every start.
-    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
-    import tensorflow as tf
-
-    for kind in ('GPU', 'TPU'):
-        # Raised where the caller already runs TensorFlow: then it is theirs to decide.
-        with contextlib.suppress(RuntimeError):
-            tf.config.set_visible_devices([], kind)
-    return tf
-
-
 def write_dataset(
     directory: str | os.PathLike,
     splits: Mapping[str, Iterable[Face]],
@@ -198,7 +179,7 @@ def write_dataset(
                 encoding,
                 shard_size,
             )
-        _write_tfds_metadata(unfinished, sidecar)
+        tfds_metadata.write(unfinished, _DATASET, sidecar)
         _write_sidecar(unfinished, sidecar)
         _publish(unfinished, directory)
     finally:
@@ -230,7 +211,7 @@ def read_dataset_info(
             'sicnn_jax.data.prepare.'
         )
     sidecar = _read_sidecar(directory)
-    for name in _TFDS_FILES:
+    for name in tfds_metadata.FILES:
         if not (directory / name).is_file():
             raise DatasetError(
                 f'{directory / name} is missing; copy the whole data set or prepare '
@@ -279,7 +260,7 @@ def write_changed(
     for split in sidecar['splits'].values():
         for shard in split['shards']:
             shard.update(shards.get(shard['file'], {}))
-    _write_tfds_metadata(out, sidecar)
+    tfds_metadata.write(out, _DATASET, sidecar)
     _write_sidecar(out, sidecar)
 
 
@@ -340,32 +321,6 @@ def decode_image(encoded: bytes) -> np.ndarray:
     # Pillow raises errors of many kinds on damaged files.
     except Exception as error:
         raise DatasetError(f'Not a complete PNG or JPEG image: {error}') from error
-
-
-def ordered_map(function: Callable, items: Iterable, *, workers: int) -> Iterator:
-    """`map` over threads, results in order, at most 16 items a worker ahead.
-
-    Unlike `Executor.map` it does not read all of `items` at once.
-    """
-    with futures.ThreadPoolExecutor(workers) as pool:
-        pending = collections.deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) >= 16 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def num_cpus() -> int:
-    """The processors this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_request(directory, splits, identities, encoding, shard_size, overwrite):
@@ -430,9 +385,9 @@ def _check_encoded(face, encoding):
 
 def _write_split(unfinished, name, faces, given, encoding, shard_size):
     """Writes the shards of one split; returns its entry in `faces.json`."""
-    tf = import_tensorflow()
-    encoded = ordered_map(
-        functools.partial(_encode, encoding=encoding), faces, workers=num_cpus()
+    tf = runtime.import_tensorflow()
+    encoded = runtime.ordered_map(
+        functools.partial(_encode, encoding=encoding), faces, workers=runtime.num_cpus()
     )
     labels = {identity: i for i, identity in enumerate(given or ())}
     shards, writer = [], None
@@ -510,44 +465,11 @@ def _relabel(tf, shards, labels):
 
 def _publish(unfinished, directory):
     """Puts a complete data set in the place of an earlier one, or parts of one."""
-    for pattern in (SIDECAR, *_TFDS_FILES, f'{_DATASET}-*.tfrecord-*-of-*'):
+    for pattern in (SIDECAR, *tfds_metadata.FILES, f'{_DATASET}-*.tfrecord-*-of-*'):
         for path in directory.glob(pattern):
             path.unlink()
     for path in sorted(unfinished.iterdir(), key=lambda path: path.name == SIDECAR):
         path.replace(directory / path.name)
-
-
-def _write_tfds_metadata(directory, sidecar):
-    import_tensorflow()
-    import tensorflow_datasets as tfds
-
-    num_classes = max(len(split['identities']) for split in sidecar['splits'].values())
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=directory, dataset_name=_DATASET, filetype_suffix='tfrecord'
-    )
-    tfds.folder_dataset.write_metadata(
-        data_dir=directory,
-        features={
-            'image': tfds.features.Image(
-                shape=(HEIGHT, WIDTH, 3), encoding_format=sidecar['encoding']
-            ),
-            # Without names: those of label i differ from split to split.
-            'label': tfds.features.ClassLabel(num_classes=num_classes),
-            'name': tfds.features.Text(),
-            'key': tfds.features.Text(),
-            'source': tfds.features.Text(),
-        },
-        split_infos=[
-            tfds.core.SplitInfo(
-                name=name,
-                shard_lengths=[shard['examples'] for shard in split['shards']],
-                num_bytes=sum(shard['bytes'] for shard in split['shards']),
-                filename_template=template,
-            )
-            for name, split in sidecar['splits'].items()
-        ],
-        check_data=False,
-    )
 
 
 def _write_sidecar(directory, sidecar):
@@ -624,7 +546,7 @@ def _check_shard(path, size):
 
 
 def _read_faces(split):
-    tf = import_tensorflow()
+    tf = runtime.import_tensorflow()
     for path in split.shards:
         count = 0
         try:

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from sicnn_jax.data import pipeline, records
+from sicnn_jax.data import pipeline, records, runtime
 from sicnn_jax.data.records import DatasetError
 
 REPORT = 'faults.json'
@@ -91,7 +91,7 @@ def salvage(
 def _scan(info, out, fingerprint):
     """Writes the report and, if there are faults, the data set."""
     print(f'Looking for damaged records in {info.directory}', flush=True)
-    tf = records.import_tensorflow()
+    tf = runtime.import_tensorflow()
     unfinished = out.with_name(out.name + '.unfinished')
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -132,7 +132,7 @@ def _is_whole(tf, info, split, path, count):
     """Whether all records of a shard can be used: quick, but does not say which not."""
     dataset = (
         tf.data.TFRecordDataset(os.fspath(path))
-        .map(_checked(tf, info, split), num_parallel_calls=records.num_cpus())
+        .map(_checked(tf, info, split), num_parallel_calls=runtime.num_cpus())
         .batch(_BATCH)
     )
     try:

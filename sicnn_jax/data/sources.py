@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sicnn_jax.data import recordio, records
+from sicnn_jax.data import recordio, records, runtime
 from sicnn_jax.data.records import DatasetError
 
 CHOICES = """\
@@ -317,7 +317,7 @@ def _open_records(directory):
 
 
 def _open_tfds(where: str | pathlib.Path, data_dir):
-    records.import_tensorflow()
+    runtime.import_tensorflow()
     import tensorflow_datasets as tfds
 
     try:

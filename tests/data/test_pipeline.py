@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sicnn_jax.data import pipeline, records
+from sicnn_jax.data import pipeline, records, runtime
 from sicnn_jax.data.records import DatasetError, Face
 
 COUNT = 23
@@ -75,7 +75,7 @@ def test_order_is_a_function_of_the_seed(dataset):
 
 
 def test_order_does_not_depend_on_the_global_seed_of_tensorflow(dataset):
-    tf = records.import_tensorflow()
+    tf = runtime.import_tensorflow()
     first = take(4, dataset, shift=2)
     tf.random.set_seed(77)
     assert_same(first, take(4, dataset, shift=2))
@@ -238,7 +238,7 @@ def test_shard_that_vanishes_is_named(copy):
 
 def test_image_that_does_not_decode_is_named(copy):
     """The record is whole, the image in it is not."""
-    tf = records.import_tensorflow()
+    tf = runtime.import_tensorflow()
     shard = copy / 'faces-train.tfrecord-00003-of-00005'
     serialised = list(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator())
     example = tf.train.Example.FromString(serialised[1])

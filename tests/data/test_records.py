@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from sicnn_jax.data import records
+from sicnn_jax.data import records, runtime
 from sicnn_jax.data.records import DatasetError, Face
 
 
@@ -97,7 +97,7 @@ def test_jpeg_is_close_and_bytes_are_kept(tmp_path):
 
 
 def test_tfds_opens_it(dataset):
-    records.import_tensorflow()
+    runtime.import_tensorflow()
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(str(dataset))
@@ -217,7 +217,7 @@ def test_overwriting_leaves_nothing_of_the_old_one(copy):
 def test_faces_stream_through(tmp_path):
     """No more faces are drawn ahead of the writer than a few a worker."""
     shard = tmp_path / 'x' / '.unfinished' / 'train-00000'
-    limit = 16 * records.num_cpus() + 1
+    limit = 16 * runtime.num_cpus() + 1
     drawn_before_first_write = []
 
     def faces():
@@ -300,11 +300,11 @@ def test_missing_split_lists_what_there_is(dataset):
 
 
 def test_ordered_map_keeps_order_and_raises():
-    assert list(records.ordered_map(abs, range(-100, 0), workers=3)) == [
+    assert list(runtime.ordered_map(abs, range(-100, 0), workers=3)) == [
         *range(100, 0, -1)
     ]
     with pytest.raises(ZeroDivisionError):
-        list(records.ordered_map(lambda x: 1 / x, range(-3, 3), workers=2))
+        list(runtime.ordered_map(lambda x: 1 / x, range(-3, 3), workers=2))
 
 
 def test_imports_are_light():
@@ -321,5 +321,5 @@ def test_imports_are_light():
 
 
 def test_tensorflow_sees_no_accelerator():
-    tf = records.import_tensorflow()
+    tf = runtime.import_tensorflow()
     assert {device.device_type for device in tf.config.get_visible_devices()} == {'CPU'}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sicnn_jax.data import pipeline, records, salvage
+from sicnn_jax.data import pipeline, records, runtime, salvage
 from sicnn_jax.data.records import DatasetError, Face
 
 COUNT, SHARD = 40, 8
@@ -49,7 +49,7 @@ def _frames(content):
 
 def _change_example(path, number, change):
     """Writes a shard again, with whole checksums, in which one example is another."""
-    tf = records.import_tensorflow()
+    tf = runtime.import_tensorflow()
     serialised = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
     example = tf.train.Example.FromString(serialised[number])
     change(example.features.feature)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sicnn_jax.data import records, sources
+from sicnn_jax.data import records, runtime, sources
 from sicnn_jax.data.records import DatasetError, Face
 from tests.data.test_recordio import insightface_set
 
@@ -219,7 +219,7 @@ def test_data_set_of_ours(tmp_path):
 
 def write_tfds(directory, label_feature, splits):
     """A data set as TFDS has them on disk: the labels by split, an image each."""
-    tf = records.import_tensorflow()
+    tf = runtime.import_tensorflow()
     import tensorflow_datasets as tfds
 
     features = tfds.features.FeaturesDict(
@@ -252,7 +252,7 @@ def write_tfds(directory, label_feature, splits):
 
 def test_data_sets_of_tfds(tmp_path):
     """By name, and by their directory; classes, text and numbers as identities."""
-    records.import_tensorflow()
+    runtime.import_tensorflow()
     import tensorflow_datasets as tfds
 
     for config, feature, labels in (
@@ -278,7 +278,7 @@ def test_data_sets_of_tfds(tmp_path):
 
 
 def test_tfds_without_identities(tmp_path):
-    tf = records.import_tensorflow()
+    tf = runtime.import_tensorflow()
     import tensorflow_datasets as tfds
 
     directory = tmp_path / 'tiny_faces' / '1.0.0'

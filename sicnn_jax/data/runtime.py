@@ -1,0 +1,52 @@
+"""What reading and writing run on: processors, threads, and TensorFlow without GPUs."""
+
+import collections
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+
+
+@functools.cache
+def import_tensorflow():
+    """TensorFlow, quiet and without accelerators: it only reads and writes files.
+
+    Left alone, it would take all the memory of the GPUs that JAX computes on.
+    """
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    # Of no use to what is done here, and announced in six lines at every start.
+    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+    import tensorflow as tf
+
+    for kind in ('GPU', 'TPU'):
+        # Raised where the caller already runs TensorFlow: then it is theirs to decide.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], kind)
+    return tf
+
+
+def ordered_map(function: Callable, items: Iterable, *, workers: int) -> Iterator:
+    """`map` over threads, results in order, at most 16 items a worker ahead.
+
+    Unlike `Executor.map` it does not read all of `items` at once.
+    """
+    with futures.ThreadPoolExecutor(workers) as pool:
+        pending = collections.deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) >= 16 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def num_cpus() -> int:
+    """The processors this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
