@@ -22,9 +22,9 @@ from pathlib import Path
 
 from benchmarks import drilling
 from benchmarks.measuring import write_record
+from sicnn_jax.main import STOPPED
 
 _DEVICES = 4
-_STOPPED = 75
 # Within which the others must have ended.
 _LIMIT = 60
 # What one process computes in another order differs by rounding, which Adam enlarges
@@ -72,7 +72,7 @@ def run(
                 os.kill(last, interrupt)
                 start, interrupt = time.monotonic(), None
     code = launcher.wait()
-    if code not in (0, _STOPPED, 128 + signal.SIGKILL):
+    if code not in (0, STOPPED, 128 + signal.SIGKILL):
         print(''.join(lines[-20:]))
     return code, round(time.monotonic() - start, 1)
 
@@ -112,7 +112,7 @@ def is_right(record: dict) -> bool:
         and max(record['largest_difference'].values()) < _ROUNDING
         and killed['status'] == 128 + signal.SIGKILL
         and killed['seconds_until_all_ended'] < _LIMIT
-        and stopped['status'] == _STOPPED
+        and stopped['status'] == STOPPED
         and all(one['status_of_the_next_start'] == 0 for one in (killed, stopped))
         and not killed['differences']
         and not stopped['differences']

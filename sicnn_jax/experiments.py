@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint
+from sicnn_jax import checkpoint, report
 from sicnn_jax.data import dataset
 from sicnn_jax.main import load_config
 from sicnn_jax.methods import compared_stages
@@ -61,10 +61,10 @@ class Run:
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
 
-    @functools.cached_property
+    @property
     def resolved(self) -> ConfigDict:
-        """The config with its overrides; raises ValueError for a bad one."""
-        return load_config(self.config, _flags(self.overrides))
+        """The config with its overrides, to be read only; ValueError for a bad one."""
+        return _resolve(self.config, *_flags(self.overrides))
 
     @property
     def parents(self) -> tuple['Run', ...]:
@@ -110,7 +110,7 @@ class Cache:
 
     def is_finished(self, run: Run) -> bool:
         directory = self.directory(run)
-        if run.faces is None and _is_compared(run):
+        if run.faces is None and compared_stages(run.resolved):
             return (directory / 'results.json').is_file()
         return all(checkpoint.has_networks(directory / s) for s in run.own_stages)
 
@@ -155,8 +155,8 @@ class Cache:
         for path in sorted(self.root.glob('*/*/metrics.jsonl')):
             config = json.loads((path.parent.parent / 'config.json').read_text())
             rule = config[path.parent.name]['update_rule']
-            for line in path.read_text().splitlines():
-                found.setdefault(rule, []).append(json.loads(line)['images_per_second'])
+            for line in report.read_metrics(path.parent):
+                found.setdefault(rule, []).append(line['images_per_second'])
         return {rule: statistics.median(rates) for rule, rates in found.items()}
 
     def _make_faces(self, run):
@@ -216,8 +216,10 @@ def _duration(seconds):
     return f'about {datetime.timedelta(seconds=round(seconds))}'
 
 
-def _is_compared(run):
-    return bool(compared_stages(run.resolved))
+@functools.cache
+def _resolve(config, *overrides):
+    """Once, for all runs that are made of the same."""
+    return load_config(config, overrides)
 
 
 def _with_parents(run):

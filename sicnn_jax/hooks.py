@@ -297,15 +297,22 @@ class Stop:
 def measure_recognition(
     cnnr, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
-    """Verification accuracy of CNNR on pairs of held-out faces, ten folds."""
+    """Verification accuracy of CNNR, see `verify_recognition`."""
+    verify = verify_recognition(cnnr, hr, labels, num_pairs=num_pairs)
+    return lambda params: {'verification_accuracy': verify(params).accuracy}
+
+
+def verify_recognition(
+    cnnr, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
+) -> Callable[[dict[str, Any]], metrics.VerificationResult]:
+    """Verifies pairs of held-out faces by CNNR: face and mirror image, ten folds."""
     a, b, same = metrics.make_pairs(labels, num_pairs=num_pairs, seed=0)
 
-    def measure(params):
+    def verify(params):
         features = inference.extract_features(cnnr, params['cnnr'], hr, mirror=True)
-        result = metrics.verify(features[a], features[b], same, 10)
-        return {'verification_accuracy': result.accuracy}
+        return metrics.verify(features[a], features[b], same, 10)
 
-    return measure
+    return verify
 
 
 def measure_hallucination(

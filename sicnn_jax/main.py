@@ -27,7 +27,7 @@ from sicnn_jax import config_check, evaluate, parallel, train
 from sicnn_jax.hooks import Stopped
 
 # EX_TEMPFAIL: try again.
-_STOPPED = 75
+STOPPED = 75
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
         sys.exit(f'Error: {error}')
     except Stopped as stopped:
         print(stopped, flush=True)
-        sys.exit(_STOPPED)
+        sys.exit(STOPPED)
 
 
 @contextlib.contextmanager
@@ -130,8 +130,7 @@ def parse_flags(argv: list[str]) -> list[str]:
       SystemExit: the file is not found, and where it was looked for; or everything that
         is wrong with the config.
     """
-    # Configs import `configs.common`, wherever the program is started from.
-    sys.path.append(str(_ROOT))
+    _make_configs_importable()
     argv = [
         f'{option}={_find_config(value)}' if option.lstrip('-') == 'config' else arg
         for arg, (option, _, value) in (
@@ -161,7 +160,7 @@ def load_config(value: str, overrides: Sequence[str] = ()) -> ConfigDict:
       ConfigError: with everything that is wrong with it.
       SystemExit: the file is not found.
     """
-    sys.path.append(str(_ROOT))
+    _make_configs_importable()
     argv = [f'--config={_find_config(value)}', *overrides]
     config_check.refuse(_argument_problems(argv))
     return _load_config(argv)
@@ -234,6 +233,12 @@ def _join_value(argv):
             at = argv.index(option)
             return [*argv[:at], f'{option}={argv[at + 1]}', *argv[at + 2 :]]
     return argv
+
+
+def _make_configs_importable():
+    """Configs import `configs.common`, wherever the program is started from."""
+    if str(_ROOT) not in sys.path:
+        sys.path.append(str(_ROOT))
 
 
 def _find_config(value):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, inference, metrics, models, train
+from sicnn_jax import checkpoint, inference, metrics, models, published, train
 from sicnn_jax.data import dataset, records
 from sicnn_jax.html_page import (
     Figure,
@@ -30,26 +30,9 @@ from sicnn_jax.html_page import (
     page,
     table,
 )
-from sicnn_jax.methods import load_methods
+from sicnn_jax.methods import TITLES, load_methods
 from sicnn_jax.results_file import write_whole
 
-# By scale and method: Tables 4 and 5; sr_only: Table 2 at α = 0; 4×: Sec. 4.5.
-PUBLISHED = {
-    8: {
-        'bicubic': {'psnr': 23.13, 'ssim': 0.609, 'identity_similarity': 0.2913},
-        'sr_only': {'identity_similarity': 0.4418},
-        'sicnn': {'psnr': 26.89, 'ssim': 0.769, 'identity_similarity': 0.5978},
-    },
-    4: {'sicnn': {'identity_similarity': 0.8868}},
-}
-
-_TITLES = {
-    'lr': 'input',
-    'bicubic': 'bicubic',
-    'sr_only': 'L_SR only',
-    'sicnn': 'SICNN',
-    'hr': 'original',
-}
 _MEASURES = {
     'psnr': ('PSNR', '{:.2f}'),
     'ssim': ('SSIM', '{:.4f}'),
@@ -151,7 +134,7 @@ def compare_faces(methods: Mapping[str, np.ndarray]) -> str:
     """
     count = len(next(iter(methods.values())))
     chosen = np.unique(np.linspace(0, count - 1, min(count, _SHOWN)).astype(int))
-    titles = [_TITLES.get(method, method) for method in methods]
+    titles = [TITLES.get(method, method) for method in methods]
     pictures = ''.join(
         '<span class="face">'
         + ''.join(
@@ -203,7 +186,7 @@ def _similarities(config, workdir, made):
     least = min(0.0, *map(np.min, scores.values()))
     limits = (np.floor(least * 10) / 10, 1.0)
     parts += [
-        f'<h3>{_TITLES.get(method, method)}: mean {values.mean():.4f}</h3>'
+        f'<h3>{TITLES.get(method, method)}: mean {values.mean():.4f}</h3>'
         + histogram(values, 'cosine', 'faces', limits)
         for method, values in scores.items()
     ]
@@ -218,18 +201,18 @@ def _results(config, workdir):
             f'--workdir={workdir} writes it once all stages are finished'
         )
     results = json.loads(path.read_text())
-    published = PUBLISHED.get(config.scale, {})
-    known = {field for row in published.values() for field in row}
+    paper = published.FIGURES.get(config.scale, {})
+    known = {field for row in paper.values() for field in row}
     columns, rows = ['method'], []
     for field, (title, _) in _MEASURES.items():
         columns += [title, 'paper'] if field in known else [title]
     for row in results['rows']:
-        cells = [_TITLES.get(row['method'], row['method'])]
+        cells = [TITLES.get(row['method'], row['method'])]
         for field, (_, form) in _MEASURES.items():
             cells.append(number(row.get(field), form))
             if field in known:
-                paper = published.get(row['method'], {}).get(field)
-                cells.append(number(paper, form.replace('.4f', '.3f')))
+                figure = paper.get(row['method'], {}).get(field)
+                cells.append(number(figure, form.replace('.4f', '.3f')))
         rows.append(cells)
     judge = results['judge']
     reason = f' The judge {judge["reason"]}.' if 'reason' in judge else ''
@@ -250,7 +233,7 @@ def _verification(workdir) -> Iterator[tuple[str, str]]:
     rows = [
         (
             row['recogniser'],
-            _TITLES.get(row['method'], row['method']),
+            TITLES.get(row['method'], row['method']),
             *(
                 number(row[field], '{:.2%}')
                 for field in ('accuracy', 'eer', 'published')

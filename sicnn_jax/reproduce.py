@@ -14,68 +14,45 @@ and stand beside the paper's.
 """
 
 import argparse
-import dataclasses
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from sicnn_jax import checkpoint, inference, metrics, models, pictures, results_file
+from sicnn_jax import (
+    checkpoint,
+    hooks,
+    inference,
+    metrics,
+    models,
+    pictures,
+    published,
+    results_file,
+)
+from sicnn_jax.comparisons import (
+    PAPER_COLUMNS,
+    SCALES,
+    Row,
+    Runs,
+    Table,
+    figures,
+    needed,
+    recognised,
+    seeds_of,
+    tables,
+)
 from sicnn_jax.evaluate import EACH_FILE
 from sicnn_jax.experiments import Cache, Run, describe
-from sicnn_jax.main import load_config
-from sicnn_jax.methods import LEARNED, load_methods
+from sicnn_jax.methods import load_methods
 from sicnn_jax.metrics.judge import load_judge
 
-_VARIANTS = {'demo': ':demo', 'small': ':small', 'paper': ''}
-# What the paper's α is multiplied by. At demo scale α = 8 moves nothing, and 768 is
-# what configs/di.py:demo has in its place (docs/results.md).
-_ALPHA_FACTOR = {'demo': 96.0, 'small': 1.0, 'paper': 1.0}
-_ALPHAS = (0, 2, 4, 8, 16, 32)
 _RESAMPLES = 2_000
 # A difference of less than so many standard errors is a tie.
 _TIE = 2.0
 _TSNE_IDENTITIES = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A method of a table.
-
-    Attributes:
-      title: as the paper calls it.
-      method: name in results.json.
-      run: of a seed.
-      several: of all seeds, not of the first one alone.
-      paper: column → what the paper has.
-    """
-
-    title: str
-    method: str
-    run: Callable[[int], Run]
-    several: bool = False
-    paper: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table of the paper: what it compares, by what, and what it claims.
-
-    Attributes:
-      title: of the table.
-      rows: the methods.
-      columns: of results.json, and 'recognisability'.
-      claims: (column, titles of rows, the best last) that the text states.
-    """
-
-    title: str
-    rows: tuple[Row, ...]
-    columns: tuple[str, ...]
-    claims: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 _TITLES = {
@@ -86,255 +63,9 @@ _TITLES = {
     'verification_accuracy': 'verification by the judge',
     'recognisability': 'recognisability',
 }
-_PAPER_TITLES = {
-    'psnr': 'PSNR',
-    'ssim': 'SSIM',
-    'identity_similarity': 'identity similarity',
-    'recognisability': 'LFW',
-}
+# Of the paper, where it is another.
+_PAPER_TITLES = {'recognisability': 'LFW'}
 _PERCENT = {'verification_accuracy', 'recognisability'}
-_SIMILARITIES = ('identity_similarity', 'judge_similarity')
-
-
-class Runs:
-    """The runs of a scale; `overrides` hold for all of them that have such a field.
-
-    Raises:
-      ConfigError: configs/di.py has no such field, or it is of another type.
-    """
-
-    def __init__(self, scale: str, overrides: Sequence[tuple[str, Any]] = ()):
-        self._variant = _VARIANTS[scale]
-        self.alpha_factor = _ALPHA_FACTOR[scale]
-        self._overrides = tuple(overrides)
-        _ = self.sicnn(0).resolved
-
-    def sicnn(self, seed: int) -> Run:
-        """All stages of configs/di.py, which the others take the first ones of."""
-        return self._run('sicnn', 'di', seed, ())
-
-    def alpha(self, alpha: float, seed: int) -> Run:
-        """Domain-integrated training with the paper's α, or that times a factor."""
-        sicnn = self.sicnn(seed)
-        value = alpha * self.alpha_factor
-        if value == sicnn.resolved.domain_integrated.alpha:
-            return sicnn
-        return self._run(
-            f'alpha{alpha:g}',
-            'di',
-            seed,
-            ('recognition', 'hallucination'),
-            ('domain_integrated.alpha', value),
-            ('stages', ('recognition', 'hallucination', 'domain_integrated')),
-        )
-
-    def approaches(self, seed: int) -> Run:
-        return self._run(
-            'approaches', 'approaches', seed, ('recognition', 'hallucination')
-        )
-
-    def compared(self, method: str, seed: int) -> Run:
-        """A method of other authors, with CNNR of the same seed."""
-        config, variant = {
-            'ma': ('position_patch', ''),
-            'lapsrn': ('lapsrn', ''),
-            'ur_dgn': ('ur_dgn', ''),
-            'ur_dgn_perceptual': ('ur_dgn', 'perceptual'),
-        }[method]
-        return self._run(method, config, seed, ('recognition',), variant=variant)
-
-    def four_times(self, seed: int) -> Run:
-        """SICNN for 24×28 pixels (Sec. 4.5)."""
-        return self._run('scale4', 'di', seed, ('recognition',), ('scale', 4))
-
-    def recognition_loss(self, name: str, seed: int) -> Run:
-        return self._run(name, 'di', seed, (), ('recognition_loss.name', name))
-
-    def recognisability(self, run: Run | None, method: str, seed: int) -> Run:
-        """A fresh CNNR trained on faces that a method super-resolved."""
-        faces = (run, LEARNED[method].stage) if run else (None, '')
-        return dataclasses.replace(
-            self._run(
-                f'recognise-{method}' + (f'-of-{run.name}' if run else ''),
-                'di',
-                seed,
-                (),
-                ('stages', ('recognition',)),
-                ('scale', run.resolved.scale if run else 8),
-            ),
-            faces=faces,
-        )
-
-    def _run(self, name, config, seed, given, *overrides, variant=''):
-        whole = '_'.join(filter(None, (self._variant.lstrip(':'), variant)))
-        file = f'configs/{config}.py' + (f':{whole}' if whole else '')
-        shared = self._overrides
-        if config != 'di':
-            fields = load_config(file)
-            shared = tuple(each for each in shared if _has_field(fields, each[0]))
-        return Run(
-            f'{name}-seed{seed}',
-            file,
-            (('seed', seed), *shared, *overrides),
-            tuple((stage, self.sicnn(seed)) for stage in given),
-        )
-
-
-def _has_field(config, path):
-    for field in path.split('.'):
-        if field not in config:
-            return False
-        config = config[field]
-    return True
-
-
-def tables(runs: Runs) -> dict[int, Table]:
-    """Tables 2 to 5 of the paper, with its figures."""
-    alphas = dict(
-        zip(
-            _ALPHAS,
-            (
-                (0.4418, 0.9761),
-                (0.5134, 0.9788),
-                (0.5639, 0.9805),
-                (0.5978, 0.9825),
-                (0.6041, 0.9823),
-                (0.6101, 0.9816),
-            ),
-            strict=True,
-        )
-    )
-    table_2 = tuple(
-        Row(
-            f'α = {alpha}',
-            'sicnn' if alpha else 'sr_only',
-            lambda seed, alpha=alpha: (
-                runs.alpha(alpha, seed) if alpha else runs.sicnn(seed)
-            ),
-            several=alpha in (0, 8, 32),
-            paper={'identity_similarity': similarity, 'recognisability': lfw},
-        )
-        for alpha, (similarity, lfw) in alphas.items()
-    )
-    table_3 = tuple(
-        Row(
-            title,
-            method,
-            runs.sicnn if method == 'sicnn' else runs.approaches,
-            several=title != 'I',
-            paper={'identity_similarity': similarity, 'recognisability': lfw},
-        )
-        for title, method, similarity, lfw in (
-            ('I', 'approach_i', 0.3875, 0.9716),
-            ('II', 'approach_ii', 0.4829, 0.9746),
-            ('III', 'approach_iii', 0.5132, 0.9758),
-            ('domain-integrated', 'sicnn', 0.5978, 0.9825),
-        )
-    )
-    compared = (
-        ('bicubic', 'bicubic', 23.1323, 0.6093, 0.2913, 0.9751),
-        ('Ma et al.', 'ma', 23.8606, 0.6571, 0.3823, 0.9758),
-        ('LapSRN', 'lapsrn', 26.1451, 0.7417, 0.4361, 0.9746),
-        ('UR-DGN', 'ur_dgn', 24.1857, 0.6764, 0.3682, 0.9720),
-        ('UR-DGN*', 'ur_dgn_perceptual', 25.2859, 0.7224, 0.5267, 0.9801),
-        ('SICNN', 'sicnn', 26.8945, 0.7689, 0.5978, 0.9825),
-    )
-    methods = tuple(
-        Row(
-            title,
-            method,
-            runs.sicnn
-            if method in ('bicubic', 'sicnn')
-            else lambda seed, method=method: runs.compared(method, seed),
-            several=method in ('bicubic', 'sicnn'),
-            paper={
-                'psnr': psnr,
-                'ssim': ssim,
-                'identity_similarity': similarity,
-                'recognisability': lfw,
-            },
-        )
-        for title, method, psnr, ssim, similarity, lfw in compared
-    )
-    control = Row('L_SR only', 'sr_only', runs.sicnn, several=True)
-    four = Row(
-        'SICNN, 4×',
-        'sicnn',
-        runs.four_times,
-        paper={'identity_similarity': 0.8868, 'recognisability': 0.9921},
-    )
-    rising = tuple(row.title for row in table_2)
-    approaches = tuple(row.title for row in table_3)
-    by_similarity = ('bicubic', 'UR-DGN', 'Ma et al.', 'LapSRN', 'UR-DGN*', 'SICNN')
-    by_psnr = ('bicubic', 'Ma et al.', 'UR-DGN', 'UR-DGN*', 'LapSRN', 'SICNN')
-    everything = (*_SIMILARITIES, 'verification_accuracy', 'recognisability')
-    return {
-        2: Table(
-            'Table 2: α',
-            table_2,
-            ('psnr', *everything),
-            tuple((column, rising[:4]) for column in _SIMILARITIES),
-        ),
-        3: Table(
-            'Table 3: training approaches',
-            table_3,
-            ('psnr', *everything),
-            tuple((column, approaches) for column in _SIMILARITIES),
-        ),
-        4: Table(
-            'Table 4: quality',
-            (*methods, control),
-            ('psnr', 'ssim'),
-            (('psnr', by_psnr),),
-        ),
-        5: Table(
-            'Table 5: identity',
-            (*methods, control, four),
-            everything,
-            (
-                *((column, by_similarity) for column in _SIMILARITIES),
-                *((column, ('SICNN', 'SICNN, 4×')) for column in _SIMILARITIES),
-                ('recognisability', ('L_SR only', 'SICNN')),
-            ),
-        ),
-    }
-
-
-# Table 6: method → input size, accuracy on LFW and YTF.
-PUBLISHED = {
-    'SICNN + CNNR (paper)': ('12×14', 0.9825, 0.9382),
-    'CNNR (paper)': ('96×112', 0.9948, 0.9538),
-    'human': ('original', 0.9753, None),
-    'DeepFace [29]': ('152×152', 0.9735, 0.914),
-    'DeepID2+ [28]': ('47×55', 0.9870, 0.932),
-    'FaceNet [27]': ('224×224', 0.9963, 0.951),
-    'VGG Face [24]': ('224×224', 0.9895, 0.973),
-    'center loss [35]': ('96×112', 0.9928, 0.949),
-    'SphereFace [20]': ('96×112', 0.9942, 0.950),
-}
-
-
-def needed(
-    runs: Runs, wanted: Iterable[Row], seeds: Sequence[int], *, recognisability: bool
-) -> list[Run]:
-    """The runs of some rows."""
-    found: dict[Run, None] = {}
-    for row in wanted:
-        for seed in _seeds(row, seeds):
-            run = row.run(seed)
-            found.setdefault(run)
-            if recognisability:
-                found.setdefault(_recognised(runs, row, seed))
-    return list(found)
-
-
-def _seeds(row, seeds):
-    return seeds if row.several else seeds[:1]
-
-
-def _recognised(runs, row, seed):
-    run = None if row.method == 'bicubic' else row.run(seed)
-    return runs.recognisability(run, row.method, seed)
 
 
 class Results:
@@ -346,7 +77,7 @@ class Results:
     def each(self, row: Row, column: str, seed: int) -> np.ndarray | None:
         """Values of faces, or of pairs; None where it was not measured."""
         if column == 'recognisability':
-            return self.recognition(_recognised(self._runs, row, seed))
+            return self.recognition(recognised(self._runs, row, seed))
         with np.load(self._cache.directory(row.run(seed)) / EACH_FILE) as arrays:
             name = f'{row.method}/{column}'
             return arrays[name].astype(np.float64) if name in arrays else None
@@ -361,24 +92,23 @@ class Results:
             return None
         path = directory / 'recognition_pairs.json'
         if not path.is_file():
-            config = run.resolved
             hr, labels = self._cache.test_faces(run)
             params, record = checkpoint.load_networks(
                 directory / 'recognition', ['cnnr']
             )
-            features = inference.extract_features(
-                models.cnnr_from(record), params['cnnr'], hr, mirror=True
+            verify = hooks.verify_recognition(
+                models.cnnr_from(record),
+                hr,
+                labels,
+                num_pairs=run.resolved.evaluation.final_pairs,
             )
-            a, b, same = metrics.make_pairs(
-                labels, num_pairs=config.evaluation.final_pairs, seed=0
-            )
-            right = metrics.verify(features[a], features[b], same, 10).right
+            right = verify(params).right
             results_file.write_results({'right': right.astype(int).tolist()}, path)
         return np.array(json.loads(path.read_text())['right'], np.float64)
 
     def means(self, row: Row, column: str, seeds: Sequence[int]) -> np.ndarray | None:
         """Mean of each seed of a row."""
-        values = [self.each(row, column, seed) for seed in _seeds(row, seeds)]
+        values = [self.each(row, column, seed) for seed in seeds_of(row, seeds)]
         found = [value.mean() for value in values if value is not None]
         return np.array(found) if found else None
 
@@ -390,7 +120,9 @@ class Results:
         Over faces or pairs by a paired bootstrap, and over the seeds that both have:
         the larger of the two.
         """
-        both = [seed for seed in _seeds(worse, seeds) if seed in _seeds(better, seeds)]
+        both = [
+            seed for seed in seeds_of(worse, seeds) if seed in seeds_of(better, seeds)
+        ]
         pairs = [
             (self.each(worse, column, seed), self.each(better, column, seed))
             for seed in both
@@ -432,13 +164,13 @@ def write_table(
         measured = {c: results.means(row, c, seeds) for c in table.columns}
         cells = [_cell(c, measured[c]) for c in table.columns]
         cells += [
-            _number(c, row.paper.get(c)) for c in table.columns if c in _PAPER_TITLES
+            _number(c, row.paper.get(c)) for c in table.columns if c in PAPER_COLUMNS
         ]
         rows.append((row.title, cells))
         record.append(
             {
                 'title': row.title,
-                'seeds': list(_seeds(row, seeds)),
+                'seeds': list(seeds_of(row, seeds)),
                 'ours': {
                     c: None if v is None else v.tolist() for c, v in measured.items()
                 },
@@ -447,7 +179,9 @@ def write_table(
         )
     columns = [_TITLES[c] for c in table.columns]
     columns += [
-        f'{_PAPER_TITLES[c]} (paper)' for c in table.columns if c in _PAPER_TITLES
+        f'{_PAPER_TITLES.get(c, _TITLES[c])} (paper)'
+        for c in table.columns
+        if c in PAPER_COLUMNS
     ]
     claims = list(_claims(table, results, seeds))
     lines = [f'### {table.title}', '', *_markdown(columns, rows)]
@@ -498,7 +232,7 @@ def write_table_6(results: Results, runs: Runs, seed: int, out: Path) -> None:
     rows = [(name, [size, ours, '', '']) for name, (size, ours) in rows]
     rows += [
         (name, [size, '', *(_number('recognisability', v) for v in accuracies)])
-        for name, (size, *accuracies) in PUBLISHED.items()
+        for name, (size, *accuracies) in published.SYSTEMS.items()
     ]
     columns = ['input', 'held-out pairs of this data set', 'LFW', 'YTF']
     lines = ['### Table 6: verification', '', *_markdown(columns, rows)]
@@ -506,7 +240,7 @@ def write_table_6(results: Results, runs: Runs, seed: int, out: Path) -> None:
         'ours': {
             n: None if v is None else float(v.mean()) for n, (_, v) in ours.items()
         },
-        'published': PUBLISHED,
+        'published': published.SYSTEMS,
     }
     _write(6, lines, record, out)
 
@@ -544,41 +278,22 @@ def _markdown(columns, rows):
         yield f'| {title} | ' + ' | '.join(cells) + ' |'
 
 
-def figures(runs: Runs) -> dict[int, list[Row]]:
-    """The columns of the figures that show faces."""
-    by_title = {
-        (number, row.title): row
-        for number, table in tables(runs).items()
-        for row in table.rows
-    }
-
-    def chosen(number, *titles):
-        return [by_title[number, title] for title in titles]
-
-    return {
-        1: chosen(5, 'bicubic', 'SICNN'),
-        3: chosen(3, 'I', 'II', 'III', 'domain-integrated'),
-        5: chosen(2, *(f'α = {alpha}' for alpha in _ALPHAS)),
-        6: chosen(5, 'bicubic', 'Ma et al.', 'LapSRN', 'UR-DGN', 'UR-DGN*', 'SICNN'),
-        7: chosen(5, 'SICNN, 4×'),
-    }
-
-
 def write_figure(
     number: int, rows: Sequence[Row], cache: Cache, seed: int, out: Path
 ) -> None:
     """Writes a grid of held-out faces."""
+    # All rows of a figure have the same faces.
+    first = rows[0].run(seed)
+    hr, _ = cache.test_faces(first)
+    count = first.resolved.evaluation.pictures
+    shown = hr[np.linspace(0, len(hr) - 1, count).astype(int)]
     columns: dict[str, np.ndarray] = {}
     for row in rows:
         run = row.run(seed)
-        config, directory = run.resolved, cache.directory(run)
-        hr, _ = cache.test_faces(run)
-        shown = hr[np.linspace(0, len(hr) - 1, config.evaluation.pictures).astype(int)]
-        made = load_methods(config, directory)(shown)
+        made = load_methods(run.resolved, cache.directory(run))(shown)
         columns.setdefault('input', pictures.enlarge_pixels(made['lr']))
         columns[row.title] = made[row.method]
-        original = made['hr']
-    columns['original'] = original
+    columns['original'] = shown
     path = out / f'figure{number}.png'
     pictures.save_grid(path, columns)
     print(f'Written: {path}', flush=True)
@@ -593,9 +308,11 @@ def write_figure_4(runs: Runs, cache: Cache, seed: int, out: Path) -> None:
     from sklearn.manifold import TSNE
 
     sicnn, approaches = runs.sicnn(seed), runs.approaches(seed)
+    config = sicnn.resolved
     hr, labels = cache.test_faces(sicnn)
-    judge = load_judge(sicnn.resolved.evaluation.judge)
+    judge = load_judge(config.evaluation.judge)
     hr_features, _ = judge.describe(hr)
+    lr = inference.degrade_faces(hr, scale=config.scale, kind=config.degradation)
     cnnhs = {
         'start': (sicnn, 'hallucination'),
         'L_SR only': (sicnn, 'sr_only'),
@@ -606,11 +323,9 @@ def write_figure_4(runs: Runs, cache: Cache, seed: int, out: Path) -> None:
     gaps, points = {}, {}
     drawn = np.isin(labels, np.unique(labels)[:_TSNE_IDENTITIES])
     for title, (run, stage) in cnnhs.items():
-        config = run.resolved
         params, record = checkpoint.load_networks(
             cache.directory(run) / stage, ['cnnh']
         )
-        lr = inference.degrade_faces(hr, scale=config.scale, kind=config.degradation)
         sr = inference.super_resolve(models.cnnh_from(record), params['cnnh'], lr)
         sr_features, _ = judge.describe(sr)
         gaps[title] = {
@@ -660,7 +375,7 @@ def _parse(arguments):
     add = parser.add_argument
     add('--table', type=_numbers((2, 3, 4, 5, 6)), default=[], metavar='N,N')
     add('--figure', type=_numbers((1, 3, 4, 5, 6, 7)), default=[], metavar='N,N')
-    add('--scale', choices=tuple(_VARIANTS), default='demo')
+    add('--scale', choices=tuple(SCALES), default='demo')
     add('--seeds', type=_numbers(()), default=[0], metavar='N,N')
     add(
         '--without_recognisability',

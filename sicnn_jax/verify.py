@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import metrics, results_file, train, verification_sets
+from sicnn_jax import metrics, published, results_file, train, verification_sets
 from sicnn_jax.data import align
 from sicnn_jax.methods import load_methods
 from sicnn_jax.metrics import PairIndices
@@ -25,34 +25,6 @@ FLIPS = ('concat', 'mean', 'none')
 # What a pair of videos is scored by: the mean features of their frames, or the mean
 # score of all pairs of frames.
 VIDEOS = ('feature', 'score')
-
-# Of the paper, by the scale: LFW and YTF, all ten folds. HR: Table 6; sr_only: α = 0 in
-# Table 2; 4×: Sec. 4.5; the others: Table 5. Each by a CNNR trained on faces of that
-# method.
-PUBLISHED = {
-    ('lfw', 8): {
-        'hr': 0.9948,
-        'bicubic': 0.9751,
-        'ma': 0.9758,
-        'lapsrn': 0.9746,
-        'ur_dgn': 0.9720,
-        'ur_dgn_perceptual': 0.9801,
-        'sr_only': 0.9761,
-        'sicnn': 0.9825,
-    },
-    ('ytf', 8): {
-        'hr': 0.9538,
-        'bicubic': 0.9308,
-        'ma': 0.9326,
-        'lapsrn': 0.9310,
-        'ur_dgn': 0.9278,
-        'ur_dgn_perceptual': 0.9354,
-        'sr_only': 0.9320,
-        'sicnn': 0.9382,
-    },
-    ('lfw', 4): {'hr': 0.9948, 'sicnn': 0.9921},
-    ('ytf', 4): {'hr': 0.9538, 'sicnn': 0.9486},
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,13 +234,15 @@ def verify_methods(
     places = {key: side for side, key in enumerate(keys)}
     pairs = metrics.index_pairs(used, places, report)
 
+    paper = published.FIGURES.get(scale, {})
+
     def rows(described):
         return [
             {
                 'recogniser': name,
                 'method': method,
                 **measure(features, pairs, each=each),
-                'published': PUBLISHED.get((found.kind, scale), {}).get(method),
+                'published': paper.get(method, {}).get(found.kind),
             }
             for (name, method), features in described.items()
         ]

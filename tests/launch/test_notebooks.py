@@ -10,43 +10,19 @@ from sicnn_jax.data import records
 pytest.importorskip('nbclient', reason="needs the extra 'notebook'")
 pytest.importorskip('ipykernel', reason="needs the extra 'notebook'")
 
-from benchmarks import notebooks
-
-ROOT = Path(__file__).parents[2]
+from benchmarks import drilling, notebooks
 
 # Two stages of the demo, shrunk until they take seconds.
-TINY = {
-    'stages': ('recognition', 'domain_integrated'),
+TINY = drilling.fields(2, ('recognition', 'domain_integrated')) | {
     'data.source': 'records',
     'data.dir': 'faces',
-    'cnnr.widths': (2, 2, 2, 2),
-    'cnnr.depths': (1, 0, 0, 0),
-    'cnnr.feature_dim': 8,
-    'cnnh.width': 3,
-    'cnnh.growth': 2,
-    'cnnh.depth': 1,
-    'cnnh.deconv_width': 3,
-    'log_every': 2,
-    'evaluation.faces': 12,
-    'evaluation.pairs': 20,
-    'evaluation.final_pairs': 20,
-    'evaluation.pictures': 2,
     'domain_integrated.init.cnnh': '',
-} | {
-    f'{stage}.{field}': value
-    for stage in ('recognition', 'domain_integrated')
-    for field, value in (
-        ('steps', 2),
-        ('batch_size', 4),
-        ('evaluate_every', 2),
-        ('checkpoint_every', 2),
-    )
 }
 
 
 @pytest.fixture(autouse=True)
 def _kernels_find_the_package(monkeypatch):
-    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    monkeypatch.setenv('PYTHONPATH', str(drilling.ROOT))
     # One device, as most who open a notebook have, and programs that run for a moment:
     # compiling them well would take twice as long.
     monkeypatch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=0')
@@ -80,7 +56,7 @@ def write_faces(directory):
 
 def test_colab(tmp_path):
     write_faces(tmp_path / 'faces')
-    path = ROOT / 'launch' / 'sicnn_colab.ipynb'
+    path = drilling.ROOT / 'launch' / 'sicnn_colab.ipynb'
     parameters = {'CONFIG': 'di:demo', 'OVERRIDES': TINY, 'EVERY': 1}
     printed, shown = outputs(notebooks.execute(path, tmp_path, parameters, 300))
     assert 'cpu' in printed and 'judge sim.' in printed
@@ -93,7 +69,7 @@ def test_colab(tmp_path):
 
 
 def test_losses_as_library(tmp_path):
-    path = ROOT / 'launch' / 'losses_as_library.ipynb'
+    path = drilling.ROOT / 'launch' / 'losses_as_library.ipynb'
     parameters = {'STEPS': 3, 'FACES': 4, 'PEOPLE': 2}
     printed, shown = outputs(notebooks.execute(path, tmp_path, parameters, 300))
     assert '2: L_FR' in printed and '2: L_SR' in printed
@@ -104,6 +80,6 @@ def test_losses_as_library(tmp_path):
 def test_committed_with_its_outputs(name):
     import nbformat
 
-    notebook = nbformat.read(ROOT / 'launch' / f'{name}.ipynb', as_version=4)
+    notebook = nbformat.read(drilling.ROOT / 'launch' / f'{name}.ipynb', as_version=4)
     assert '<img' in outputs(notebook)[1]
     assert str(Path.home()) not in nbformat.writes(notebook)
