@@ -26,6 +26,9 @@ def base() -> ConfigDict:
     config.data.images_per_identity = 1_000
     config.data.test_identities = 1_000
     config.data.test_images_per_identity = 10
+    # Of procedural faces: how far they are turned, scaled and moved from the template;
+    # 0: as landmarks align them, 1: as a detector's boxes leave them.
+    config.data.misalignment = 0.0
     # Augmentation of shards: mirrored with probability ½; moved by up to so many
     # pixels.
     config.data.flip = True
@@ -140,6 +143,7 @@ def stage(
     data_seed: int,
     init: dict[str, str] | None = None,
     alpha: float = 0.0,
+    identity_loss: str = 'super_identity',
     adversarial_weight: float = 0.0,
     perceptual_weight: float = 0.0,
     best: str,
@@ -159,6 +163,8 @@ def stage(
       init: network → stage it comes from, or the directory of one of another run;
         networks without one are initialised.
       alpha: α.
+      identity_loss: that α weighs, 'super_identity' (Eq. 3), or 'feature_distance',
+        which is that of features that are not normalised.
       adversarial_weight: of the adversarial loss, beside L_SR, a sum over pixels.
       perceptual_weight: of the perceptual loss through CNNR, likewise.
       best: metric by which the best checkpoint is kept.
@@ -188,6 +194,7 @@ def stage(
             )
             | (init or {}),
             'alpha': alpha,
+            'identity_loss': identity_loss,
             'adversarial_weight': adversarial_weight,
             'perceptual_weight': perceptual_weight,
             'beta': 1.0,

@@ -208,6 +208,10 @@ def _stage_problems(config, name) -> Iterator[str]:
     for field in _POSITIVE:
         if stage[field] < 1:
             yield f'config.{name}.{field} is {stage[field]}; expected at least 1.'
+    yield from (
+        f'config.{name}.identity_loss: {problem}'
+        for problem in _raised(losses.identity_loss, stage.identity_loss)
+    )
     for field in _NOT_NEGATIVE:
         if stage[field] < 0:
             yield f'config.{name}.{field} is {stage[field]}; it may not be negative.'

@@ -82,7 +82,7 @@ class Run:
 class Cache:
     """A directory of runs.
 
-    Embedded faces are written once, into `data` below it.
+    Embedded faces are written once, into `data` below it, misaligned ones beside them.
 
     Attributes:
       root: the directory.
@@ -100,7 +100,8 @@ class Cache:
         if run.faces is not None:
             data.source, data.dir = 'records', str(self.directory(run) / 'faces')
         elif data.source == 'embedded' and not data.dir:
-            data.dir = str(self.root / 'data')
+            kind = f'-misaligned{data.misalignment:g}' if data.misalignment else ''
+            data.dir = str(self.root / f'data{kind}')
         return data
 
     def test_faces(self, run: Run) -> tuple[np.ndarray, np.ndarray]:

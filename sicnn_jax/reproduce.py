@@ -6,9 +6,9 @@
     python -m sicnn_jax.reproduce --table=3 --dry_run
 
 Trains what is missing in a cache of runs, which tables and figures share, and writes
-`tableN.md`, `tableN.json` and `figureN.png`. An interrupted call continues with the
-same command; a second one trains nothing. `--config.FIELD=VALUE` holds for every run
-that has the field.
+`tableN.md`, `tableN.json` and `figureN.png`, and with `--beyond` a table of what the
+paper does not have. An interrupted call continues with the same command; a second one
+trains nothing. `--config.FIELD=VALUE` holds for every run that has the field.
 Figures of ours are means over `--seeds` where a row has several (± standard deviation),
 and stand beside the paper's.
 """
@@ -38,6 +38,7 @@ from sicnn_jax.comparisons import (
     Row,
     Runs,
     Table,
+    beyond,
     figures,
     needed,
     recognised,
@@ -156,7 +157,7 @@ def verdict(difference: float, error: float) -> str:
 
 
 def write_table(
-    number: int, table: Table, results: Results, seeds: Sequence[int], out: Path
+    name: str, table: Table, results: Results, seeds: Sequence[int], out: Path
 ) -> None:
     """Writes and prints a table and what became of its claims."""
     rows, record = [], []
@@ -187,7 +188,7 @@ def write_table(
     lines = [f'### {table.title}', '', *_markdown(columns, rows)]
     if claims:
         lines += ['', *(f'- {_sentence(claim)}' for claim in claims)]
-    _write(number, lines, {'rows': record, 'claims': claims}, out)
+    _write(name, lines, {'rows': record, 'claims': claims}, out)
 
 
 def _claims(table, results, seeds):
@@ -242,15 +243,15 @@ def write_table_6(results: Results, runs: Runs, seed: int, out: Path) -> None:
         },
         'published': published.SYSTEMS,
     }
-    _write(6, lines, record, out)
+    _write('table6', lines, record, out)
 
 
-def _write(number, lines, record, out):
+def _write(name, lines, record, out):
     text = '\n'.join(lines) + '\n'
     print(text, flush=True)
-    results_file.write_whole(out / f'table{number}.md', text.encode())
+    results_file.write_whole(out / f'{name}.md', text.encode())
     results_file.write_results(
-        record | results_file.environment(), out / f'table{number}.json'
+        record | results_file.environment(), out / f'{name}.json'
     )
 
 
@@ -375,6 +376,12 @@ def _parse(arguments):
     add = parser.add_argument
     add('--table', type=_numbers((2, 3, 4, 5, 6)), default=[], metavar='N,N')
     add('--figure', type=_numbers((1, 3, 4, 5, 6, 7)), default=[], metavar='N,N')
+    add(
+        '--beyond',
+        action='store_true',
+        help='a table of what the paper does not have: CosFace and ArcFace, identity '
+        'features that are not normalised, faces that are not aligned, …',
+    )
     add('--scale', choices=tuple(SCALES), default='demo')
     add('--seeds', type=_numbers(()), default=[0], metavar='N,N')
     add(
@@ -392,7 +399,7 @@ def _parse(arguments):
         if not argument.startswith('--config.') or not equals:
             parser.error(f'unknown: {argument}; expected --config.FIELD=VALUE.')
         overrides.append((field, value))
-    if not parsed.table and not parsed.figure:
+    if not (parsed.table or parsed.figure or parsed.beyond):
         parser.error('say which, such as --table=3 or --figure=3,5.')
     return parsed, overrides
 
@@ -429,6 +436,8 @@ def _reproduce(options, overrides):
         if number == 6:
             sicnn = runs.sicnn(seed)
             needs += [sicnn, runs.recognisability(sicnn, 'sicnn', seed)]
+    if options.beyond:
+        needs += needed(runs, beyond(runs).rows, options.seeds, recognisability=False)
     for number in options.figure:
         if number == 4:
             needs += [runs.sicnn(seed), runs.approaches(seed)]
@@ -446,7 +455,9 @@ def _reproduce(options, overrides):
         if number == 6:
             write_table_6(results, runs, seed, out)
         else:
-            write_table(number, wanted[number], results, options.seeds, out)
+            write_table(f'table{number}', wanted[number], results, options.seeds, out)
+    if options.beyond:
+        write_table('beyond', beyond(runs), results, options.seeds, out)
     for number in options.figure:
         if number == 4:
             write_figure_4(runs, cache, seed, out)

@@ -196,6 +196,7 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
         scale=config.scale,
         degradation=config.degradation,
         alpha=stage.alpha,
+        identity_loss=losses.identity_loss(stage.identity_loss),
         beta=stage.beta,
         loss_scale=stage.loss_scale,
         split_identities=split,

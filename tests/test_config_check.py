@@ -46,6 +46,8 @@ def _problems(changes):
         ({'recognition.annealing.base': -1.0}, 'recognition: annealing_schedule: base'),
         ({'data.on_error': 'ignore'}, "data.on_error is 'ignore'"),
         ({'data.max_error_share': 1.0}, 'data.max_error_share is 1.0'),
+        ({'data.misalignment': 1.5}, 'data.misalignment is 1.5'),
+        ({'sr_only.identity_loss': 'cosine'}, 'config.sr_only.identity_loss: There is'),
     ],
 )
 def test_a_problem_names_the_field_and_what_was_meant(changes, found):

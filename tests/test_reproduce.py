@@ -45,9 +45,11 @@ def test_alpha_of_the_config_is_the_main_run(runs):
     assert other.own_stages == ('domain_integrated',)
 
 
-def test_every_run_fits_together(runs):
-    rows = [row for table in reproduce.tables(runs).values() for row in table.rows]
-    needed = reproduce.needed(runs, rows, [0, 1], recognisability=True)
+@pytest.mark.parametrize('beyond', [False, True])
+def test_every_run_fits_together(runs, beyond):
+    tables = [reproduce.beyond(runs)] if beyond else reproduce.tables(runs).values()
+    rows = [row for table in tables for row in table.rows]
+    needed = reproduce.needed(runs, rows, [0, 1], recognisability=not beyond)
     assert len({run.key for run in needed}) == len(needed)
     for run in needed:
         assert run.own_stages
@@ -84,7 +86,7 @@ def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
             }
             write_each(cache, row, seed, measured)
     results = reproduce.Results(cache, runs)
-    reproduce.write_table(9, table, results, [0, 1], tmp_path)
+    reproduce.write_table('table9', table, results, [0, 1], tmp_path)
     text = (tmp_path / 'table9.md').read_text()
     assert text.strip() == capsys.readouterr().out.strip()
     spread = np.std([0.0, 0.02], ddof=1)
@@ -97,10 +99,12 @@ def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
 
 
 def test_dry_run_trains_nothing(tmp_path, capsys):
-    arguments = ['--table=3', '--figure=5', f'--cache={tmp_path}', '--dry_run']
+    arguments = ['--table=3', '--figure=5', '--beyond', '--dry_run']
+    arguments += [f'--cache={tmp_path}']
     assert reproduce.main(arguments) == 0
     printed = capsys.readouterr().out
     assert 'approach_ii 350' in printed and 'alpha16-seed0' in printed
+    assert 'misaligned-seed0' in printed
     assert not list(tmp_path.iterdir())
 
 

@@ -170,6 +170,16 @@ class ProceduralFaces:
     images_per_identity: int
     test_identities: int
     test_images_per_identity: int
+    misalignment: float = 0.0
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the faces depend on."""
+        fields = dataclasses.asdict(self)
+        if not self.misalignment:
+            # As the data sets and runs of before there was such a field.
+            del fields['misalignment']
+        return fields
 
     @property
     def resident(self) -> Batch:
@@ -185,7 +195,7 @@ class ProceduralFaces:
 
     @property
     def fingerprint(self) -> str:
-        return ', '.join(f'{k} {v}' for k, v in dataclasses.asdict(self).items())
+        return ', '.join(f'{k} {v}' for k, v in self.described.items())
 
     def train_batches(
         self,
@@ -213,14 +223,26 @@ class ProceduralFaces:
         return label, image
 
     def to_hr(self, batch: Batch) -> Batch:
-        hr = faces.render_faces(self.seed, batch['label'], batch['image'])
+        hr = faces.render_faces(
+            self.seed, batch['label'], batch['image'], self.misalignment
+        )
         return {'hr': hr, 'label': batch['label']}
 
     def test_faces(self, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         label, image = _every_image(self.test_identities, self.test_images_per_identity)
         label, image = label[:limit], image[:limit]
-        rendered = _render(self.seed, self.identities + label, image)
+        rendered = self.render(self.identities + label, image)
         return np.concatenate(list(rendered)), label
+
+    def render(
+        self, identities: np.ndarray, images: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        """Chunks of faces, all rendered at one size, so that this compiles once."""
+        render = jax.jit(faces.render_faces, static_argnums=(0, 3))
+        for start in range(0, len(identities), _CHUNK):
+            rows = np.arange(start, start + _CHUNK) % len(identities)
+            chunk = render(self.seed, identities[rows], images[rows], self.misalignment)
+            yield np.asarray(chunk)[: len(identities) - start]
 
 
 def open_faces(config: ConfigDict, workdir: Path) -> Faces:
@@ -230,9 +252,9 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
       config: `source`: 'records' (shards in `dir`), 'embedded' (procedural faces,
         written as shards to `dir` or the workdir first) or 'procedural' (rendered on
         the device); `seed`, `identities`, `images_per_identity`, `test_identities`,
-        `test_images_per_identity` of the latter two; `flip`, `shift`, `placement`
-        ('host' or 'device'), `on_error` ('raise' or 'skip') and `max_error_share` of
-        shards.
+        `test_images_per_identity`, `misalignment` of the latter two; `flip`, `shift`,
+        `placement` ('host' or 'device'), `on_error` ('raise' or 'skip') and
+        `max_error_share` of shards.
       workdir: of the run.
 
     Returns:
@@ -252,6 +274,8 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
         config.images_per_identity,
         config.test_identities,
         config.test_images_per_identity,
+        # Runs of before there was this field are evaluated, too.
+        config.get('misalignment', 0.0),
     )
     if config.source == 'procedural':
         return procedural
@@ -314,6 +338,11 @@ def config_problems(config: ConfigDict) -> list[str]:
         )
     if config.shift < 0:
         problems.append(f'data.shift is {config.shift}; it may not be negative.')
+    misalignment = config.get('misalignment', 0.0)
+    if not 0 <= misalignment <= 1:
+        problems.append(
+            f'data.misalignment is {misalignment}; expected a number from 0 to 1.'
+        )
     share = config.get('max_error_share', 0)
     if not 0 <= share < 1:
         problems.append(
@@ -328,7 +357,7 @@ def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:
     Raises:
       DatasetError: another data set is there.
     """
-    alignment = {'kind': 'procedural', 'faces': dataclasses.asdict(procedural)}
+    alignment = {'kind': 'procedural', 'faces': procedural.described}
     if (directory / records.SIDECAR).exists():
         found = records.read_dataset_info(directory).alignment
         if found != alignment:
@@ -340,10 +369,10 @@ def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:
     print(f'Writing procedural faces to {directory}', flush=True)
     splits = {
         'train': _records(
-            procedural.seed, 0, procedural.identities, procedural.images_per_identity
+            procedural, 0, procedural.identities, procedural.images_per_identity
         ),
         'test': _records(
-            procedural.seed,
+            procedural,
             procedural.identities,
             procedural.test_identities,
             procedural.test_images_per_identity,
@@ -392,10 +421,10 @@ def _move(face, offset):
     return face[rows][:, columns]
 
 
-def _records(seed, first, identities, images) -> Iterator[records.Face]:
+def _records(procedural, first, identities, images) -> Iterator[records.Face]:
     label, image = _every_image(identities, images)
     start = 0
-    for chunk in _render(seed, first + label, image):
+    for chunk in procedural.render(first + label, image):
         for row, pixels in enumerate(chunk, start=start):
             key = _key(first + label[row], image[row])
             name = key.partition('/')[0]
@@ -411,12 +440,3 @@ def _every_image(identities: int, images: int) -> tuple[np.ndarray, np.ndarray]:
     """Label and image index of each face, int32 [identities · images]."""
     label, image = np.divmod(np.arange(identities * images, dtype=np.int32), images)
     return label, image
-
-
-def _render(seed, identities, images) -> Iterator[np.ndarray]:
-    """Rendered faces in chunks of one size, so that the renderer compiles once."""
-    render = jax.jit(faces.render_faces, static_argnums=0)
-    for start in range(0, len(identities), _CHUNK):
-        rows = np.arange(start, start + _CHUNK) % len(identities)
-        chunk = render(seed, identities[rows], images[rows])
-        yield np.asarray(chunk)[: len(identities) - start]

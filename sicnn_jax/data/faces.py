@@ -165,13 +165,15 @@ def render_face(identity, view):
     return 255.0 * jnp.clip(jnp.moveaxis(canvas, 0, -1), 0.0, 1.0)
 
 
-def render_faces(seed, identities, images):
+def render_faces(seed, identities, images, misalignment=0.0):
     """Draws pictures, each a function of (seed, identity, image) alone.
 
     Args:
       seed: an int or int32 scalar; another seed is another population.
       identities: int32 [n], which person.
       images: int32 [n], which picture of that person.
+      misalignment: 0: aligned to the template; 1: turned by up to 0.35 radians, scaled
+        by a fifth and moved by 8 pixels beyond that. A static number.
 
     Returns:
       uint8 [n, 112, 96, 3], RGB.
@@ -181,11 +183,25 @@ def render_faces(seed, identities, images):
     def render(index):
         person_key, views_key = jax.random.split(jax.random.fold_in(root, index[0]))
         view_key = jax.random.fold_in(views_key, index[1])
-        face = render_face(sample_identity(person_key), sample_view(view_key))
+        view = sample_view(view_key)
+        if misalignment:
+            view = _misalign(view, jax.random.fold_in(view_key, 1), misalignment)
+        face = render_face(sample_identity(person_key), view)
         return jnp.round(face).astype(jnp.uint8)
 
     indices = jnp.stack([jnp.asarray(identities), jnp.asarray(images)], axis=-1)
     return jax.lax.map(render, indices, batch_size=16)
+
+
+def _misalign(view, key, amount):
+    """The view, as a face detector's box frames it, not as landmarks do."""
+    roll, scale, x, y = amount * jax.random.uniform(key, (4,), minval=-1.0)
+    return view._replace(
+        pose_roll=view.pose_roll + 0.35 * roll,
+        pose_scale=view.pose_scale * (1.0 + 0.2 * scale),
+        pose_x=view.pose_x + 8.0 * x,
+        pose_y=view.pose_y + 8.0 * y,
+    )
 
 
 def _mixing():

@@ -3,6 +3,8 @@
 from sicnn_jax.losses.adversarial import discriminator_loss, generator_loss
 from sicnn_jax.losses.identity import (
     cosine_similarity,
+    feature_distance_loss,
+    identity_loss,
     normalize,
     super_identity_loss,
 )
@@ -28,7 +30,9 @@ __all__ = [
     'cosine_logits',
     'cosine_similarity',
     'discriminator_loss',
+    'feature_distance_loss',
     'generator_loss',
+    'identity_loss',
     'margin_diagnostics',
     'normalize',
     'perceptual_loss',

@@ -1,5 +1,7 @@
 """The super-identity loss (Eq. 3) and the hypersphere it is measured on."""
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -68,3 +70,52 @@ def super_identity_loss(sr_features: jax.Array, hr_features: jax.Array) -> jax.A
     # Not as 2 − 2 cos θ, which cancels for the nearly equal features it aims at.
     difference = normalize(sr_features) - normalize(hr_features)
     return jnp.mean(jnp.sum(jnp.square(difference), axis=-1))
+
+
+def feature_distance_loss(sr_features: jax.Array, hr_features: jax.Array) -> jax.Array:
+    """Squared distance of identity features as they are, not on the hypersphere.
+
+    What Sec. 3.4 argues against, to compare with: faces with long features count for
+    more, and so does how long they are, which A-Softmax does not look at. In units of
+    the mean squared norm of the originals' features, a constant, so that one α weighs
+    it as it does `super_identity_loss`, whose features have the norm 1.
+
+    Args:
+      sr_features: [n, feature_dim], features of super-resolved faces.
+      hr_features: [n, feature_dim], features of the originals.
+
+    Returns:
+      float32 scalar, 0 or more, the mean over the batch; computed in float32 whatever
+      the inputs are.
+
+    Raises:
+      AssertionError: the features are not of rank 2 or their shapes differ.
+    """
+    chex.assert_rank([sr_features, hr_features], 2)
+    chex.assert_equal_shape([sr_features, hr_features])
+    sr_features, hr_features = (
+        features.astype(jnp.float32) for features in (sr_features, hr_features)
+    )
+    unit = jax.lax.stop_gradient(jnp.mean(jnp.sum(jnp.square(hr_features), axis=-1)))
+    distance = jnp.mean(jnp.sum(jnp.square(sr_features - hr_features), axis=-1))
+    return distance / jnp.maximum(unit, _SMALLEST_NORM)
+
+
+_IDENTITY_LOSSES = {
+    'super_identity': super_identity_loss,
+    'feature_distance': feature_distance_loss,
+}
+
+
+def identity_loss(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The identity loss a config names: 'super_identity' or 'feature_distance'.
+
+    Raises:
+      ValueError: there is no such loss.
+    """
+    if name not in _IDENTITY_LOSSES:
+        raise ValueError(
+            f'There is no identity loss {name!r}, '
+            f'choose from {", ".join(_IDENTITY_LOSSES)}.'
+        )
+    return _IDENTITY_LOSSES[name]

@@ -103,3 +103,24 @@ def test_keys_are_those_of_the_batch(directory, placement):
         hr = faces.to_hr({**batch, **faces.resident})['hr']
         numbers = [int(key.split('/')[1].removesuffix('.png')) for key in keys]
         np.testing.assert_array_equal(np.asarray(hr)[:, 0, 0, 0], numbers)
+
+
+def test_misaligned_faces_are_another_data_set(tmp_path):
+    few = dict.fromkeys(('identities', 'test_identities'), 1) | {
+        'images_per_identity': 2,
+        'test_images_per_identity': 1,
+    }
+    embedded = {'source': 'embedded', 'placement': 'host', **few}
+    config = _config(tmp_path / 'shards', **embedded)
+    faces = dataset.open_faces(config, tmp_path)
+    aligned, _ = faces.test_faces()
+    config.misalignment = 0.5
+    with pytest.raises(records.DatasetError, match='misalignment'):
+        dataset.open_faces(config, tmp_path)
+    config.dir = ''
+    misaligned, _ = dataset.open_faces(config, tmp_path).test_faces()
+    assert (aligned != misaligned).mean() > 0.5
+    config.source = 'procedural'
+    rendered = dataset.open_faces(config, tmp_path)
+    np.testing.assert_allclose(rendered.test_faces()[0], misaligned, atol=60)
+    assert 'misalignment 0.5' in rendered.fingerprint

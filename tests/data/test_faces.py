@@ -147,3 +147,28 @@ def test_import_needs_no_tensorflow_and_starts_no_device():
         'assert not xla_bridge.backends_are_initialized()'
     )
     subprocess.run([sys.executable, '-c', script], check=True)
+
+
+def test_misaligned_faces_are_framed_another_way():
+    render_misaligned = jax.jit(faces.render_faces, static_argnums=3)
+    some = np.arange(4, dtype=np.int32)
+    aligned = np.asarray(render(0, some, some), np.float32)
+    moved, again = (np.asarray(render_misaligned(0, some, some, 1.0)) for _ in range(2))
+    np.testing.assert_array_equal(moved, again)
+    assert np.abs(moved - aligned).mean(axis=(1, 2, 3)).min() > 5.0
+
+
+@pytest.mark.parametrize('amount', [0.5, 1.0])
+def test_misalignment_is_within_its_range(amount):
+    keys = jax.random.split(jax.random.key(0), 256)
+    views = jax.vmap(faces.sample_view)(keys)
+    moved = jax.vmap(lambda view, key: faces._misalign(view, key, amount))(views, keys)
+    for found, most in (
+        (moved.pose_roll - views.pose_roll, 0.35),
+        (moved.pose_scale / views.pose_scale - 1.0, 0.2),
+        (moved.pose_x - views.pose_x, 8.0),
+        (moved.pose_y - views.pose_y, 8.0),
+    ):
+        largest = np.abs(found).max()
+        assert 0.9 * amount * most < largest <= amount * most * (1 + 1e-5)
+    assert (moved.light_x == views.light_x).all()

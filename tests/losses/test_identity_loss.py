@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sicnn_jax.losses import cosine_similarity, normalize, super_identity_loss
+from sicnn_jax.losses import (
+    cosine_similarity,
+    feature_distance_loss,
+    identity_loss,
+    normalize,
+    super_identity_loss,
+)
 from tests.losses.finite_differences import finite_differences
 
 
@@ -107,3 +113,37 @@ def test_shapes_that_would_broadcast_are_refused():
         super_identity_loss(jnp.ones((4, 7)), jnp.ones((1, 7)))
     with pytest.raises(AssertionError):
         super_identity_loss(jnp.ones(7), jnp.ones(7))
+
+
+def test_feature_distance_and_its_gradient():
+    sr, hr = _features(0), _features(1)
+    unit = np.mean(np.sum(hr**2, -1))
+
+    def reference(sr):
+        return np.mean(np.sum((sr - hr) ** 2, -1)) / unit
+
+    loss, gradient = jax.value_and_grad(feature_distance_loss)(
+        jnp.asarray(sr), jnp.asarray(hr)
+    )
+    np.testing.assert_allclose(loss, reference(sr), rtol=1e-5)
+    expected = finite_differences(reference, sr)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_feature_distance_of_unit_features_is_the_super_identity_loss():
+    sr, hr = normalize(_features(0)), normalize(_features(1))
+    np.testing.assert_allclose(
+        feature_distance_loss(sr, hr), super_identity_loss(sr, hr), rtol=1e-5
+    )
+
+
+def test_feature_distance_counts_lengths():
+    features = jnp.asarray(_features(0), jnp.bfloat16)
+    assert feature_distance_loss(2 * features, features) == pytest.approx(1.0)
+    assert feature_distance_loss(jnp.zeros((2, 3)), jnp.zeros((2, 3))) == 0.0
+
+
+def test_unknown_identity_loss_names_those_there_are():
+    assert identity_loss('super_identity') is super_identity_loss
+    with pytest.raises(ValueError, match='feature_distance'):
+        identity_loss('cosine')
