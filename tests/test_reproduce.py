@@ -45,11 +45,14 @@ def test_alpha_of_the_config_is_the_main_run(runs):
     assert other.own_stages == ('domain_integrated',)
 
 
-@pytest.mark.parametrize('beyond', [False, True])
-def test_every_run_fits_together(runs, beyond):
-    tables = [reproduce.beyond(runs)] if beyond else reproduce.tables(runs).values()
+@pytest.mark.parametrize('extra', [False, True])
+def test_every_run_fits_together(runs, extra):
+    if extra:
+        tables = [make(runs) for make in reproduce.EXTRA.values()]
+    else:
+        tables = reproduce.tables(runs).values()
     rows = [row for table in tables for row in table.rows]
-    needed = reproduce.needed(runs, rows, [0, 1], recognisability=not beyond)
+    needed = reproduce.needed(runs, rows, [0, 1], recognisability=not extra)
     assert len({run.key for run in needed}) == len(needed)
     for run in needed:
         assert run.own_stages
@@ -99,12 +102,13 @@ def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
 
 
 def test_dry_run_trains_nothing(tmp_path, capsys):
-    arguments = ['--table=3', '--figure=5', '--beyond', '--dry_run']
+    arguments = ['--table=3', '--figure=5', '--extra=beyond,remedies', '--dry_run']
     arguments += [f'--cache={tmp_path}']
     assert reproduce.main(arguments) == 0
     printed = capsys.readouterr().out
     assert 'approach_ii 350' in printed and 'alpha16-seed0' in printed
     assert 'misaligned-seed0' in printed
+    assert 'ii_longer-seed0' in printed and 'approach_ii 1,400' in printed
     assert not list(tmp_path.iterdir())
 
 
@@ -112,6 +116,7 @@ def test_dry_run_trains_nothing(tmp_path, capsys):
     ('arguments', 'message'),
     [
         (['--table=7'], '7; expected some of 2, 3'),
+        (['--extra=more'], 'more; expected some of beyond, remedies'),
         ([], '--table=3'),
         (['--table=3', '--config.data'], '--config.FIELD=VALUE'),
     ],
