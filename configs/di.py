@@ -173,7 +173,7 @@ def _demo(config: ConfigDict) -> None:
             'cnnh': 'hallucination',
         },
         # At this scale the paper's 8 moves nothing: docs/results.md.
-        alpha=768.0,
+        alpha=384.0,
         fused=True,
         annealing=annealing | {'offset': 1_600},
         **third_stage,

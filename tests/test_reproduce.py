@@ -41,7 +41,7 @@ def test_differences_within_their_error_are_ties(difference, error, verdict):
 def test_alpha_of_the_config_is_the_main_run(runs):
     assert runs.alpha(8, 0) == runs.sicnn(0)
     other = runs.alpha(32, 0)
-    assert other.resolved.domain_integrated.alpha == 32 * 96
+    assert other.resolved.domain_integrated.alpha == 32 * 48
     assert other.own_stages == ('domain_integrated',)
 
 
