@@ -57,10 +57,12 @@ QUICK = {
     'huge_pages': ['--rounds=1', '--steps=2'],
     'inference': ['--batches=1,2', '--pieces=1', '--scales=8', '--rounds=1'],
     'many_identities': ['--identities=1000', '--devices=1,2'],
+    'precision': ['--steps=40'],
     'preparing': ['--images=64', '--rounds=1', '--sample=32'],
     'reading': ['--images=1024', '--epochs=2'],
     'schedule': ['--iterations=1', '--dtype=float32', '--batch=2'],
     'seeds': ['--seeds=0,1', *_TINY_RUN],
+    'soak': ['--minutes=1'],
 }
 
 # They take --images and --landmarks, which no repository holds.

@@ -58,15 +58,22 @@ def matmul_gflops(dtype: str = 'float32', calls: int = 7) -> float:
     return 2 * size**3 / min(time_calls(lambda: product(x, x), calls)) / 1e9
 
 
+def results_directory() -> Path:
+    """Where records go, made if need be."""
+    directory = Path(os.environ.get('BENCHMARK_RESULTS', RESULTS))
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
 def append_record(name: str, record: dict) -> None:
     """Appends a line to `results/NAME.jsonl`, with the machine."""
-    with (_directory() / f'{name}.jsonl').open('a') as file:
+    with (results_directory() / f'{name}.jsonl').open('a') as file:
         file.write(json.dumps(record | _machine()) + '\n')
 
 
 def write_record(name: str, record: dict) -> None:
     """Writes `results/NAME.json`, with the machine."""
-    out = _directory() / f'{name}.json'
+    out = results_directory() / f'{name}.json'
     text = json.dumps(record | _machine(), indent=1, ensure_ascii=False)
     out.write_text(text + '\n')
     print(f'Written: {out}')
@@ -96,12 +103,6 @@ def markdown(
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions, for a record."""
     return {package: metadata.version(package) for package in packages}
-
-
-def _directory():
-    directory = Path(os.environ.get('BENCHMARK_RESULTS', RESULTS))
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
 
 
 def _machine():

@@ -1,0 +1,164 @@
+"""Trains for long with evaluation and checkpoints: does anything grow or slow down?
+
+    python -m benchmarks.soak --minutes=30
+
+Domain-integrated training at the sizes of configs/di.py:demo, evaluated and saved every
+100 steps, stopped by SIGTERM when the time is up. Memory (resident set) and open files
+are looked at every two seconds, the time of a step is that of windows of 20 steps
+without an evaluation. After a first fifth, in which everything is set up, a line is
+fitted to each; its standard error takes into account that neighbouring values are
+alike. A slope is significant beyond two of them. Writes a record and a plot. Needs
+Linux.
+"""
+
+import argparse
+import math
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from benchmarks import drilling
+from benchmarks.measuring import markdown, results_directory, write_record
+from sicnn_jax import html_page, report
+from sicnn_jax.main import STOPPED
+
+_EVERY = 2.0
+_WARM_UP = 0.2
+_STAGE = 'domain_integrated'
+_FIELDS = {
+    'stages': drilling.STAGES,
+    'recognition.steps': 20,
+    'hallucination.steps': 20,
+    f'{_STAGE}.steps': 1_000_000,
+    f'{_STAGE}.evaluate_every': 100,
+    f'{_STAGE}.checkpoint_every': 100,
+}
+
+
+def watch(workdir: Path, seconds: float) -> tuple[list[tuple[float, ...]], int]:
+    """Runs the training for so long, counted from the third stage's first steps.
+
+    Returns:
+      (seconds, MiB of memory, open files) of each look, and the exit status.
+    """
+    process = subprocess.Popen(
+        drilling.command(workdir, _FIELDS),
+        cwd=drilling.ROOT,
+        env=drilling.environment(1),
+        stdout=subprocess.DEVNULL,
+    )
+    lines = workdir / _STAGE / 'metrics.jsonl'
+    looks, begun = [], None
+    while process.poll() is None:
+        time.sleep(_EVERY)
+        if begun is None and lines.is_file() and lines.stat().st_size:
+            begun = time.monotonic()
+        if begun is not None:
+            passed = time.monotonic() - begun
+            looks.append((passed, *_look(process.pid)))
+            if passed > seconds:
+                break
+    process.send_signal(signal.SIGTERM)
+    return looks, process.wait()
+
+
+def _look(pid):
+    status = Path(f'/proc/{pid}/status').read_text()
+    memory = int(re.search(r'VmRSS:\s+(\d+) kB', status)[1]) / 1024
+    return memory, len(list(Path(f'/proc/{pid}/fd').iterdir()))
+
+
+def step_times(stage: Path, batch_size: int) -> list[tuple[float, float]]:
+    """(step, seconds a step) of each window in which nothing was evaluated."""
+    return [
+        (line['step'], batch_size / line['images_per_second'])
+        for line in report.read_metrics(stage)
+        if 'identity_similarity' not in line
+    ]
+
+
+def trend(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """The line through values after the warm-up.
+
+    Args:
+      x: position of each value, rising, [n].
+      y: the values, [n].
+
+    Returns:
+      `mean`; `change`, what the line rises by over the values, as a share of the mean;
+      `error`, its standard error, with as many values as there would be if each were
+      independent of the one before; and `significant`.
+    """
+    kept = x >= x[0] + _WARM_UP * (x[-1] - x[0])
+    x, y = x[kept], y[kept]
+    line = stats.linregress(x, y)
+    rest = y - line.intercept - line.slope * x
+    if np.allclose(rest, 0):
+        inflation = 1.0
+    else:
+        # Of an autoregressive process of the first order.
+        alike = float(np.clip(np.corrcoef(rest[1:], rest[:-1])[0, 1], 0.0, 0.99))
+        inflation = math.sqrt((1 + alike) / (1 - alike))
+    share = (x[-1] - x[0]) / y.mean()
+    change, error = line.slope * share, line.stderr * inflation * share
+    return {
+        'mean': float(y.mean()),
+        'change': float(change),
+        'error': float(error),
+        'significant': bool(abs(change) > 2 * error),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--minutes', type=float, default=30.0)
+    parser.add_argument('--plot', type=Path, help='default: beside the record')
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        workdir = Path(directory) / 'run'
+        looks, status = watch(workdir, 60 * options.minutes)
+        steps = step_times(workdir / _STAGE, batch_size=8)
+    if status != STOPPED or len(steps) < 5:
+        print(f'The training ended with status {status} after {len(steps)} windows.')
+        return 1
+    seconds, memory, files = np.array(looks).T
+    curves = {
+        'memory, MiB': (seconds, memory),
+        'open files': (seconds, files),
+        'seconds a step': tuple(np.array(steps).T),
+    }
+    trends = {name: trend(x, y) for name, (x, y) in curves.items()}
+    columns = ('mean', 'change', 'standard error', 'significant')
+    rows = [
+        (
+            name,
+            (
+                f'{found["mean"]:.4g}',
+                f'{found["change"]:+.2%}',
+                f'{found["error"]:.2%}',
+                'yes' if found['significant'] else 'no',
+            ),
+        )
+        for name, found in trends.items()
+    ]
+    print(markdown(columns, rows))
+    charts = ''.join(
+        html_page.line_chart(name, list(zip(x, y, strict=True)))
+        for name, (x, y) in curves.items()
+    )
+    plot = options.plot or results_directory() / 'soak.html'
+    plot.write_text(html_page.page('Soak', [('Over the run', charts)]))
+    record = {'minutes': options.minutes, 'steps': int(steps[-1][0]), 'trends': trends}
+    write_record('soak', record)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
