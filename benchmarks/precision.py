@@ -53,7 +53,7 @@ def train(workdir: Path, dtype: str, steps: int) -> dict[str, float]:
 def compare(
     exact: Mapping[str, float], rounded: Mapping[str, float], tolerance: float
 ) -> dict[str, dict[str, float]]:
-    """By name: both values, their difference (of a loss: as a share of it), the limit."""
+    """By name: both values, their difference (of a loss: its share), the limit."""
     return {
         name: {
             'float32': value,
