@@ -6,15 +6,14 @@ width`. A `.bin` is a pickle of encoded images and whether those of each pair sh
 person; it is read without running what else a pickle could ask for.
 """
 
-import io
 import os
 import pathlib
-import pickle
 import struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from sicnn_jax.data import bin_pickle
 from sicnn_jax.data.records import DatasetError
 
 _MAGIC = 0xCED7230A
@@ -22,21 +21,8 @@ _RECORD = struct.Struct('<II')
 # IRHeader: flag, label, id, id2; where the flag is n > 0, n more floats are the label.
 _HEADER = struct.Struct('<IfQQ')
 _LENGTH_BITS = 29
-
-# What pickles of NumPy arrays and numbers ask for; `numpy.core` before NumPy 2.
-_NUMPY = {
-    ('numpy', 'dtype'),
-    ('numpy', 'ndarray'),
-    *(
-        (f'numpy.{core}.{module}', name)
-        for core in ('core', '_core')
-        for module, name in (
-            ('multiarray', '_reconstruct'),
-            ('multiarray', 'scalar'),
-            ('numeric', '_frombuffer'),
-        )
-    ),
-}
+# Bytes of a file.
+_LARGEST = 2**63
 
 
 class Record(NamedTuple):
@@ -79,7 +65,8 @@ def read_index(path: str | os.PathLike) -> tuple[list[Part], list[int]]:
         with path.open('rb') as file:
             for number in _image_numbers(file, offsets, path):
                 label = _read_label(file, offsets[number])
-                if label < 0 or label != int(label) or label >= identities:
+                # Not as `label < 0 or …`: it may be NaN.
+                if not (0 <= label < identities and label.is_integer()):
                     raise DatasetError(
                         f'{path}, record {number}: the label is {label}; expected a '
                         f'whole number below {identities}, as `property` says.'
@@ -104,7 +91,7 @@ def read_bin(path: str | os.PathLike) -> tuple[list[bytes], np.ndarray]:
     """
     try:
         with open(path, 'rb') as file:
-            found = _BinUnpickler(file, path).load()
+            found = bin_pickle.load(file, path)
     except DatasetError:
         raise
     # A damaged pickle raises nearly anything: EOFError, ValueError, KeyError, …
@@ -129,6 +116,14 @@ def _read_offsets(path):
                 f'{path}, line {line}: expected the number of a record and where it '
                 f'begins; found {text!r}.'
             ) from error
+        if number in offsets:
+            raise DatasetError(
+                f'{path}, line {line}: record {number} occurs a second time.'
+            )
+        if not 0 <= offset < _LARGEST:
+            raise DatasetError(
+                f'{path}, line {line}: no record begins at {offset}; copy it again.'
+            )
         offsets[number] = offset
     if not offsets:
         raise DatasetError(f'{path} is empty; copy it again.')
@@ -221,41 +216,13 @@ def _exactly(file, offset, size):
     return data
 
 
-def _encode_latin1(text, encoding):
-    """How Python 3 writes bytes for Python 2 to read."""
-    if encoding not in ('latin1', 'latin-1'):
-        raise ValueError(f'bytes in the encoding {encoding!r}')
-    return text.encode('latin1')
-
-
-class _BinUnpickler(pickle.Unpickler):
-    """An unpickler that knows what `.bin` files hold and nothing else."""
-
-    def __init__(self, file: io.BufferedIOBase, path: str | os.PathLike):
-        # As bytes: files of Python 2 hold images as its `str`.
-        super().__init__(file, encoding='bytes')
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ('_codecs', 'encode'):
-            return _encode_latin1
-        if (module, name) in _NUMPY:
-            return super().find_class(module, name)
-        raise DatasetError(
-            f'{self._path} asks for {module}.{name}, which no verification set needs: '
-            'it may be malicious, and nothing of it was run. Get the file elsewhere.'
-        )
-
-
 def _check_bin(found, path):
     try:
-        images, same = found
-        images = [
-            image.tobytes() if isinstance(image, np.ndarray) else image
-            for image in images
-        ]
+        images, same = map(bin_pickle.plain, bin_pickle.plain(found))
+        images = [_image_bytes(bin_pickle.plain(image)) for image in images]
         same = np.asarray(same)
-    except (TypeError, ValueError) as error:
+    # An array that was never given its content has none.
+    except (AttributeError, TypeError, ValueError) as error:
         raise DatasetError(
             f'{path}: expected a pair of images and booleans; found '
             f'{type(found).__name__}.'
@@ -267,4 +234,10 @@ def _check_bin(found, path):
             f'{path}: expected a boolean for every two images; found {len(images)} '
             f'images and {same.dtype} {list(same.shape)}.'
         )
+    if not np.isin(same, (0, 1)).all():
+        raise DatasetError(f'{path}: expected booleans; found {same.max()}.')
     return images, same.astype(bool)
+
+
+def _image_bytes(image):
+    return image.tobytes() if isinstance(image, np.ndarray) else image

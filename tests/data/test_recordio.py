@@ -83,6 +83,10 @@ def test_sets_without_record_0(tmp_path):
         ('train.rec', b'', r'train\.rec is cut short'),
         ('property', 'many', "expected `identities,height,width`; found 'many'"),
         ('property', '1,112,112', r'record 2: the label is 1\.0; .* below 1'),
+        # Found by benchmarks/fuzz.py.
+        ('train.idx', '0\t0\n9\t18446744073709551615', 'line 2: no record begins at 1'),
+        ('train.idx', '0\t0\n1\t-8', 'line 2: no record begins at -8'),
+        ('train.idx', '0\t0\n1\t40\n1\t76', 'line 3: record 1 occurs a second time'),
     ],
 )
 def test_damaged_sets(tmp_path, file, content, message):
@@ -90,6 +94,14 @@ def test_damaged_sets(tmp_path, file, content, message):
     write = 'write_bytes' if isinstance(content, bytes) else 'write_text'
     getattr(tmp_path / file, write)(content)
     with pytest.raises(DatasetError, match=message):
+        recordio.read_index(path)
+
+
+@pytest.mark.parametrize('label', [np.nan, np.inf, -np.inf, [np.nan], 0.5, -1.0])
+def test_labels_that_are_no_numbers_of_an_identity(tmp_path, label):
+    """Found by benchmarks/fuzz.py."""
+    path = write_rec(tmp_path, [(1, pack(label, b'a'))])
+    with pytest.raises(DatasetError, match='record 1: the label is'):
         recordio.read_index(path)
 
 
@@ -179,12 +191,73 @@ def test_other_pickles_are_refused(tmp_path):
         ((IMAGES, ['a', 'b']), 'a boolean for every two'),
         (([1, 2], [True]), 'expected images as bytes'),
         (7, 'expected a pair of images and booleans; found int'),
+        ((IMAGES, [7, 0]), 'expected booleans; found 7'),
+        (([np.array([b'a', None])] * 2, [True]), 'expected images as bytes'),
     ],
 )
 def test_wrong_bin(tmp_path, found, message):
     path = tmp_path / 'lfw.bin'
     path.write_bytes(pickle.dumps(found))
     with pytest.raises(DatasetError, match=message):
+        recordio.read_bin(path)
+
+
+def called(function, arguments):
+    """`(function(*arguments), [True])`, where NumPy's functions are text."""
+    module, _, name = function.rpartition('.')
+    packed = pickle.dumps(arguments, 2)[2:-1]
+    named = f'c{module}\n{name}\n'.encode()
+    return b'\x80\x02' + named + packed + b'R](\x88e\x86.'
+
+
+NDARRAY = b'cnumpy\nndarray\n'
+DTYPE = b'cnumpy\ndtype\n'
+MADE = b'cnumpy.core.multiarray\n_reconstruct\n' + NDARRAY
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        # Found by benchmarks/fuzz.py, or beside what it found: an image of two
+        # gigabytes that nobody wrote;
+        b'\x80\x02](' + MADE + b'J\xff\xff\xff\x7fC\x01b\x87R' + b'Ne](\x88e\x86.',
+        called('numpy.ndarray', ((4,),)),
+        # 2**60 elements without size;
+        b'\x80\x02' + MADE + b'K\x00\x85C\x01b\x87R(K\x01'
+        b'\x8a\x08\0\0\0\0\0\0\0\x10\x85'
+        + DTYPE
+        + b'U\x02V0\x85R\x89C\0tb](\x88e\x86.',
+        # pointers in the place of bytes, and less bytes than the shape says;
+        b'\x80\x02]('
+        + MADE
+        + b'K\x00\x85C\x01b\x87R(K\x01K\x01\x85'
+        + DTYPE
+        + b'U\x01O\x85R\x89C\x08\1\1\1\1\1\1\1\1tbNe](\x88e\x86.',
+        b'\x80\x02]('
+        + MADE
+        + b'K\x00\x85C\x01b\x87R(K\x01K\x09\x85'
+        + DTYPE
+        + b'U\x02u1\x85R\x89C\x01\1tbNe](\x88e\x86.',
+        # an array without content;
+        b'\x80\x02](' + MADE + b'K\x00C\x01b\x87RNe](\x88e\x86.',
+        called('numpy._core.multiarray.scalar', (1, b'x')),
+        # deep.
+        b'\x80\x02' + b'(' * 9999 + b't' * 9999 + b'.',
+    ],
+)
+def test_arrays_that_no_verification_set_has(tmp_path, content):
+    path = tmp_path / 'lfw.bin'
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r'lfw\.bin'):
+        recordio.read_bin(path)
+
+
+def test_a_pickle_changes_nothing_of_the_functions_that_it_gets(tmp_path):
+    """BUILD sets attributes of what it is applied to."""
+    path = tmp_path / 'lfw.bin'
+    defaults = pickle.dumps((None, {'__defaults__': ('latin1',)}), 2)[2:-1]
+    path.write_bytes(b'\x80\x02c_codecs\nencode\n' + defaults + b'b.')
+    with pytest.raises(DatasetError, match='no attribute'):
         recordio.read_bin(path)
 
 

@@ -1,0 +1,158 @@
+"""Reads the pickles of `.bin` verification sets without running what they ask for.
+
+A pickle may call what it names. Here the few names that such files need (NumPy's, and
+`_codecs.encode`) lead to functions of this module, which know bytes, booleans and
+integers: NumPy's own take shapes and types of no sense for what they say, and so give
+out memory that nobody wrote, or end the process.
+"""
+
+import io
+import math
+import os
+import pickle
+import re
+from typing import Any
+
+import numpy as np
+
+from sicnn_jax.data.records import DatasetError
+
+# What pickles of NumPy arrays and numbers ask for; `numpy.core` before NumPy 2.
+_NUMPY = {
+    'numpy.ndarray': '_ndarray',
+    'numpy.dtype': '_dtype',
+    **{
+        f'numpy.{core}.{name}': f'_{name.rpartition(".")[2].lstrip("_")}'
+        for core in ('core', '_core')
+        for name in (
+            'multiarray._reconstruct',
+            'multiarray.scalar',
+            'numeric._frombuffer',
+        )
+    },
+}
+_NAMES = _NUMPY | {'_codecs.encode': '_encode'}
+# Booleans, integers, objects.
+_TYPES = re.compile(r'b1|[iu][1248]|O8?', re.ASCII)
+_ORDERS = ('|', '<', '>', '=')
+
+
+def load(file: io.BufferedIOBase, path: str | os.PathLike) -> Any:
+    """What a pickle holds.
+
+    Args:
+      file: the pickle.
+      path: names it in errors.
+
+    Returns:
+      Lists, tuples, dicts, bytes, texts and numbers; where it has arrays, what `plain`
+      turns into one.
+
+    Raises:
+      DatasetError: it asks for anything else.
+      Exception: it is damaged: nearly any, EOFError, ValueError, KeyError, …
+    """
+    return _Unpickler(file, path).load()
+
+
+def plain(value: Any) -> Any:
+    """A value as it is; of an array, an `np.ndarray` of booleans or integers, or a list
+    of objects. Raises AttributeError of one that was made without content.
+    """
+    return value.array if isinstance(value, _Array) else value
+
+
+class _Type:
+    """Stands for a `dtype`."""
+
+    __slots__ = ('name', 'order')
+
+    def __init__(self, name):
+        self.name = _text(name)
+        self.order = '='
+        if not _TYPES.fullmatch(self.name):
+            raise ValueError(f'an array of {self.name!r}')
+
+    def __setstate__(self, state):
+        order = _text(state[1])
+        if order not in _ORDERS:
+            raise ValueError(f'the byte order {order!r}')
+        self.order = order
+
+    def array(self, data, shape, fortran):
+        """Of exactly the data that there is, or an error."""
+        shape = tuple(shape)
+        if any(type(size) is not int or size < 0 for size in shape):
+            raise ValueError(f'an array of the shape {shape}')
+        if self.name.startswith('O'):
+            if not isinstance(data, list) or shape != (len(data),):
+                raise ValueError(f'objects of the shape {shape}')
+            return data
+        dtype = np.dtype(self.order + self.name)
+        if not isinstance(data, bytes | bytearray):
+            raise ValueError(f'an array of {type(data).__name__}')
+        if len(data) != dtype.itemsize * math.prod(shape):
+            raise ValueError(f'{len(data)} bytes for the shape {shape}')
+        flat = np.frombuffer(bytes(data), dtype) if data else np.empty(0, dtype)
+        return flat.reshape(shape, order='F' if fortran else 'C')
+
+
+class _Array:
+    """Stands for an array, which gets its content after it is made."""
+
+    __slots__ = ('array',)
+
+    def __setstate__(self, state):
+        _, shape, kind, fortran, data = state
+        self.array = _type(kind).array(data, shape, fortran)
+
+
+class _Unpickler(pickle.Unpickler):
+    """What it gives are its bound methods: of those, a pickle can change nothing."""
+
+    def __init__(self, file: io.BufferedIOBase, path: str | os.PathLike):
+        # As bytes: files of Python 2 hold images as its `str`.
+        super().__init__(file, encoding='bytes')
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        if f'{module}.{name}' in _NAMES:
+            return getattr(self, _NAMES[f'{module}.{name}'])
+        raise DatasetError(
+            f'{self._path} asks for {module}.{name}, which no verification set needs: '
+            'it may be malicious, and nothing of it was run. Get the file elsewhere.'
+        )
+
+    def _encode(self, text, encoding):
+        """How Python 3 writes bytes for Python 2 to read."""
+        if encoding not in ('latin1', 'latin-1'):
+            raise ValueError(f'bytes in the encoding {encoding!r}')
+        return text.encode('latin1')
+
+    def _ndarray(self):
+        raise ValueError('an array without content')
+
+    def _dtype(self, name, *_):
+        return _Type(name)
+
+    def _reconstruct(self, *_):
+        return _Array()
+
+    def _scalar(self, kind, data):
+        return _type(kind).array(data, (), False).item()
+
+    def _frombuffer(self, data, kind, shape, order):
+        made = _Array()
+        made.array = _type(kind).array(data, shape, _text(order) == 'F')
+        return made
+
+
+def _type(kind):
+    if not isinstance(kind, _Type):
+        raise ValueError(f'an array of {type(kind).__name__}')
+    return kind
+
+
+def _text(value):
+    """A text, which is bytes in pickles of Python 2."""
+    return value.decode('ascii') if isinstance(value, bytes) else str(value)
