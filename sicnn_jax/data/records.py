@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from PIL import Image
 
 from sicnn_jax.data import runtime, tfds_metadata
@@ -489,7 +490,7 @@ def _read_sidecar(directory):
         sidecar = json.loads(path.read_text(encoding='utf-8'))
         found = sidecar['format'], sidecar['version']
         size = list(sidecar['image_size'])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(
             f'{path} is damaged ({error!r}); prepare the data set again.'
         ) from error
@@ -508,29 +509,49 @@ def _read_sidecar(directory):
         raise DatasetError(
             f'{path} lacks {", ".join(sorted(missing))}; prepare the data set again.'
         )
+    if sidecar['encoding'] not in ENCODINGS:
+        raise DatasetError(
+            f'{path}: the encoding is {sidecar["encoding"]!r}; expected one of '
+            f'{", ".join(ENCODINGS)}. Prepare the data set again.'
+        )
     return sidecar
 
 
 def _split_info(directory, split):
-    shards = split['shards']
+    shards, identities = split['shards'], split['identities']
+    if not (isinstance(identities, list) and all(map(_is_name, identities))):
+        raise TypeError('identities are no names')
     for shard in shards:
+        if not (_is_count(shard['examples']) and _is_count(shard['bytes'])):
+            raise TypeError('the size of a shard is no number')
         # The file may be of others: it is not to make us read elsewhere.
         if pathlib.PurePath(shard['file']).name != shard['file']:
             raise DatasetError(
                 f'{directory / SIDECAR}: the shard {shard["file"]!r} is not beside it; '
                 'expected the name of a file. Prepare the data set again.'
             )
+    if not any(shard['examples'] for shard in shards):
+        raise TypeError('a split has no faces')
     return SplitInfo(
         num_examples=sum(shard['examples'] for shard in shards),
-        identity_names=tuple(split['identities']),
+        identity_names=tuple(identities),
         shards=tuple(directory / shard['file'] for shard in shards),
         shard_examples=tuple(shard['examples'] for shard in shards),
         shard_bytes=tuple(shard['bytes'] for shard in shards),
     )
 
 
+def _is_name(value):
+    return isinstance(value, str)
+
+
+def _is_count(value):
+    return type(value) is int and value >= 0
+
+
 def _check_shard(path, size):
-    found = path.stat().st_size if path.is_file() else None
+    # Unlike `Path.is_file` it also says so of a name that no file can have.
+    found = path.stat().st_size if os.path.isfile(path) else None
     if found == size:
         return
     if found is None:
@@ -547,26 +568,42 @@ def _check_shard(path, size):
 
 def _read_faces(split):
     tf = runtime.import_tensorflow()
-    for path in split.shards:
+    for path, examples in zip(split.shards, split.shard_examples, strict=True):
         count = 0
         try:
             for serialised in tf.data.TFRecordDataset(
                 os.fspath(path)
             ).as_numpy_iterator():
-                feature = tf.train.Example.FromString(serialised).features.feature
-                values = {
-                    name: feature[name].bytes_list.value[0]
-                    for name in ('image', 'name', 'key', 'source')
-                }
-                yield Face(
-                    image=values['image'],
-                    name=values['name'].decode(),
-                    key=values['key'].decode(),
-                    source=values['source'].decode(),
-                )
+                face = _face(tf, serialised)
                 count += 1
-        except (tf.errors.OpError, IndexError) as error:
+                yield face
+        # What is no example at all, has no such field or no text in it.
+        except (
+            tf.errors.OpError,
+            DecodeError,
+            IndexError,
+            UnicodeDecodeError,
+        ) as error:
             raise DatasetError(
                 f'{path} is damaged after {count} records; copy it again or prepare '
                 'the data set again.'
             ) from error
+        if count != examples:
+            raise DatasetError(
+                f'{path} has {count} records; expected {examples}, as {SIDECAR} says. '
+                'Copy both again or prepare the data set again.'
+            )
+
+
+def _face(tf, serialised):
+    feature = tf.train.Example.FromString(serialised).features.feature
+    values = {
+        name: feature[name].bytes_list.value[0]
+        for name in ('image', 'name', 'key', 'source')
+    }
+    return Face(
+        image=values['image'],
+        name=values['name'].decode(),
+        key=values['key'].decode(),
+        source=values['source'].decode(),
+    )

@@ -1,3 +1,4 @@
+import functools
 import json
 import subprocess
 import sys
@@ -49,6 +50,19 @@ def copy(dataset, tmp_path):
     for path in dataset.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
     return target
+
+
+def example(**changes):
+    """A serialised example, with other values of its fields; None leaves one out."""
+    tf = runtime.import_tensorflow()
+    values = {'image': b'', 'name': b'n', 'key': b'k', 'source': b's'} | changes
+    features = {
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        for name, value in values.items()
+        if value is not None
+    }
+    made = tf.train.Example(features=tf.train.Features(feature=features))
+    return made.SerializeToString()
 
 
 def edit_sidecar(directory, **changes):
@@ -271,6 +285,7 @@ def test_damaged_shard(copy):
         ({'colour_order': 'BGR'}, 'BGR'),
         ({'image_size': None}, 'damaged'),
         ({'splits': {'train': {}}}, 'damaged'),
+        ({'encoding': 7}, 'the encoding is 7; expected one of png, jpeg'),
     ],
 )
 def test_wrong_schema(copy, changes, message):
@@ -278,6 +293,61 @@ def test_wrong_schema(copy, changes, message):
     with pytest.raises(DatasetError, match=message) as caught:
         records.read_dataset_info(copy)
     assert records.SIDECAR in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'message'),
+    [
+        (('train', 'shards', 1, 'bytes'), '¢', 'the size of a shard is no number'),
+        (('train', 'shards', 1, 'examples'), -4, 'the size of a shard is no number'),
+        (('train', 'shards'), [], 'a split has no faces'),
+        (('train', 'identities'), 'abc', 'identities are no names'),
+        (('train', 'identities', 1), None, 'identities are no names'),
+        (('test', 'shards', 0, 'file'), 'x' * 300, 'x is missing'),
+        (('test', 'shards', 0, 'file'), 'x\0', 'is missing'),
+        (('test', 'shards', 0, 'file'), '..', 'is missing'),
+    ],
+)
+def test_values_of_no_sense(copy, path, value, message):
+    """Found by benchmarks/fuzz.py, or beside what it found."""
+    splits = json.loads((copy / records.SIDECAR).read_text())['splits']
+    *above, last = path
+    functools.reduce(lambda tree, key: tree[key], above, splits)[last] = value
+    edit_sidecar(copy, splits=splits)
+    with pytest.raises(DatasetError, match=message):
+        records.read_dataset_info(copy)
+
+
+def test_a_sidecar_that_is_nested_too_deep(copy):
+    (copy / records.SIDECAR).write_text('[' * 100_000)
+    with pytest.raises(DatasetError, match=r'faces\.json is damaged'):
+        records.read_dataset_info(copy)
+
+
+def test_a_shard_with_less_faces_than_the_sidecar_says(copy):
+    splits = json.loads((copy / records.SIDECAR).read_text())['splits']
+    splits['train']['shards'][0]['examples'] = 5
+    edit_sidecar(copy, splits=splits)
+    with pytest.raises(
+        DatasetError, match=r'has 4 records; expected 5, as faces\.json'
+    ):
+        records.read_keys(copy, 'train')
+
+
+@pytest.mark.parametrize(
+    'content', [b'no example', b'', {'name': b'\xff'}, {'key': None}]
+)
+def test_a_record_that_is_no_example(copy, content):
+    """Its checksum is right."""
+    tf = runtime.import_tensorflow()
+    shard = copy / 'faces-train.tfrecord-00000-of-00003'
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        writer.write(content if isinstance(content, bytes) else example(**content))
+    splits = json.loads((copy / records.SIDECAR).read_text())['splits']
+    splits['train']['shards'][0] |= {'bytes': shard.stat().st_size, 'examples': 1}
+    edit_sidecar(copy, splits=splits)
+    with pytest.raises(DatasetError, match=f'{shard} is damaged after 0 records'):
+        records.read_keys(copy, 'train')
 
 
 def test_missing_metadata(copy, tmp_path):
