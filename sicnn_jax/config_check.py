@@ -5,6 +5,8 @@
 """
 
 import difflib
+import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ from sicnn_jax.optimizers import make_optimizer
 
 # Fields that None turns off.
 _OPTIONAL = {'init_std'}
+# What is in tuples whose default is empty.
+_ITEMS = {'stages': 'recognition', 'boundaries': 1}
+# As large as a seed can be; what counts is smaller.
+_LARGEST = 2**32 - 1
 _POSITIVE = ('steps', 'batch_size')
 _NOT_NEGATIVE = ('evaluate_every', 'checkpoint_every', 'alpha', 'beta')
 
@@ -56,14 +62,17 @@ def field_problems(
     for name, value in config.items():
         if name in stages:
             given = dict(value.items())
-            optimizers = given.pop('optimizer', {})
+            optimizers = given.pop('optimizer', ConfigDict())
+            if not _is_section(optimizers, f'{name}.optimizer', problems):
+                optimizers = ConfigDict()
             mended[name] = _mend(ConfigDict(given), stage, name, problems)
             mended[name].optimizer = ConfigDict(
                 {
                     network: _mend(
                         one, optimizer, f'{name}.optimizer.{network}', problems
                     )
-                    for network, one in dict(optimizers).items()
+                    for network, one in optimizers.items()
+                    if _is_section(one, f'{name}.optimizer.{network}', problems)
                 }
             )
         elif name not in known:
@@ -71,6 +80,9 @@ def field_problems(
     rest = ConfigDict({name: config[name] for name in config if name in known})
     for name, value in _mend(rest, known, '', problems).items():
         mended[name] = value
+    if not mended.stages and config.get('stages') not in ((), []):
+        # They are no tuple of texts, which is enough to say.
+        mended.stages = tuple(stages)
     return problems, mended
 
 
@@ -141,7 +153,12 @@ def _mend(section, known, path, problems):
         elif not _is_of_type(value, known[field], field):
             problems.append(
                 f'config.{where} is {value!r}; expected {type_name(known[field])} '
-                f'such as {_plain(known[field])!r}.'
+                f'such as {_example(known[field], field)!r}.'
+            )
+        elif not all(map(_is_in_range, value if _is_tuple(value) else [value])):
+            problems.append(
+                f'config.{where} is {value!r}; expected finite numbers, integers from '
+                f'0 to {_LARGEST}.'
             )
         else:
             mended[field] = value
@@ -153,6 +170,24 @@ def _mend(section, known, path, problems):
                 f'{_plain(known[field])!r}.'
             )
     return mended
+
+
+def _is_section(value, path, problems):
+    """Whether it has fields; adds to the problems that it has none."""
+    if isinstance(value, ConfigDict):
+        return True
+    problems.append(f'config.{path} is {value!r}; expected fields.')
+    return False
+
+
+def _is_tuple(value):
+    return isinstance(value, tuple | list)
+
+
+def _is_in_range(value):
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or 0 <= value <= _LARGEST
 
 
 def _did_you_mean(name, choices, prefix=''):
@@ -167,9 +202,13 @@ def _is_of_type(value, example, field):
         return isinstance(value, bool) and isinstance(example, bool)
     if isinstance(example, float):
         return isinstance(value, int | float)
-    if isinstance(example, tuple | list):
-        return isinstance(value, tuple | list) and all(
-            isinstance(item, type(example[0])) if example else True for item in value
+    if _is_tuple(example):
+        (item, *_) = _example(example, field)
+        # A network of no layers is none.
+        return (
+            _is_tuple(value)
+            and (len(value) > 0 or not example)
+            and all(_is_of_type(each, item, field) for each in value)
         )
     return example is None or isinstance(value, type(example))
 
@@ -181,6 +220,11 @@ def type_name(example: Any) -> str:
         if isinstance(example, kind):
             return name
     return 'fields' if isinstance(example, ConfigDict) else 'a tuple'
+
+
+def _example(value, field):
+    """A value that a field may have: that which is known, unless it is empty."""
+    return (_ITEMS[field],) if _is_tuple(value) and not value else _plain(value)
 
 
 def _plain(value):
@@ -252,7 +296,8 @@ def _source_problems(config, where, source):
     """A stage's name that is wrong would be taken for a directory, days later."""
     if source and not _is_stage(config, source):
         looks_like_a_name = Path(source).name == source
-        if looks_like_a_name and not Path(source).is_dir():
+        # Unlike `Path.is_dir` it also says so of a name that no directory can have.
+        if looks_like_a_name and not os.path.isdir(source):
             stages = [field for field in config if _is_stage(config, field)]
             yield (
                 f'{where} is {source!r}, which is neither a stage nor a directory.'

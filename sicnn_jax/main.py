@@ -134,7 +134,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     argv = [
         f'{option}={_find_config(value)}' if option.lstrip('-') == 'config' else arg
         for arg, (option, _, value) in (
-            (arg, arg.partition('=')) for arg in _join_value(argv)
+            (arg, arg.partition('=')) for arg in _last_of_each(_join_value(argv))
         )
     ]
     if len(argv) == 1:
@@ -161,7 +161,7 @@ def load_config(value: str, overrides: Sequence[str] = ()) -> ConfigDict:
       SystemExit: the file is not found.
     """
     _make_configs_importable()
-    argv = [f'--config={_find_config(value)}', *overrides]
+    argv = [f'--config={_find_config(value)}', *_last_of_each(overrides)]
     config_check.refuse(_argument_problems(argv))
     return _load_config(argv)
 
@@ -233,6 +233,17 @@ def _join_value(argv):
             at = argv.index(option)
             return [*argv[:at], f'{option}={argv[at + 1]}', *argv[at + 2 :]]
     return argv
+
+
+def _last_of_each(argv):
+    """Of a field that is given twice, the last value; absl would join tuples."""
+    last = {arg.partition('=')[0].lstrip('-'): i for i, arg in enumerate(argv)}
+    return [
+        arg
+        for i, arg in enumerate(argv)
+        if not arg.lstrip('-').startswith('config.')
+        or last[arg.partition('=')[0].lstrip('-')] == i
+    ]
 
 
 def _make_configs_importable():

@@ -48,11 +48,37 @@ def _problems(changes):
         ({'data.max_error_share': 1.0}, 'data.max_error_share is 1.0'),
         ({'data.misalignment': 1.5}, 'data.misalignment is 1.5'),
         ({'sr_only.identity_loss': 'cosine'}, 'config.sr_only.identity_loss: There is'),
+        # Found by benchmarks/fuzz.py, from here on.
+        ({'stages': (2**31,)}, 'config.stages is (2147483648,); expected a tuple'),
+        ({'stages': None}, 'config.stages is None; expected a tuple such as'),
+        ({'recognition.optimizer.cnnr.boundaries': ('x',)}, 'such as (1,)'),
+        ({'sr_only.optimizer.cnnh': 2}, 'sr_only.optimizer.cnnh is 2; expected fields'),
+        ({'sr_only.optimizer': 2}, 'config.sr_only.optimizer is 2; expected fields'),
+        (
+            {'sr_only.optimizer.cnnh.weight_decay': float('inf')},
+            'is inf; expected fini',
+        ),
+        ({'sr_only.alpha': float('nan')}, 'sr_only.alpha is nan; expected finite num'),
+        ({'cnnh.deconv_kernels': (-2, 3, 5)}, 'integers from 0 to 4294967295'),
+        ({'seed': 10**30}, 'integers from 0 to 4294967295'),
+        ({'cnnr.widths': ()}, 'config.cnnr.widths is (); expected a tuple such as (64'),
+        ({'sr_only.init.cnnh': 'x' * 300}, 'which is neither a stage nor a directory'),
+        ({'sr_only.init.cnnh': 'x\0'}, 'which is neither a stage nor a directory'),
     ],
 )
 def test_a_problem_names_the_field_and_what_was_meant(changes, found):
     (problem,) = _problems(changes)
     assert found in problem
+
+
+def test_of_a_field_that_is_given_twice_the_last_value_counts():
+    """absl would join the values of a tuple."""
+    arguments = ['cnnr.widths=(1, 2)', 'seed=1', 'cnnr.widths=(8, 8, 8, 8)', 'seed=2']
+    config = main.load_config(
+        'configs/di.py:demo', [f'--config.{a}' for a in arguments]
+    )
+    assert config.cnnr.widths == (8, 8, 8, 8)
+    assert config.seed == 2
 
 
 def test_fields_that_none_turns_off_and_integers_for_numbers_are_fine():
