@@ -1,9 +1,8 @@
 """Procedural faces: the embedded data of the project, drawn on the device.
 
-An *identity* is the parameters of a face, a *view* everything else about a picture
-of it (pose, expression, light, background, occlusion, camera). Every face is aligned
-to the five-point template of 112×96 face recognition. Most of what tells two people
-apart is one to six pixels wide and does not survive 8× downsampling; colours and
+What is drawn, an identity and a view of it, is in `face_parameters`. Every face is
+aligned to the five-point template of 112×96 face recognition. Most of what tells two
+people apart is one to six pixels wide and does not survive 8× downsampling; colours and
 outlines survive, but vary as much between the views of one person.
 
 Distances are pixels of the aligned image. Face coordinates (u, v) have their origin
@@ -16,86 +15,15 @@ import collections
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
+
+from sicnn_jax.data.face_parameters import Parameters, sample_identity, sample_view
 
 HEIGHT = 112
 WIDTH = 96
 
 _ORIGIN = (47.9, 51.6)  # x, y of the point between the eyes, from the template
-_LATENT = 20  # common factors of an identity: they make fine detail predictable
-_SPOTS = 24  # moles, then freckles
-_MOLES = 6
 
-
-def _ranges(table):
-    """`part: name low high, …` lines → {'part_name': (low, high)}."""
-    ranges = {}
-    for line in table.strip().splitlines():
-        part, entries = line.split(':')
-        for entry in entries.split(','):
-            name, low, high = entry.split()
-            ranges[f'{part.strip()}_{name}'] = (float(low), float(high))
-    return ranges
-
-
-# Ranges of the identity's parameters, uniformly covered. Unit intervals are switches
-# and mixtures, read by the function that draws the part; where a range begins below
-# zero and the drawing clips there, that share of the people go without.
-_IDENTITY_RANGES = _ranges("""
-    head: width 35.5 40, chin 54 62, jaw 0 0.85, cleft -1.5 1, cheek 0 1
-    skin: tone 0 1, shade -0.03 0.03, blush 0 1, freckle -1.4 1, mole 0 1
-    hair: colour 0 1, line 25 43, part -18 18, fringe 0 1, volume 2 9
-    hair: length -12 80, wave 0 1
-    brow: thick 0.8 2.3, height 9 13.5, arch 0.1 4.8, angle -0.25 0.25, inner 5 9.5
-    brow: length 15 21, taper 0.3 0.95, density 0.55 1, tilt -0.9 0.9
-    eye: spacing 16.2 19, width 6.6 9, upper 2.3 4.3, lower 1 2.7, slant -0.24 0.26
-    eye: peak -0.6 0.6, crease 1.4 4.2, fold 0 1, bag 0 1, lash 0.4 1.7
-    iris: radius 2.6 3.7, colour 0 1
-    nose: length 17 23.5, width 5 9.8, bridge 1.8 3.8, tip 2 4.2, bend -1.2 1.2
-    nostril: gap 2.4 4.8, width 1 2.4, height 0.5 1.7
-    mouth: height 38 43.5, width 11.5 16.5, tilt -0.06 0.06, corner -1.8 1.8
-    lip: upper 1.4 3.8, lower 2.4 5.4, bow 0 2.3, red 0 1
-    ear: size 5 8.5
-    beard: worn 0 1, line 0 1, chin 0 1, length 0 1
-    moustache: worn 0 1, width 8 17, thick 1.4 3.6
-    glasses: worn 0 1, width 10.8 14.2, height 6.8 10.8, square 0 1, frame 0.5 1.3
-    glasses: colour 0 1, drop -0.5 3
-    wrinkle: forehead -1.2 1, fold -0.5 1, eye -1 1
-    scar: worn 0 1, u -27 27, v 14 32, angle -1.2 1.2
-""")
-
-# What two of the common factors mean, the rest being directions drawn at random:
-# beards rarely meet long hair, nor wrinkles brown hair.
-_MEANINGS = (
-    {'beard_worn': 6, 'moustache_worn': 5, 'hair_length': -6, 'head_jaw': 3}
-    | {'brow_thick': 3, 'brow_height': -2, 'eye_lash': -4, 'lip_red': -4},
-    {'wrinkle_forehead': 4, 'wrinkle_fold': 4, 'wrinkle_eye': 4, 'hair_colour': 4}
-    | {'hair_line': 2, 'eye_bag': 3, 'skin_freckle': -2},
-)
-
-# Ranges of a view's parameters, drawn independently.
-_VIEW_RANGES = _ranges("""
-    pose: yaw -0.42 0.42, pitch -0.24 0.24, roll -0.08 0.08, scale 0.94 1.06
-    pose: x -2.2 2.2, y -2.2 2.2
-    mouth: smile -0.5 1, open -1.6 1
-    brow: raise -1 1, frown -1 1
-    eye: open 0.62 1.15, gaze_x -1.8 1.8, gaze_y -0.7 0.9
-    hair: shift -6 6, volume -3 3.5, fringe -0.4 0.4, part -6 6, phase 0 1
-    hair: length -30 30, tone -0.12 0.12
-    beard: shaved 0 1
-    hat: worn 0 1, colour 0 1
-    glasses: worn 0 1
-    skin: stubble -0.18 0.18, make_up -0.5 0.5, flush -0.03 0.03
-    light: x -1.1 1.1, y -1.1 0.35, ambient 0.38 0.85, gloss 0 0.22
-    shadow: x -50 50, slope -1 1, depth -0.45 0.4
-    colour: warmth -0.16 0.16, tint -0.05 0.05, saturation 0.55 1.25
-    tone: exposure -0.4 0.36, contrast 0.8 1.2, gamma -0.3 0.3
-    cloth: colour 0 1
-    occluder: kind 0 1, u -40 40, v -35 55, angle -1 1, size 0 1, colour 0 1
-    camera: blur -0.25 0.2, noise 0.004 0.034
-""")
-
-Identity = collections.namedtuple('Identity', (*_IDENTITY_RANGES, 'spots'))
-View = collections.namedtuple('View', (*_VIEW_RANGES, 'backdrop', 'noise_seed'))
 _Grid = collections.namedtuple('_Grid', 'x y u v a side nose_u nose_v')
 
 # Few and close clusters: many people share a colour, and light moves it further than
@@ -108,43 +36,12 @@ _CLOTHS = ('1f212e', 'bfbfb8', '732426', '2e4d7a', '4d5c40', '9e8059')
 _REDDISH = (0.75, 1.0, 1.0)  # shadows on skin keep some of the red
 
 
-def sample_identity(key):
-    """Draws a person. → `Identity` of float32 scalars; spots [24, 4] u, v, size, depth.
-
-    Parameters are uniform on their ranges, and correlated by 20 common factors.
-    """
-    normal_key, spot_key = jax.random.split(key)
-    normal = jax.random.normal(normal_key, (_LATENT + len(_IDENTITY_RANGES),))
-    common = jnp.matmul(_mixing(), normal[:_LATENT], precision='highest')
-    unit = jax.scipy.stats.norm.cdf(0.62**0.5 * common + 0.38**0.5 * normal[_LATENT:])
-    low, high = np.float32(list(_IDENTITY_RANGES.values())).T
-    identity = Identity(*(low + unit * (high - low)), spots=None)
-    return identity._replace(spots=_sample_spots(identity, spot_key))
-
-
-def sample_view(key):
-    """Draws what differs between pictures of a person. → `View` of float32 scalars.
-
-    `backdrop` is a grid of colours [3, 5, 4] in 0..1, `noise_seed` a uint32.
-    """
-    count = len(_VIEW_RANGES)
-    unit = jax.random.uniform(key, (count + 6 + 3 * 5 * 4,))
-    low, high = np.float32(list(_VIEW_RANGES.values())).T
-    values = low + unit[:count] * (high - low)
-    seed, spread, vivid, *base = unit[count : count + 6]
-    base = jnp.stack(base)[:, None, None]
-    backdrop = base + 0.7 * spread * (unit[count + 6 :].reshape(3, 5, 4) - base)
-    grey = jnp.mean(backdrop, axis=0)
-    backdrop = grey + 0.7 * vivid * (backdrop - grey)
-    return View(*values, backdrop, noise_seed=(seed * 2.0**24).astype(jnp.uint32))
-
-
-def render_face(identity, view):
+def render_face(identity: Parameters, view: Parameters) -> jax.Array:
     """Draws one picture. → float32 [112, 96, 3], RGB in 0..255, not rounded."""
     grid = _grid(view)
     skin = _pick(_SKINS, identity.skin_tone)
     hair = _pick(_HAIRS, identity.hair_colour + view.hair_tone)
-    skin += identity.skin_shade + view.skin_flush * np.float32([0.3, 1.0, 1.1])
+    skin += identity.skin_shade + view.skin_flush * _floats([0.3, 1.0, 1.1])
     outline = _kept(_head_distance(identity, grid))
     canvas = jax.image.resize(view.backdrop, (3, HEIGHT, WIDTH), 'cubic')
     canvas = _hair_behind(canvas, identity, view, grid, outline, hair)
@@ -165,7 +62,12 @@ def render_face(identity, view):
     return 255.0 * jnp.clip(jnp.moveaxis(canvas, 0, -1), 0.0, 1.0)
 
 
-def render_faces(seed, identities, images, misalignment=0.0):
+def render_faces(
+    seed: int | jax.Array,
+    identities: ArrayLike,
+    images: ArrayLike,
+    misalignment: float = 0.0,
+) -> jax.Array:
     """Draws pictures, each a function of (seed, identity, image) alone.
 
     Args:
@@ -204,27 +106,9 @@ def _misalign(view, key, amount):
     )
 
 
-def _mixing():
-    """The fixed directions of the common factors, rows of unit norm."""
-    shape = len(_IDENTITY_RANGES), _LATENT
-    mixing = np.random.default_rng(2018).standard_normal(shape, np.float32)
-    for factor, weights in enumerate(_MEANINGS):
-        for name, weight in weights.items():
-            mixing[list(_IDENTITY_RANGES).index(name), factor] += weight
-    return mixing / np.linalg.norm(mixing, axis=1, keepdims=True)
-
-
-def _sample_spots(face, key):
-    """Moles (few, large, anywhere) and freckles (many, small, on cheeks and nose)."""
-    u, v, size, depth = jax.random.uniform(key, (4, _SPOTS))
-    mole = np.arange(_SPOTS) < _MOLES
-    u = (2.0 * u - 1.0) * np.where(mole, 30.0, 25.0)
-    v = np.where(mole, 14.0, 17.0) + (2.0 * v - 1.0) * np.where(mole, 34.0, 10.0)
-    present = np.arange(_SPOTS) < 2.0 + (_MOLES - 2) * face.skin_mole**2
-    freckle = jnp.clip(2.0 * face.skin_freckle, 0.0, 1.0) * (0.3 + 0.3 * depth)
-    depth = jnp.where(mole, present * (0.5 + 0.35 * depth), freckle)
-    size = jnp.where(mole, 0.9 + 0.9 * size, 0.7 + 0.5 * size)
-    return jnp.stack([u, v, size, depth], axis=-1)
+def _floats(values):
+    """A small float32 array: to a type checker `np.float32` of a list is a scalar."""
+    return np.array(values, np.float32)
 
 
 def _cover(distance, softness=1.0):
@@ -258,12 +142,12 @@ def _paint(canvas, mask, colour, tone=1.0):
 
 
 def _darken(canvas, amount, tint=_REDDISH):
-    return canvas * (1.0 - _kept(amount) * np.float32(tint)[:, None, None])
+    return canvas * (1.0 - _kept(amount) * _floats(tint)[:, None, None])
 
 
 def _pick(table, unit):
     """A row of the table for `unit` in 0..1: tight clusters, slightly spread."""
-    colours = np.float32([list(bytes.fromhex(row)) for row in table]) / 255.0
+    colours = _floats([list(bytes.fromhex(row)) for row in table]) / 255.0
     place = jnp.clip(unit, 0.0, 0.9999) * len(table)
     row = jnp.asarray(colours)[place.astype(jnp.int32)]
     return row * (0.94 + 0.12 * (place - jnp.floor(place)))
@@ -308,9 +192,9 @@ def _body(canvas, face, view, grid, skin):
     """Ears, neck and clothes."""
     ear_u, ear_v = grid.a - face.head_width - 0.5, (grid.v - 8.0) / 2.1
     ear = _cover(jnp.sqrt(ear_u**2 + ear_v**2 + 0.01) - face.ear_size * 0.75, 1.5)
-    canvas = _paint(canvas, ear, skin * np.float32([0.93, 0.82, 0.78]))
+    canvas = _paint(canvas, ear, skin * _floats([0.93, 0.82, 0.78]))
     neck = _cover(grid.a - 0.68 * face.head_width) * (grid.v > 20.0)
-    canvas = _paint(canvas, neck, skin * np.float32([0.66, 0.6, 0.58]))
+    canvas = _paint(canvas, neck, skin * _floats([0.66, 0.6, 0.58]))
     cloth = _cover(62.0 - 0.35 * (grid.a - 20.0) - grid.v)
     return _paint(canvas, cloth * (grid.v > 40.0), _pick(_CLOTHS, view.cloth_colour))
 
@@ -397,7 +281,7 @@ def _mouth(canvas, face, view, grid, skin):
     bottom = gap + (face.lip_lower - 0.8 * smile) * inside
     lips = _cover(jnp.maximum(top - v, v - bottom), 1.2) * _cover((t - 1.0) * 8.0)
     red = 0.35 + 0.35 * face.lip_red + 0.15 * view.skin_make_up
-    colour = skin * (1.0 - red * np.float32([0.2, 0.75, 0.62]))
+    colour = skin * (1.0 - red * _floats([0.2, 0.75, 0.62]))
     gloss = 1.0 + 0.3 * _blob(grid.u, v - gap - 0.45 * face.lip_lower, 8.0, 1.6)
     canvas = _paint(canvas, lips, colour, _kept(jnp.where(v < 0.5 * gap, 0.84, gloss)))
     hollow = _cover(jnp.maximum(-v, v - gap)) * (inside > 0.0) * (opening > 0.3)
@@ -454,7 +338,7 @@ def _eye(canvas, face, view, grid, skin):
     crease = near * _cover(away - 0.35) * (0.6 * face.eye_fold)
     inner = _blob(e + face.eye_width, v, 2.2, 1.6) * 0.3
     canvas = _darken(canvas, shadow + lid + crease + inner, [1.0, 1.0, 1.0])
-    return _paint(canvas, 0.9 * lash, 0.18 * skin * np.float32([1.0, 0.8, 0.7]))
+    return _paint(canvas, 0.9 * lash, 0.18 * skin * _floats([1.0, 0.8, 0.7]))
 
 
 def _brow(canvas, face, view, grid, hair):
@@ -571,7 +455,9 @@ def _occluder(canvas, view, grid, skin, hair):
     colour = jnp.stack([0.85 * skin, hair, cloth, cloth])[kind.clip(0, 3)]
     shapes = [[7, 12, 1, 48, 0, 0.6], [1.1, 45, 0.8, -10, 0, 0.5]]
     shapes += [[70, 14, 0, 66, 0, 0.15], [6, 9, 1, 0, 1, 0.8]]
-    half_u, half_v, move_u, at_v, move_v, turn = jnp.float32(shapes)[kind.clip(0, 3)]
+    half_u, half_v, move_u, at_v, move_v, turn = jnp.asarray(_floats(shapes))[
+        kind.clip(0, 3)
+    ]
     size = 0.6 + 0.8 * view.occluder_size
     half_u, half_v, angle = half_u * size, half_v * size, turn * view.occluder_angle
     u = grid.x - move_u * view.occluder_u
