@@ -209,7 +209,9 @@ def check_record(
         )
 
 
-def _differences(found, expected, prefix='') -> Iterator[tuple[str, Any, Any]]:
+def _differences(
+    found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = ''
+) -> Iterator[tuple[str, Any, Any]]:
     """Fields that differ, as `a.b`, with both values."""
     for field, value in expected.items():
         was = found.get(field)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TextIO
 
 # Command → module, and what it does.
 COMMANDS = {
@@ -148,7 +149,7 @@ def _fail(message, status):
     return status
 
 
-def paint(text: str, stream) -> str:
+def paint(text: str, stream: TextIO) -> str:
     """Text in red where the stream is a terminal and NO_COLOR is not set."""
     if not stream.isatty() or os.environ.get('NO_COLOR'):
         return text

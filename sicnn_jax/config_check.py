@@ -56,7 +56,7 @@ def field_problems(
       The problems, and the config with known values in the place of what is wrong, of
       which `combination_problems` can be asked.
     """
-    problems = []
+    problems: list[str] = []
     mended = ConfigDict()
     stages = [name for name in config if _is_stage(config, name)]
     for name, value in config.items():
@@ -231,7 +231,7 @@ def _plain(value):
     return value.to_dict() if isinstance(value, ConfigDict) else value
 
 
-def _choices(config) -> Iterator[str]:
+def _choices(config: ConfigDict) -> Iterator[str]:
     for field, value, allowed in (
         ('scale', config.scale, tuple(models.LR_SHAPES)),
         ('degradation', config.degradation, images.DEGRADATIONS),
@@ -247,7 +247,7 @@ def _choices(config) -> Iterator[str]:
             yield f'config.{field} is {config[field]}; expected at least 1.'
 
 
-def _stage_problems(config, name) -> Iterator[str]:
+def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
     stage = config[name]
     for field in _POSITIVE:
         if stage[field] < 1:

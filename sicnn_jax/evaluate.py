@@ -17,7 +17,7 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -362,9 +362,11 @@ def _parser():
         help="LFW's pairs.txt, YTF's splits.txt, path_a,path_b,same[,fold] as .csv, or "
         'a .bin of InsightFace',
     )
-    folds = {'type': _numbers, 'default': (), 'metavar': 'N,N,…'}
-    parser.add_argument('--folds', help='of --pairs, from 1; default: all', **folds)
-    parser.add_argument('--report', help='folds to average; default: all', **folds)
+    for name, text in (
+        ('--folds', 'of --pairs, from 1; default: all'),
+        ('--report', 'folds to average; default: all'),
+    ):
+        parser.add_argument(name, help=text, type=_numbers, default=(), metavar='N,N,…')
     parser.add_argument('--images', default='', help='directory of the images of pairs')
     parser.add_argument(
         '--landmarks',
@@ -413,7 +415,7 @@ def _factors(text):
     return factors if len(factors) > 1 else factors[0]
 
 
-_ONNX_FLAGS = {
+_ONNX_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     'size': (_numbers, 'height,width'),
     'mean': (_factors, 'the network is given (level − mean) · scale'),
     'scale': (_factors, 'likewise'),

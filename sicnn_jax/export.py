@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,9 +177,10 @@ def stages(params: Mapping[str, Any]) -> Iterator[int]:
 class _Graph:
     """ONNX nodes, each by default fed by the one before it."""
 
-    def __init__(self, helper):
+    def __init__(self, helper: types.ModuleType) -> None:
         self._helper = helper
-        self.nodes, self.arrays = [], []
+        self.nodes: list[Any] = []
+        self.arrays: list[Any] = []
         self.last = ''
 
     def add(self, kind, *inputs, output='', **attributes):

@@ -196,7 +196,7 @@ def format_measures(means: Mapping[str, Mapping[str, float]]) -> str:
 def _is_image(name):
     # mimetypes would take what follows a `?` or `#` in the name for no part of it.
     kind, _ = mimetypes.guess_type('x' + Path(name).suffix, strict=False)
-    return bool(kind) and kind.startswith('image/')
+    return kind is not None and kind.startswith('image/')
 
 
 def _expand(path, out):
@@ -255,7 +255,9 @@ def _align_original(hr, shape, landmarks, path):
     )
 
 
-def _hallucinated(hallucinator, photos: Iterable[_Photo]) -> Iterator[_Result]:
+def _hallucinated(
+    hallucinator: Hallucinator, photos: Iterable[_Photo]
+) -> Iterator[_Result]:
     """Photographs with their faces hallucinated, those of several at once."""
     waiting: list[_Photo] = []
     for photo in photos:
@@ -393,7 +395,7 @@ class _Progress:
         )
 
 
-def _locator(hallucinator, arguments) -> Locate:
+def _locator(hallucinator: Hallucinator, arguments: argparse.Namespace) -> Locate:
     """Faces by the landmarks file that was given, or else by the detector."""
     if arguments.landmarks is None:
 

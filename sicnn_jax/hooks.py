@@ -8,15 +8,16 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from tensorboardX import SummaryWriter
 
 from sicnn_jax import inference, metrics, parallel, pictures, results_file, steps
 from sicnn_jax.checkpoint import Checkpoints
+from sicnn_jax.models import CNNR
 from sicnn_jax.train_state import TrainState
 
 # Replicated device scalars of the step (or of several, stacked) under 'step', host
@@ -266,7 +267,7 @@ class Stop:
       asked: whether it is.
       checkpoints: where; None in a process that does not write.
       fetch: state on the devices → host arrays of the whole.
-      before: called with the step when the run will end.
+      before: each called with the step when the run will end.
 
     Raises:
       Stopped: when called, after everything is on disk.
@@ -275,14 +276,15 @@ class Stop:
     asked: Callable[[], bool]
     checkpoints: Checkpoints | None
     fetch: Callable[[TrainState], TrainState]
-    before: Callable[[int], None]
+    before: Sequence[Callable[[int], None]]
 
     def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
         if not self.asked():
             return
         if self.checkpoints is None:
             raise Stopped(f'Stopped at step {step}.')
-        self.before(step)
+        for last_act in self.before:
+            last_act(step)
         # A bad step is not applied, and whether there was one is known to `Log` alone:
         # what is saved here is good either way.
         if self.checkpoints.latest_step != step:
@@ -295,7 +297,7 @@ class Stop:
 
 
 def measure_recognition(
-    cnnr, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
+    cnnr: CNNR, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
     """Verification accuracy of CNNR, see `verify_recognition`."""
     verify = verify_recognition(cnnr, hr, labels, num_pairs=num_pairs)
@@ -303,7 +305,7 @@ def measure_recognition(
 
 
 def verify_recognition(
-    cnnr, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
+    cnnr: CNNR, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
 ) -> Callable[[dict[str, Any]], metrics.VerificationResult]:
     """Verifies pairs of held-out faces by CNNR: face and mirror image, ten folds."""
     a, b, same = metrics.make_pairs(labels, num_pairs=num_pairs, seed=0)
@@ -371,7 +373,7 @@ def _take_up(path: Path, start: int) -> tuple[int, dict[str, np.ndarray]]:
     return kept['bad_in_a_row'], values
 
 
-def _reopen_lines(path: Path, start: int):
+def _reopen_lines(path: Path, start: int) -> TextIO:
     """The file of JSON lines, cut back to the step that the run continues from."""
     kept = []
     if path.exists():

@@ -112,7 +112,8 @@ def _keep_compiled_programs() -> None:
     Not those for CPUs: they compile in seconds, and may use instructions that the next
     machine lacks.
     """
-    if jax.config.jax_compilation_cache_dir is None and jax.default_backend() != 'cpu':
+    given = jax.config.values['jax_compilation_cache_dir']
+    if given is None and jax.default_backend() != 'cpu':
         cache = Path.home() / '.cache' / 'sicnn_jax'
         jax.config.update('jax_compilation_cache_dir', str(cache))
 

@@ -43,7 +43,9 @@ def load_config(name: str, overrides: Mapping[str, Any] = {}) -> ConfigDict:
     return config
 
 
-def train_live(config: ConfigDict, workdir: str | os.PathLike, every: float = 10):
+def train_live(
+    config: ConfigDict, workdir: str | os.PathLike, every: float = 10
+) -> None:
     """`train.run` in a thread, with the stage's curves and pictures in the cell.
 
     What training prints goes to `train.log` in the workdir. Interrupting the cell ends
@@ -107,7 +109,7 @@ def describe_progress(config: ConfigDict, workdir: Path) -> str:
     return f'<p>{", ".join([*done, now])}</p>{report.draw_curves(lines)}{picture}'
 
 
-def show_faces(titled: Sequence[tuple[np.ndarray, str]], columns: int = 4):
+def show_faces(titled: Sequence[tuple[np.ndarray, str]], columns: int = 4) -> None:
     """Shows pictures with their titles, so many in a row: uint8 [h, w, 3] and title."""
     from IPython.display import HTML, display
 

@@ -20,7 +20,6 @@ from sicnn_jax.steps import AXIS
 
 Devices = Sequence[jax.Device]
 
-
 # Seconds after which a process that is not heard of counts as dead, and all end.
 _HEARTBEAT = 30
 # Steps until all processes know what one was asked. Waiting for the answer of the same
@@ -45,11 +44,15 @@ def connect() -> None:
     hosts = os.environ.get('TPU_WORKER_HOSTNAMES')
     if count == '1' or (address is None and hosts is not None and ',' not in hosts):
         return
-    settings = {}
+    settings: dict[str, Any] = {}
     if address is not None and (count or index):
         try:
-            settings = {'num_processes': int(count), 'process_id': int(index)}
-        except (TypeError, ValueError) as error:
+            # One that is not set is no number either.
+            settings = {
+                'num_processes': int(count or ''),
+                'process_id': int(index or ''),
+            }
+        except ValueError as error:
             raise ValueError(
                 f'JAX_NUM_PROCESSES is {count!r} and JAX_PROCESS_ID {index!r}; '
                 'expected numbers: start the processes by launch/, or set all of '
@@ -133,7 +136,7 @@ def any_asked(asked: Callable[[], bool]) -> Callable[[], bool]:
     if jax.process_count() == 1:
         return asked
     together = jax.pmap(lambda flag: jax.lax.pmax(flag, AXIS), axis_name=AXIS)
-    answers = collections.deque()
+    answers: collections.deque[Any] = collections.deque()
 
     def any_of_all():
         answers.append(together(replicate(np.int32(asked()))))
@@ -263,7 +266,7 @@ def prefetch(
     With `together` above 1, so many batches are stacked: [devices, together, n /
     devices, ...].
     """
-    queue = collections.deque()
+    queue: collections.deque[Any] = collections.deque()
     for batch in _stacked(batches, together):
         queue.append(shard(batch, devices, axis=int(together > 1)))
         if len(queue) > ahead:

@@ -225,7 +225,7 @@ def _results(config, workdir):
     return table(columns, rows) + f'<p>{html.escape(note)}</p>'
 
 
-def _verification(workdir) -> Iterator[tuple[str, str]]:
+def _verification(workdir: Path) -> Iterator[tuple[str, str]]:
     path = workdir / 'verification.json'
     if not path.is_file():
         return

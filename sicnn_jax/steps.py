@@ -16,7 +16,7 @@ import optax
 from flax import linen as nn
 
 from sicnn_jax import images, losses
-from sicnn_jax.models import block_activations
+from sicnn_jax.models import CNNR, Discriminator, block_activations
 from sicnn_jax.optimizers import global_norm
 from sicnn_jax.train_state import Network, TrainState
 
@@ -55,7 +55,7 @@ class Method:
       perceptual_weight: of the perceptual loss through CNNR, likewise.
     """
 
-    cnnr: nn.Module
+    cnnr: CNNR
     cnnh: nn.Module
     optimizers: Mapping[str, optax.GradientTransformation]
     recognition_loss: Callable[..., jax.Array]
@@ -68,7 +68,7 @@ class Method:
     loss_scale: float = 1.0
     split_identities: bool = False
     sampled_identities: int = 0
-    discriminator: nn.Module | None = None
+    discriminator: Discriminator | None = None
     adversarial_weight: float = 0.0
     perceptual_weight: float = 0.0
 
@@ -125,7 +125,7 @@ def update_cnnh(
     )
 
     def objective(params):
-        sr = method.cnnh.apply({'params': params['cnnh']}, lr)
+        sr = _apply(method.cnnh, params['cnnh'], lr)
         loss, metrics = _hallucination(method, frozen.get('cnnr'), sr, hr)
         realism, more = _realism(method, frozen, sr, hr)
         return loss + method.loss_scale * realism, metrics | more
@@ -149,7 +149,7 @@ def update_pyramid(
     """
 
     def objective(params):
-        levels = method.cnnh.apply({'params': params['cnnh']}, lr, method='pyramid')
+        levels = _apply(method.cnnh, params['cnnh'], lr, method='pyramid')
         loss = sum(
             losses.charbonnier_loss(level, original)
             for level, original in zip(levels, pyramid, strict=True)
@@ -177,8 +177,7 @@ def update_discriminator(
     faces = jax.lax.stop_gradient(jnp.concatenate([hr, sr]))
 
     def objective(params):
-        variables = {'params': params['discriminator']}
-        logits = method.discriminator.apply(variables, faces)
+        logits = _judge(method, params, faces)
         loss = losses.discriminator_loss(*jnp.split(logits, [len(hr)]))
         return loss, {'discriminator_loss': loss}
 
@@ -205,7 +204,7 @@ def update_joint(
     """
 
     def objective(params):
-        sr = method.cnnh.apply({'params': params['cnnh']}, lr)
+        sr = _apply(method.cnnh, params['cnnh'], lr)
         hallucination_loss, metrics = _hallucination(
             method, params['cnnr'], sr, hr, stop_hr=False
         )
@@ -267,7 +266,7 @@ def mixed_half(
 ) -> tuple[TrainState, Metrics]:
     """The first half of an iteration of Algorithm 1, `hallucination` is the second."""
     lr, hr = _pairs(method, batch)
-    sr = method.cnnh.apply({'params': state.networks['cnnh'].params}, lr)
+    sr = _apply(method.cnnh, state.networks['cnnh'].params, lr)
     labels = batch['label']
     return update_cnnr(
         method, state, jnp.concatenate([sr, hr]), jnp.concatenate([labels, labels])
@@ -305,7 +304,7 @@ def adversarial(
 ) -> tuple[TrainState, Metrics]:
     """An iteration of UR-DGN: the discriminator, then CNNH through the new one."""
     lr, hr = _pairs(method, batch)
-    sr = method.cnnh.apply({'params': state.networks['cnnh'].params}, lr)
+    sr = _apply(method.cnnh, state.networks['cnnh'].params, lr)
     state, discriminator_metrics = update_discriminator(method, state, sr, hr)
     state, cnnh_metrics = hallucination(method, state, batch)
     return state, merge_metrics(discriminator_metrics, cnnh_metrics)
@@ -376,8 +375,19 @@ def _pairs(method: Method, batch: Batch) -> tuple[jax.Array, jax.Array]:
     return images.to_float(lr), images.to_float(batch['hr'])
 
 
+def _apply(network: nn.Module, params: Any, faces: jax.Array, **how: Any) -> Any:
+    """What a network makes of faces; Flax cannot say that it is no more than that."""
+    return network.apply({'params': params}, faces, **how)
+
+
+def _judge(method: Method, params: Mapping[str, Any], faces: jax.Array) -> jax.Array:
+    """Logits of the discriminator, which every stage has whose rule or weights ask."""
+    assert method.discriminator is not None
+    return _apply(method.discriminator, params['discriminator'], faces)
+
+
 def _recognition(method, params, faces, labels, step):
-    features = method.cnnr.apply({'params': params['cnnr']}, faces)
+    features = _apply(method.cnnr, params['cnnr'], faces)
     class_weights = params['class_weights']
     axis = AXIS if method.split_identities else None
     if method.sampled_identities:
@@ -402,7 +412,7 @@ def _hallucination(method, cnnr_params, sr, hr, *, stop_hr=True):
     if method.alpha:
 
         def features(faces):
-            return method.cnnr.apply({'params': cnnr_params}, faces)
+            return _apply(method.cnnr, cnnr_params, faces)
 
         hr_features = features(hr)
         if stop_hr:
@@ -417,10 +427,7 @@ def _realism(method, params, sr, hr):
     """What UR-DGN and UR-DGN* add to L_SR."""
     loss, metrics = 0.0, {}
     if method.adversarial_weight:
-        variables = {'params': params['discriminator']}
-        adversarial_loss = losses.generator_loss(
-            method.discriminator.apply(variables, sr)
-        )
+        adversarial_loss = losses.generator_loss(_judge(method, params, sr))
         loss += method.adversarial_weight * adversarial_loss
         metrics['adversarial_loss'] = adversarial_loss
     if method.perceptual_weight:
@@ -465,7 +472,7 @@ def _descend(
         )
     metrics |= {f'{name}_gradient_norm': norm for name, norm in norms.items()}
     metrics['finite'] = finite.astype(jnp.float32)
-    return state.replace(networks=networks), metrics
+    return dataclasses.replace(state, networks=networks), metrics
 
 
 def _reduce(gradient: Any, split: bool) -> tuple[Any, jax.Array]:
@@ -482,4 +489,4 @@ def _next(
     state_and_metrics: tuple[TrainState, Metrics],
 ) -> tuple[TrainState, Metrics]:
     state, metrics = state_and_metrics
-    return state.replace(step=state.step + 1), metrics
+    return dataclasses.replace(state, step=state.step + 1), metrics

@@ -266,15 +266,8 @@ def train_stage(
     hooks = make_hooks(config, stage, faces, checkpoints, start) if checkpoints else []
     if asked_to_stop:
         whole = functools.partial(fetch, stage.method, faces.num_identities)
-        logs = [hook for hook in hooks if isinstance(hook, Log)]
-        hooks.append(
-            Stop(
-                parallel.any_asked(asked_to_stop),
-                checkpoints,
-                whole,
-                lambda step: [log.keep(step) for log in logs],
-            )
-        )
+        logs = [hook.keep for hook in hooks if isinstance(hook, Log)]
+        hooks.append(Stop(parallel.any_asked(asked_to_stop), checkpoints, whole, logs))
     on_devices = place(stage.method, state)
     resident = parallel.replicate(faces.resident)
     for step in range(start + together, stage.config.steps + 1, together):
@@ -339,7 +332,7 @@ def make_hooks(
             step=step - 1,
         ),
     )
-    hooks = [Evaluate(stage.config.evaluate_every, last, measure), log]
+    hooks: list[Hook] = [Evaluate(stage.config.evaluate_every, last, measure), log]
     if hallucinates:
         drawn = hr[_spread(labels, config.evaluation.pictures)]
         folder = stage.directory / 'samples'
@@ -506,7 +499,9 @@ def _load(config, stage, source, network, faces):
     return params[network]
 
 
-def initialise(config, stage, network, faces):
+def initialise(
+    config: ConfigDict, stage: Stage, network: str, faces: dataset.Faces
+) -> Any:
     """Fresh parameters of a network, the same on every process, as host arrays.
 
     Initialised, or, where the stage's rule says so, fitted to training faces.

@@ -70,7 +70,7 @@ def open_set(
     encoded, same = recordio.read_bin(path)
     keys = [f'{pair:06d}_{side}' for pair in range(len(same)) for side in 'ab']
     pairs = [
-        Pair(*keys[2 * i : 2 * i + 2], bool(same[i]), i * _FOLDS // len(same))
+        Pair(keys[2 * i], keys[2 * i + 1], bool(same[i]), i * _FOLDS // len(same))
         for i in range(len(same))
     ]
     images = dict(zip(keys, encoded, strict=True))
@@ -99,6 +99,7 @@ def find_images(
     """
     images, missing = [], {}
     for side, key in enumerate(keys):
+        contents: Mapping[str, sources.Content]
         if found.images is not None:
             contents = {key: found.images[key]} if key in found.images else {}
         elif found.kind == 'ytf':

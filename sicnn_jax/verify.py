@@ -5,6 +5,7 @@ are, and made small and large again by each method, by one or more networks.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -217,10 +218,10 @@ def verify_methods(
     located, missing = verification_sets.find_images(found, keys, images, frames)
     album = Album(located, align.read_landmarks(landmarks) if landmarks else None)
     each = found.kind == 'ytf' and video == 'score'
-    settings = {'flip': flip, 'each': each}
+    see = functools.partial(describe, flip=flip, each=each)
 
     _log(f'{Path(path).name}: {len(listed)} pairs, {len(located)} images')
-    originals = describe(album, recognisers, _leave, **settings)
+    originals = see(album, recognisers, _leave)
     missing |= album.missing
     seen = {
         keys[side]
@@ -251,11 +252,11 @@ def verify_methods(
     outside = [judge for judge in recognisers if judge.expects]
     swapped = {
         row['recogniser']: row['accuracy']
-        for row in rows(describe(album, outside, _exchange_colours, **settings))
+        for row in rows(see(album, outside, _exchange_colours))
     }
     for judge, row in zip(recognisers, results, strict=True):
         _log(check_originals(judge, row['accuracy'], swapped.get(judge.name)))
-    results += rows(describe(album, recognisers, _enlarge_by(methods), **settings))
+    results += rows(see(album, recognisers, _enlarge_by(methods)))
     # One recogniser after the other, HR and then the methods.
     order = [judge.name for judge in recognisers]
     results.sort(key=lambda row: order.index(row['recogniser']))

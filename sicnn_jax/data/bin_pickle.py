@@ -67,13 +67,13 @@ class _Type:
 
     __slots__ = ('name', 'order')
 
-    def __init__(self, name):
+    def __init__(self, name: bytes | str) -> None:
         self.name = _text(name)
         self.order = '='
         if not _TYPES.fullmatch(self.name):
             raise ValueError(f'an array of {self.name!r}')
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         order = _text(state[1])
         if order not in _ORDERS:
             raise ValueError(f'the byte order {order!r}')
@@ -102,7 +102,7 @@ class _Array:
 
     __slots__ = ('array',)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, fortran, data = state
         self.array = _type(kind).array(data, shape, fortran)
 

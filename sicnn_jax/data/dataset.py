@@ -27,13 +27,21 @@ Batch = Mapping[str, Any]
 class Faces(Protocol):
     """Training batches, and held-out faces of other identities."""
 
-    num_identities: int
-    # How faces were brought into place; stored with every checkpoint.
-    alignment: Any
-    # What tells them from others; stored with every checkpoint.
-    fingerprint: str
-    # Arrays that every device holds all the time; `to_hr` finds them in the batch.
-    resident: Batch
+    @property
+    def num_identities(self) -> int:
+        """How many people there are to train on."""
+
+    @property
+    def alignment(self) -> Any:
+        """How faces were brought into place; stored with every checkpoint."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells them from others; stored with every checkpoint."""
+
+    @property
+    def resident(self) -> Batch:
+        """Arrays that every device always holds; `to_hr` finds them in the batch."""
 
     def train_batches(
         self,
@@ -80,13 +88,31 @@ class RecordFaces:
     def fingerprint(self) -> str:
         return records.fingerprint(self.directory)
 
-    def train_batches(self, **settings) -> Iterator[Batch]:
+    def train_batches(
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        start_step: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> Iterator[Batch]:
         return pipeline.train_batches(
-            self.directory, 'train', flip=self.flip, shift=self.shift, **settings
+            self.directory,
+            'train',
+            batch_size=batch_size,
+            seed=seed,
+            start_step=start_step,
+            flip=self.flip,
+            shift=self.shift,
+            process_index=process_index,
+            process_count=process_count,
         )
 
-    def batch_keys(self, **settings) -> list[str]:
-        return pipeline.batch_keys(self.directory, 'train', **settings)
+    def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
+        return pipeline.batch_keys(
+            self.directory, 'train', batch_size=batch_size, seed=seed, step=step
+        )
 
     def to_hr(self, batch: Batch) -> Batch:
         return batch
@@ -421,7 +447,9 @@ def _move(face, offset):
     return face[rows][:, columns]
 
 
-def _records(procedural, first, identities, images) -> Iterator[records.Face]:
+def _records(
+    procedural: ProceduralFaces, first: int, identities: int, images: int
+) -> Iterator[records.Face[np.ndarray]]:
     label, image = _every_image(identities, images)
     start = 0
     for chunk in procedural.render(first + label, image):

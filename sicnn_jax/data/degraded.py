@@ -28,7 +28,7 @@ class Degrade:
     checkpoint: str | None = None
     encoding: str = 'png'
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Loads the networks. Raises DatasetError if there are none that fit."""
         _ = self._network
 
@@ -36,12 +36,13 @@ class Degrade:
         """The face that each becomes; all must be aligned faces, as bytes."""
         from sicnn_jax import inference
 
-        hr = np.stack([records.decode_image(p.content) for p in photographs])
+        hr = np.stack([_decode(photograph) for photograph in photographs])
         lr = inference.degrade_faces(hr, scale=self.scale, kind=self.kind)
         if self._network is None:
             faces = inference.enlarge_faces(lr)
         else:
-            faces = inference.super_resolve(*self._network, lr)
+            cnnh, params = self._network
+            faces = inference.super_resolve(cnnh, params, lr)
         return [
             [
                 convert.ConvertedFace(
@@ -80,3 +81,12 @@ class Degrade:
         except checkpoint.CheckpointError as error:
             raise records.DatasetError(str(error)) from error
         return models.cnnh_from(record), params['cnnh']
+
+
+def _decode(photograph: convert.Photograph) -> np.ndarray:
+    if not isinstance(photograph.content, bytes):
+        raise records.DatasetError(
+            f'{photograph.key} is not in a data set that sicnn_jax.data.prepare wrote; '
+            'only those are taken to low resolution.'
+        )
+    return records.decode_image(photograph.content)

@@ -151,7 +151,9 @@ def _detector():
     return mtcnn.MTCNN([stage(weights=str(weights / name)) for stage, name in stages])
 
 
-def _views(image, factor) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _views(
+    image: np.ndarray, factor: float
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The image resized, in tiles if it is large, and then reduced to one, too.
 
     Yields pixels, factors (x, y) by which they are finer than the image, and the
@@ -200,7 +202,7 @@ def _detect(detector, view, factors, corner):
 
 def _without_repeats(faces):
     """One of each face that several tiles show, or that MTCNN itself gives twice."""
-    kept = []
+    kept: list[DetectedFace] = []
     for face in sorted(faces, key=lambda face: -face.score):
         if all(_overlap(face.box, other.box) < _SAME_FACE for other in kept):
             kept.append(face)

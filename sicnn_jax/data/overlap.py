@@ -46,7 +46,8 @@ def read_excluded(paths: Iterable[str | os.PathLike]) -> Excluded:
     Raises:
       DatasetError: a path is neither, cannot be read, or names nobody.
     """
-    identities, keys, fingerprints = {}, [], []
+    identities: dict[str, str] = {}
+    keys, fingerprints = [], []
     for path in map(pathlib.Path, paths):
         if not path.is_dir():
             names = read_names(path)

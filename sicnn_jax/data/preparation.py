@@ -115,7 +115,7 @@ def prepare(
         function = _converter(landmarks, detect, faces, min_size, min_height, encoding)
     else:
         _check_degrade(landmarks, detect, exclude)
-        stage = checkpoint and os.fspath(checkpoint)
+        stage = None if checkpoint is None else os.fspath(checkpoint)
         function = degraded.Degrade(degrade, degradation, stage, encoding)
     excluded = overlap.read_excluded(exclude)
     opened = sources.open_source(source, data_dir, list_root)

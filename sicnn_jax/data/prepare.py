@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> int:
 class _ProgressLine:
     """Images a second and the time left, on one line of a terminal."""
 
-    def __init__(self):
-        self._started = None
+    def __init__(self) -> None:
+        self._started: float | None = None
         self._interval = 0.5 if sys.stderr.isatty() else 10
         self._end = '\r' if sys.stderr.isatty() else '\n'
 

@@ -9,7 +9,7 @@ person; it is read without running what else a pickle could ask for.
 import os
 import pathlib
 import struct
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -174,7 +174,7 @@ def _read_label(file, offset):
     return label
 
 
-def _read_record(file, offset) -> Record:
+def _read_record(file: BinaryIO, offset: int) -> Record:
     data = _read_parts(file, offset)
     if len(data) < _HEADER.size:
         raise DatasetError(f'{file.name}: the record at {offset} has no header.')

@@ -22,7 +22,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -34,8 +34,9 @@ HEIGHT = 112
 WIDTH = 96
 ENCODINGS = ('png', 'jpeg')
 SIDECAR = 'faces.json'
-# Larger images are refused undecoded: a few kilobytes can claim to be gigapixels.
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS
+# Larger images are refused undecoded: a few kilobytes can claim to be gigapixels. It is
+# what Pillow warns from, but stays where an application turns that warning off.
+MAX_PIXELS = 1024**3 // 4 // 3
 
 _DATASET = 'faces'
 _FORMAT = 'sicnn_jax.faces'
@@ -45,13 +46,15 @@ _JPEG_QUALITY = 95
 # Level 1 makes files 6% larger than the default 6 in a third of the time.
 _PNG_COMPRESSION = 1
 
+_Image = TypeVar('_Image', bound=np.ndarray | bytes, covariant=True)
+
 
 class DatasetError(ValueError):
     """A data set on disk, or what was to become one, is not as it should be."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Face:
+class Face(Generic[_Image]):
     """One aligned face.
 
     Attributes:
@@ -61,7 +64,7 @@ class Face:
       source: where it comes from, such as `lfw`.
     """
 
-    image: np.ndarray | bytes
+    image: _Image
     name: str
     key: str
     source: str = ''
@@ -170,7 +173,7 @@ def write_dataset(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        keys = set()
+        keys: set[str] = set()
         for name, faces in splits.items():
             sidecar['splits'][name] = _write_split(
                 unfinished,
@@ -265,7 +268,7 @@ def write_changed(
     _write_sidecar(out, sidecar)
 
 
-def read_faces(directory: str | os.PathLike, split: str) -> Iterator[Face]:
+def read_faces(directory: str | os.PathLike, split: str) -> Iterator[Face[bytes]]:
     """The faces of a split in file order, their images as encoded bytes.
 
     Raises:
@@ -373,7 +376,7 @@ def _encode(face: Face, encoding: str) -> tuple[Face, bytes]:
 def _check_encoded(face, encoding):
     try:
         with Image.open(io.BytesIO(face.image)) as image:
-            found = (image.format.lower(), image.height, image.width)
+            found = (str(image.format).lower(), image.height, image.width)
     # As above.
     except Exception as error:
         raise DatasetError(f'{face.key}: its bytes are not an image.') from error
@@ -391,7 +394,9 @@ def _write_split(unfinished, name, faces, given, encoding, shard_size):
         functools.partial(_encode, encoding=encoding), faces, workers=runtime.num_cpus()
     )
     labels = {identity: i for i, identity in enumerate(given or ())}
-    shards, writer = [], None
+    paths: list[pathlib.Path] = []
+    counts: list[int] = []
+    writer = None
     with contextlib.closing(encoded):
         try:
             for face, image in encoded:
@@ -401,27 +406,28 @@ def _write_split(unfinished, name, faces, given, encoding, shard_size):
                         f'identities[{name!r}].'
                     )
                 if writer is None:
-                    shards.append([unfinished / f'{name}-{len(shards):05d}', 0])
-                    writer = tf.io.TFRecordWriter(os.fspath(shards[-1][0]))
+                    paths.append(unfinished / f'{name}-{len(paths):05d}')
+                    counts.append(0)
+                    writer = tf.io.TFRecordWriter(os.fspath(paths[-1]))
                 label = labels.setdefault(face.name, len(labels))
                 writer.write(_serialised(_example(tf, face, image, label)))
-                shards[-1][1] += 1
-                if shards[-1][1] == shard_size:
+                counts[-1] += 1
+                if counts[-1] == shard_size:
                     writer.close()
                     writer = None
         finally:
             if writer is not None:
                 writer.close()
-    if not shards:
+    if not paths:
         raise DatasetError(f'The split {name!r} has no faces; leave it out.')
     names = list(labels)
     if given is None and names != sorted(names):
         # The order was not known while the faces went by: write their labels anew.
         names.sort()
-        _relabel(tf, shards, {labels[name]: i for i, name in enumerate(names)})
+        _relabel(tf, paths, {labels[name]: i for i, name in enumerate(names)})
     entries = []
-    for i, (path, examples) in enumerate(shards):
-        final = f'{_DATASET}-{name}.tfrecord-{i:05d}-of-{len(shards):05d}'
+    for i, (path, examples) in enumerate(zip(paths, counts, strict=True)):
+        final = f'{_DATASET}-{name}.tfrecord-{i:05d}-of-{len(paths):05d}'
         path = path.rename(unfinished / final)
         size = path.stat().st_size
         entries.append({'file': final, 'bytes': size, 'examples': examples})
@@ -450,8 +456,8 @@ def _serialised(example):
     return example.SerializeToString(deterministic=True)
 
 
-def _relabel(tf, shards, labels):
-    for path, _ in shards:
+def _relabel(tf, paths, labels):
+    for path in paths:
         rewritten = path.with_name(path.name + '-rewritten')
         with tf.io.TFRecordWriter(os.fspath(rewritten)) as writer:
             for serialised in tf.data.TFRecordDataset(

@@ -4,12 +4,17 @@ import collections
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+import types
+from collections.abc import Callable, Generator, Iterable
 from concurrent import futures
+from typing import TypeVar
+
+_Item = TypeVar('_Item')
+_Result = TypeVar('_Result')
 
 
 @functools.cache
-def import_tensorflow():
+def import_tensorflow() -> types.ModuleType:
     """TensorFlow, quiet and without accelerators: it only reads and writes files.
 
     Left alone, it would take all the memory of the GPUs that JAX computes on.
@@ -26,13 +31,15 @@ def import_tensorflow():
     return tf
 
 
-def ordered_map(function: Callable, items: Iterable, *, workers: int) -> Iterator:
+def ordered_map(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], *, workers: int
+) -> Generator[_Result, None, None]:
     """`map` over threads, results in order, at most 16 items a worker ahead.
 
     Unlike `Executor.map` it does not read all of `items` at once.
     """
     with futures.ThreadPoolExecutor(workers) as pool:
-        pending = collections.deque()
+        pending: collections.deque[futures.Future[_Result]] = collections.deque()
         try:
             for item in items:
                 pending.append(pool.submit(function, item))

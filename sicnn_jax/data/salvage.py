@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import struct
 import tempfile
+import types
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -95,7 +96,8 @@ def _scan(info, out, fingerprint):
     unfinished = out.with_name(out.name + '.unfinished')
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    faults, splits, shards, whole = [], {}, {}, []
+    faults: list[Fault] = []
+    splits, shards, whole = {}, {}, []
     for name, split in info.splits.items():
         before = len(faults)
         for path, count in zip(split.shards, split.shard_examples, strict=True):
@@ -109,8 +111,10 @@ def _scan(info, out, fingerprint):
                     writer.write(content)
             size = (unfinished / path.name).stat().st_size
             shards[path.name] = {'bytes': size, 'examples': len(kept)}
-        bad = len(faults) - before
-        splits[name] = {'examples': split.num_examples, 'faults': bad}
+        splits[name] = {
+            'examples': split.num_examples,
+            'faults': len(faults) - before,
+        }
     report = {
         'source': os.fspath(info.directory.absolute()),
         'fingerprint': fingerprint,
@@ -142,7 +146,13 @@ def _is_whole(tf, info, split, path, count):
         return False
 
 
-def _sort_out(tf, info, split, path, count) -> tuple[list[bytes], list[Fault]]:
+def _sort_out(
+    tf: types.ModuleType,
+    info: records.DatasetInfo,
+    split: records.SplitInfo,
+    path: pathlib.Path,
+    count: int,
+) -> tuple[list[bytes], list[Fault]]:
     """The records of a damaged shard that can be used, and the faults of the others."""
     check = _checked(tf, info, split)
     kept, faults, number = [], [], -1
@@ -163,7 +173,7 @@ def _sort_out(tf, info, split, path, count) -> tuple[list[bytes], list[Fault]]:
     return kept, faults
 
 
-def _contents(tf, path) -> Iterator[bytes | None]:
+def _contents(tf: types.ModuleType, path: pathlib.Path) -> Iterator[bytes | None]:
     """What the records of a shard hold, None for one that fails its checksum.
 
     Ends where it is not known where the next record begins.

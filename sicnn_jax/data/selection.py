@@ -44,9 +44,9 @@ class Selection:
             self.splits = {TRAIN: everything}
         else:
             # In the order in which they come, which is that of the data set.
-            given = np.asarray(given, object)
+            of_each = np.asarray(given, object)
             self.splits = {
-                name: everything[given == name] for name in dict.fromkeys(given)
+                name: everything[of_each == name] for name in dict.fromkeys(given)
             }
 
     def exclude_identities(

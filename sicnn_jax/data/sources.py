@@ -92,7 +92,7 @@ def open_source(
         if (path / 'train.rec').exists():
             return _open_recordio(path / 'train.rec')
         return _open_folder(path)
-    openers = {
+    openers: dict[str, Callable[[pathlib.Path], Source]] = {
         '.csv': functools.partial(_open_list, root=root),
         '.parquet': functools.partial(_open_list, root=root),
         '.rec': _open_recordio,
@@ -316,7 +316,7 @@ def _open_records(directory):
     )
 
 
-def _open_tfds(where: str | pathlib.Path, data_dir):
+def _open_tfds(where: str | pathlib.Path, data_dir: str | None) -> Source:
     runtime.import_tensorflow()
     import tensorflow_datasets as tfds
 
@@ -399,7 +399,7 @@ class _Stream:
     def __init__(self, start: Callable[[], Iterable[bytes]]):
         self._start = start
         self._images: Iterator[bytes] = iter(())
-        self._position = None
+        self._position: int | None = None
 
     def __call__(self, start: int, stop: int) -> list[bytes]:
         if self._position is None or start < self._position:

@@ -262,7 +262,9 @@ def _start_worker():
 
 def _end_with_parent():
     # Of a parent that is killed, a process waiting for work would never hear.
-    connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
     os._exit(1)
 
 

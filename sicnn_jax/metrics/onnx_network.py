@@ -53,7 +53,7 @@ class OnnxInput:
     centred: bool = False
     output: str = ''
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         def check(fits, field, expected):
             if not fits:
                 raise CheckpointError(
@@ -189,7 +189,8 @@ class OnnxNetwork:
         return np.concatenate(alone), np.concatenate(both)
 
     def _describe(self, faces):
-        faces = fit_faces(faces, self.input.size)
+        height, width = self.input.size
+        faces = fit_faces(faces, (height, width))
         alone = self.run(self._prepare(faces))
         if not self.input.mirror:
             return alone, alone

@@ -99,7 +99,7 @@ def _curve(scores, same):
     return np.insert(false_accepts, 0, 0.0), np.insert(true_accepts, 0, 0.0)
 
 
-def _check(scores, same) -> tuple[np.ndarray, np.ndarray]:
+def _check(scores: ArrayLike, same: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
     if scores.ndim != 1 or scores.shape != same.shape:
         raise ValueError(

@@ -251,7 +251,7 @@ def _turns_same(rng, sizes):
 
 def _turns_different(rng, num_identities):
     """Yields two identities for ever, all in turn."""
-    waiting = []
+    waiting: list[int] = []
     while True:
         turn = rng.permutation(num_identities).tolist()
         if waiting == turn[:1]:
@@ -264,8 +264,9 @@ def _turns_different(rng, num_identities):
 
 def _draw(faces, turns, wanted, rng):
     """Unused pairs of faces of the identities whose turn it is, int64 [wanted, 2]."""
-    pairs = {}  # Not a set, which would lose the order.
-    used = collections.Counter()
+    # Not a set, which would lose the order.
+    pairs: dict[tuple[int, int], None] = {}
+    used: collections.Counter[tuple[int, int]] = collections.Counter()
     while len(pairs) < wanted:
         first, second = sorted(map(int, next(turns)))
         a, b = faces[first], faces[second]
@@ -349,7 +350,7 @@ def _check_scores(scores, same):
     return scores, _check_same(same, len(scores))
 
 
-def _check_same(same, num_pairs) -> np.ndarray:
+def _check_same(same: ArrayLike, num_pairs: int) -> np.ndarray:
     same = np.asarray(same, bool)
     if same.shape != (num_pairs,):
         raise ValueError(
@@ -358,7 +359,9 @@ def _check_same(same, num_pairs) -> np.ndarray:
     return same
 
 
-def _check_features(features_a, features_b) -> tuple[np.ndarray, np.ndarray]:
+def _check_features(
+    features_a: ArrayLike, features_b: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
     features_a = np.asarray(features_a, np.float64)
     features_b = np.asarray(features_b, np.float64)
     if features_a.ndim != 2 or features_a.shape != features_b.shape:

@@ -209,7 +209,9 @@ def _mix_both(rows, columns, grid):
     return [_mix(columns, row) for row in zip(*mixed, strict=True)]
 
 
-def _mix(matrix, arrays: Sequence[jax.Array]) -> list[jax.Array]:
+def _mix(
+    matrix: Sequence[Sequence[float]], arrays: Sequence[jax.Array]
+) -> list[jax.Array]:
     """Each row's sum of weighted arrays."""
     return [
         sum(

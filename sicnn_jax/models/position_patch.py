@@ -68,7 +68,7 @@ class PositionPatch(nn.Module):
     num_faces: int = 1_000
     regularisation: float = 1e-4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for field, fits, expected in (
             ('scale', self.scale in LR_SHAPES, '8 or 4'),

@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks import damaged
 from sicnn_jax import checkpoint, images, inference, models
-from sicnn_jax.data import align, convert, prepare, records, spool
+from sicnn_jax.data import align, convert, degraded, prepare, records, spool
 from sicnn_jax.data.records import DatasetError, Face
 
 
@@ -560,6 +560,12 @@ def test_degrade_is_asked_of_our_sets_alone(source, tmp_path, capsys):
     arguments = ('--degrade=8', f'--checkpoint={tmp_path}')
     assert run(tmp_path / 'set', tmp_path / 'out', *arguments) == 2
     assert 'expected the networks of a finished stage' in capsys.readouterr().err
+
+
+def test_degrade_reads_no_files():
+    photographs = [convert.Photograph('a/0.png', 'photographs/a/0.png')]
+    with pytest.raises(DatasetError, match=r'a/0\.png is not in a data set'):
+        degraded.Degrade(8)(photographs)
 
 
 def test_splits_of_a_source_are_kept(tmp_path, capsys):
