@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Float32, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -66,15 +67,17 @@ class Hallucinator:
         self.cnnr_stage = _find_recognition(self.stage)
         self._cnnh, self._params = models.cnnh_from(record), params['cnnh']
 
-    def __call__(self, lr: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, lr: UInt8[np.ndarray, 'n h w 3'] | Float[np.ndarray, 'n h w 3']
+    ) -> UInt8[np.ndarray, 'n 112 96 3']:
         """Super-resolved faces.
 
         Args:
-          lr: aligned faces [n, 14, 12, 3] (scale 8) or [n, 28, 24, 3] (scale 4), RGB,
-            uint8, or floats from 0 to 255 (not 0 to 1); n may be 0.
+          lr: aligned faces of 14×12 (scale 8) or 28×24 (scale 4), RGB, in levels of
+            0 to 255 (not 0 to 1); n may be 0.
 
         Returns:
-          uint8 [n, 112, 96, 3].
+          RGB, likewise.
 
         Raises:
           ValueError: another shape or type, or levels that cannot be 0..255.
@@ -92,18 +95,22 @@ class Hallucinator:
             lr,
         )
 
-    def network_input(self, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    def network_input(
+        self,
+        photo: UInt8[np.ndarray, 'height width 3'],
+        landmarks: Float[np.ndarray, '5 2'],
+    ) -> UInt8[np.ndarray, 'h w 3']:
         """A face of a photograph as the network takes it.
 
         Small faces are sampled by one warp of the photograph. Larger ones are aligned
         at 96×112 and then degraded as the network's training faces were.
 
         Args:
-          photo: uint8 [height, width, 3].
-          landmarks: [5, 2], see `align.TEMPLATE`.
+          photo: RGB.
+          landmarks: see `align.TEMPLATE`.
 
         Returns:
-          uint8 [14, 12, 3] (scale 8) or [28, 24, 3] (scale 4).
+          14×12 (scale 8) or 28×24 (scale 4).
 
         Raises:
           DatasetError: as `align.align_face`.
@@ -115,11 +122,13 @@ class Hallucinator:
         hr = align.align_face(photo, landmarks)[None]
         return inference.degrade_faces(hr, scale=self.scale, kind=self.degradation)[0]
 
-    def locate(self, photo: np.ndarray, **options: Any) -> list[DetectedFace]:
+    def locate(
+        self, photo: UInt8[np.ndarray, 'height width 3'], **options: Any
+    ) -> list[DetectedFace]:
         """The faces of a photograph; an image of the network's input size is one.
 
         Args:
-          photo: uint8 [height, width, 3].
+          photo: RGB.
           **options: of `detect.find_faces`.
         """
         if photo.shape == self.lr_shape:
@@ -128,18 +137,22 @@ class Hallucinator:
             return [DetectedFace(box, align.scaled_template(self.scale), 1.0)]
         return detect.find_faces(photo, **options)
 
-    def enlarge(self, lr: np.ndarray) -> np.ndarray:
-        """Bicubic interpolation, to compare with: uint8, shapes as of a call."""
+    def enlarge(
+        self, lr: UInt8[np.ndarray, 'n h w 3']
+    ) -> UInt8[np.ndarray, 'n 112 96 3']:
+        """Bicubic interpolation, to compare with."""
         return _in_batches(inference.enlarge_faces, np.asarray(lr))
 
-    def features(self, faces: np.ndarray) -> np.ndarray | None:
+    def features(
+        self, faces: UInt8[np.ndarray, 'n 112 96 3']
+    ) -> Float32[np.ndarray, 'n feature_dim'] | None:
         """Identity features by the CNNR of the run's recognition stage.
 
         Args:
-          faces: uint8 [n, 112, 96, 3].
+          faces: RGB.
 
         Returns:
-          float32 [n, feature_dim], or None where the run has no such stage.
+          Not normalised; None where the run has no such stage.
         """
         if self.cnnr_stage is None:
             return None
@@ -182,30 +195,30 @@ def find_stage(directory: str | os.PathLike) -> Path:
     )
 
 
-def magnification(landmarks: np.ndarray, scale: int = 1) -> float:
+def magnification(landmarks: Float[np.ndarray, '5 2'], scale: int = 1) -> float:
     """Pixels of the aligned face (smaller by `scale`) for one of the photograph."""
     transform = align.similarity_transform(landmarks, align.scaled_template(scale))
     return math.sqrt(np.linalg.det(transform[:, :2]))
 
 
 def paste_back(
-    photo: np.ndarray,
-    faces: Sequence[tuple[np.ndarray, np.ndarray]],
+    photo: UInt8[np.ndarray, 'height width 3'],
+    faces: Sequence[tuple[UInt8[np.ndarray, '112 96 3'], Float[np.ndarray, '5 2']]],
     *,
     max_magnification: float,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, 'out_height out_width 3']:
     """A photograph, enlarged by bicubic interpolation, with faces put back into it.
 
     It is enlarged until the smallest face has its 96×112 pixels, but not beyond 50
     million pixels, and never reduced.
 
     Args:
-      photo: uint8 [height, width, 3].
-      faces: (uint8 [112, 96, 3], landmarks [5, 2] in the photograph) of each.
+      photo: RGB.
+      faces: pixels, and landmarks in the photograph, of each.
       max_magnification: of the photograph, at least 1.
 
     Returns:
-      uint8 [height · m, width · m, 3].
+      The photograph, m times as high and wide, m from 1 to that.
     """
     wanted = max([1.0, *(magnification(landmarks) for _, landmarks in faces)])
     size = np.array(photo.shape[1::-1])

@@ -386,7 +386,13 @@ def _judge(method: Method, params: Mapping[str, Any], faces: jax.Array) -> jax.A
     return _apply(method.discriminator, params['discriminator'], faces)
 
 
-def _recognition(method, params, faces, labels, step):
+def _recognition(
+    method: Method,
+    params: Mapping[str, Any],
+    faces: jax.Array,
+    labels: jax.Array,
+    step: jax.Array,
+) -> tuple[jax.Array, Metrics]:
     features = _apply(method.cnnr, params['cnnr'], faces)
     class_weights = params['class_weights']
     axis = AXIS if method.split_identities else None
@@ -406,7 +412,14 @@ def _recognition(method, params, faces, labels, step):
     return loss, {'recognition_loss': loss, 'annealing': annealing, **diagnostics}
 
 
-def _hallucination(method, cnnr_params, sr, hr, *, stop_hr=True):
+def _hallucination(
+    method: Method,
+    cnnr_params: Any,
+    sr: jax.Array,
+    hr: jax.Array,
+    *,
+    stop_hr: bool = True,
+) -> tuple[jax.Array, Metrics]:
     loss = super_resolution = losses.super_resolution_loss(sr, hr)
     metrics = {'super_resolution_loss': super_resolution}
     if method.alpha:
@@ -423,9 +436,12 @@ def _hallucination(method, cnnr_params, sr, hr, *, stop_hr=True):
     return method.loss_scale * loss, metrics
 
 
-def _realism(method, params, sr, hr):
+def _realism(
+    method: Method, params: Mapping[str, Any], sr: jax.Array, hr: jax.Array
+) -> tuple[jax.Array | float, Metrics]:
     """What UR-DGN and UR-DGN* add to L_SR."""
-    loss, metrics = 0.0, {}
+    loss: jax.Array | float = 0.0
+    metrics: Metrics = {}
     if method.adversarial_weight:
         adversarial_loss = losses.generator_loss(_judge(method, params, sr))
         loss += method.adversarial_weight * adversarial_loss

@@ -3,20 +3,22 @@
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
 
 
-def discriminator_loss(hr_logits: jax.Array, sr_logits: jax.Array) -> jax.Array:
+def discriminator_loss(
+    hr_logits: Float[Array, ' n'], sr_logits: Float[Array, ' m']
+) -> Float32[Array, '']:
     """Cross-entropy of telling originals from super-resolved faces.
 
     −log σ(D(HR)) − log(1 − σ(D(SR))), each the mean over the batch.
 
     Args:
-      hr_logits: [n], D of originals; higher is more like an original.
-      sr_logits: [m], D of super-resolved faces.
+      hr_logits: D of originals; higher is more like an original.
+      sr_logits: D of super-resolved faces.
 
     Returns:
-      float32 scalar, 0 or more, 2 log 2 at chance; computed in float32 whatever the
-      inputs are.
+      0 or more, 2 log 2 at chance; computed in float32 whatever the inputs are.
 
     Raises:
       AssertionError: the logits are not of rank 1.
@@ -25,18 +27,17 @@ def discriminator_loss(hr_logits: jax.Array, sr_logits: jax.Array) -> jax.Array:
     return _softplus_mean(-hr_logits) + _softplus_mean(sr_logits)
 
 
-def generator_loss(sr_logits: jax.Array) -> jax.Array:
+def generator_loss(sr_logits: Float[Array, ' n']) -> Float32[Array, '']:
     """Non-saturating loss of the generator: −log σ(D(SR)), the mean over the batch.
 
     Its gradient does not vanish where the discriminator is sure, as that of
     log(1 − σ(D(SR))) does.
 
     Args:
-      sr_logits: [n], D of super-resolved faces.
+      sr_logits: D of super-resolved faces.
 
     Returns:
-      float32 scalar, 0 or more, log 2 at chance; computed in float32 whatever the
-      input is.
+      0 or more, log 2 at chance; computed in float32 whatever the input is.
 
     Raises:
       AssertionError: the logits are not of rank 1.

@@ -5,22 +5,25 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
 
 # Below it a vector has no direction. Larger than the smallest float32 because the
 # derivative of 1 / norm holds norm ** -3, which has to stay finite.
 _SMALLEST_NORM = 1e-12
 
 
-def normalize(features: jax.Array, axis: int = -1) -> jax.Array:
+def normalize(
+    features: Float[Array, '*shape'], axis: int = -1
+) -> Float32[Array, '*shape']:
     """Scales vectors to unit L2 norm: the projection onto the hypersphere.
 
     Args:
-      features: [..., feature_dim] (or the vectors along another axis).
+      features: vectors of any length and number.
       axis: along which the vectors lie.
 
     Returns:
-      float32, of the same shape. Vectors shorter than 1e-12 have no direction and
-      become zeros, with zero gradient.
+      The unit vectors. Those shorter than 1e-12 have no direction and become zeros,
+      with zero gradient.
     """
     features = jnp.asarray(features, jnp.float32)
     squared = jnp.sum(jnp.square(features), axis=axis, keepdims=True)
@@ -31,15 +34,17 @@ def normalize(features: jax.Array, axis: int = -1) -> jax.Array:
     return features * jnp.where(directed, inverse, 0.0)
 
 
-def cosine_similarity(a: jax.Array, b: jax.Array) -> jax.Array:
+def cosine_similarity(
+    a: Float[Array, '*batch feature_dim'], b: Float[Array, '*batch feature_dim']
+) -> Float32[Array, '*batch']:
     """Cosine of the angle between pairs of features.
 
     Args:
-      a: [..., feature_dim], need not be normalised.
-      b: of the same shape.
+      a: need not be normalised.
+      b: likewise.
 
     Returns:
-      float32 [...], in [−1, 1] up to rounding; 0 where a feature is zero.
+      In [−1, 1] up to rounding; 0 where a feature is zero.
 
     Raises:
       AssertionError: the shapes differ.
@@ -48,19 +53,21 @@ def cosine_similarity(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sum(normalize(a) * normalize(b), axis=-1)
 
 
-def super_identity_loss(sr_features: jax.Array, hr_features: jax.Array) -> jax.Array:
+def super_identity_loss(
+    sr_features: Float[Array, 'n feature_dim'],
+    hr_features: Float[Array, 'n feature_dim'],
+) -> Float32[Array, '']:
     """Squared distance of L2-normalised identity features, Eq. 3 of the paper.
 
     Equals 2 − 2 cos θ. Gradients flow into both arguments; where the features of
     the originals are a fixed target (Algorithm 1), the caller stops them.
 
     Args:
-      sr_features: [n, feature_dim], features of super-resolved faces.
-      hr_features: [n, feature_dim], features of the originals.
+      sr_features: of super-resolved faces, not normalised.
+      hr_features: of the originals, likewise.
 
     Returns:
-      float32 scalar in [0, 4], the mean over the batch; computed in float32
-      whatever the inputs are.
+      In [0, 4], the mean over the batch; computed in float32 whatever the inputs are.
 
     Raises:
       AssertionError: the features are not of rank 2 or their shapes differ.

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 
 from sicnn_jax.losses.identity import normalize
 
@@ -32,19 +33,22 @@ _SETTINGS = {
 }
 
 
-def cosine_logits(features: jax.Array, class_weights: jax.Array) -> jax.Array:
+def cosine_logits(
+    features: Float[Array, 'n feature_dim'],
+    class_weights: Float[Array, 'feature_dim num_identities'],
+) -> Float32[Array, 'n num_identities']:
     """Cosine between each feature and each identity's weight vector.
 
     The losses and `margin_diagnostics` all begin with it; called with the same
     arguments inside one `jit`, XLA merges the copies into one matrix product.
 
     Args:
-      features: [n, feature_dim], need not be normalised.
-      class_weights: [feature_dim, num_identities], need not be normalised.
+      features: need not be normalised.
+      class_weights: need not be normalised.
 
     Returns:
-      float32 [n, num_identities], in [−1, 1] up to rounding; 0 for zero features
-      and zero weight vectors. No label is involved, nor a margin.
+      In [−1, 1] up to rounding; 0 for zero features and zero weight vectors. No label
+      is involved, nor a margin.
 
     Raises:
       AssertionError: the arguments are not of rank 2, or their feature_dim differ.
@@ -62,14 +66,14 @@ def cosine_logits(features: jax.Array, class_weights: jax.Array) -> jax.Array:
 
 
 def a_softmax_loss(
-    features: jax.Array,
-    class_weights: jax.Array,
-    labels: jax.Array,
+    features: Float[Array, 'n feature_dim'],
+    class_weights: Float[Array, 'feature_dim num_identities'],
+    labels: Int[Array, ' n'],
     *,
     margin: int = 4,
-    annealing: jax.Array | float = 0.0,
+    annealing: Float[Array, ''] | float = 0.0,
     axis_name: str | None = None,
-) -> jax.Array:
+) -> Float32[Array, '']:
     """Angular softmax loss, Eq. 2 of the paper (SphereFace, Liu et al., CVPR 2017).
 
     Softmax cross entropy of the logits ‖x‖ cos θ_j (unit-norm weights, no bias), but
@@ -78,9 +82,9 @@ def a_softmax_loss(
     1 − 2m at π, with a continuous derivative.
 
     Args:
-      features: [n, feature_dim], not normalised.
-      class_weights: [feature_dim, num_identities], normalised here.
-      labels: integer [n], in [0, num_identities).
+      features: not normalised.
+      class_weights: normalised here.
+      labels: in [0, num_identities).
       margin: m, the factor by which the true identity's angle counts; 1 is softmax
         with normalised weights.
       annealing: λ ≥ 0, a number or a scalar array (see `annealing_schedule`); 0 is
@@ -88,7 +92,7 @@ def a_softmax_loss(
       axis_name: see the top of this file.
 
     Returns:
-      float32 scalar, the mean over the batch; NaN if a label is out of range.
+      The mean over the batch; NaN if a label is out of range.
       Computed in float32 whatever the inputs are. Algorithm 1 divides by its N
       *pairs*, over the 2N faces of which this loss takes the mean: it is half of
       the paper's there.
@@ -114,29 +118,29 @@ def a_softmax_loss(
 
 
 def cosface_loss(
-    features: jax.Array,
-    class_weights: jax.Array,
-    labels: jax.Array,
+    features: Float[Array, 'n feature_dim'],
+    class_weights: Float[Array, 'feature_dim num_identities'],
+    labels: Int[Array, ' n'],
     *,
     scale: float = 64.0,
     margin: float = 0.35,
     axis_name: str | None = None,
-) -> jax.Array:
+) -> Float32[Array, '']:
     """Large margin cosine loss (CosFace, Wang et al., CVPR 2018).
 
     Softmax cross entropy of the logits s cos θ_j, but for the true identity, whose
     logit is s (cos θ − m).
 
     Args:
-      features: [n, feature_dim], normalised here.
-      class_weights: [feature_dim, num_identities], normalised here.
-      labels: integer [n], in [0, num_identities).
+      features: normalised here.
+      class_weights: normalised here.
+      labels: in [0, num_identities).
       scale: s, the feature norm that replaces the features' own.
       margin: m, subtracted from the true identity's cosine.
       axis_name: see the top of this file.
 
     Returns:
-      float32 scalar, the mean over the batch; NaN if a label is out of range.
+      The mean over the batch; NaN if a label is out of range.
       Computed in float32 whatever the inputs are.
 
     Raises:
@@ -151,14 +155,14 @@ def cosface_loss(
 
 
 def arcface_loss(
-    features: jax.Array,
-    class_weights: jax.Array,
-    labels: jax.Array,
+    features: Float[Array, 'n feature_dim'],
+    class_weights: Float[Array, 'feature_dim num_identities'],
+    labels: Int[Array, ' n'],
     *,
     scale: float = 64.0,
     margin: float = 0.5,
     axis_name: str | None = None,
-) -> jax.Array:
+) -> Float32[Array, '']:
     """Additive angular margin loss (ArcFace, Deng et al., CVPR 2019).
 
     Softmax cross entropy of the logits s cos θ_j, but for the true identity, whose
@@ -167,15 +171,15 @@ def arcface_loss(
     all the way to θ = π, by a small step at π − m.
 
     Args:
-      features: [n, feature_dim], normalised here.
-      class_weights: [feature_dim, num_identities], normalised here.
-      labels: integer [n], in [0, num_identities).
+      features: normalised here.
+      class_weights: normalised here.
+      labels: in [0, num_identities).
       scale: s, the feature norm that replaces the features' own.
       margin: m, radians in [0, π/2], added to the true identity's angle.
       axis_name: see the top of this file.
 
     Returns:
-      float32 scalar, the mean over the batch; NaN if a label is out of range.
+      The mean over the batch; NaN if a label is out of range.
       Computed in float32 whatever the inputs are. At θ = 0 the loss has a tip: the
       gradient there is that of s (cos θ cos m), which is 0.
 
@@ -213,7 +217,7 @@ def annealing_schedule(
     power: float = 1.0,
     minimum: float = 5.0,
     offset: int = 0,
-) -> Callable[[jax.Array | int], jax.Array]:
+) -> Callable[[Int[Array, ''] | int], Float32[Array, '']]:
     """The λ of `a_softmax_loss` as a function of the step.
 
     λ = max(minimum, base / (1 + gamma (step + offset)) ** power): begins as nearly
@@ -229,8 +233,7 @@ def annealing_schedule(
       offset: steps already trained, added to the step (for fine-tuning).
 
     Returns:
-      A function from the step, an int or integer scalar array (traced or not), to
-      λ, a float32 scalar.
+      A function from the step (an array may be traced) to λ.
 
     Raises:
       ValueError: a setting is negative.
@@ -248,7 +251,7 @@ def annealing_schedule(
                 f'annealing_schedule: {name} is {value!r}, but may not be negative.'
             )
 
-    def annealing(step: jax.Array | int) -> jax.Array:
+    def annealing(step: Int[Array, ''] | int) -> Float32[Array, '']:
         steps = jnp.asarray(step, jnp.float32) + offset
         return jnp.maximum(base / (1.0 + gamma * steps) ** power, minimum)
 
@@ -256,13 +259,13 @@ def annealing_schedule(
 
 
 def sample_identities(
-    key: jax.Array,
-    class_weights: jax.Array,
-    labels: jax.Array,
+    key: PRNGKeyArray,
+    class_weights: Float[Array, 'feature_dim num_identities'],
+    labels: Int[Array, ' n'],
     count: int,
     *,
     axis_name: str | None = None,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Float[Array, 'feature_dim count'], Int[Array, ' n']]:
     """Draws the identities of a step: those of the labels, the others at random.
 
     For very many of them: a margin loss of the result costs as much as one of `count`
@@ -271,14 +274,14 @@ def sample_identities(
 
     Args:
       key: of the draw; where the axis is mapped, another on each device.
-      class_weights: [feature_dim, num_identities]
-      labels: integer [n], in [0, num_identities).
+      class_weights: of all identities; where the axis is mapped, of this device's.
+      labels: in [0, num_identities).
       count: identities to draw; where the axis is mapped, on each device.
       axis_name: see the top of this file.
 
     Returns:
-      Class weights [feature_dim, count], and the labels counted among them: arguments
-      of the losses above, with the same `axis_name`. A label out of range stays so.
+      The drawn class weights, and the labels counted among them: arguments of the
+      losses above, with the same `axis_name`. A label out of range stays so.
 
     Raises:
       ValueError: count is smaller than the number of labels (of all devices, where
@@ -314,12 +317,12 @@ def sample_identities(
 
 
 def margin_diagnostics(
-    features: jax.Array,
-    class_weights: jax.Array,
-    labels: jax.Array,
+    features: Float[Array, 'n feature_dim'],
+    class_weights: Float[Array, 'feature_dim num_identities'],
+    labels: Int[Array, ' n'],
     *,
     axis_name: str | None = None,
-) -> dict[str, jax.Array]:
+) -> dict[str, Float32[Array, '']]:
     """What to log beside a margin loss, to see whether it trains at all.
 
     The value of A-Softmax does not tell: λ falls, so the loss may rise while the
@@ -331,15 +334,15 @@ def margin_diagnostics(
     Costs next to nothing in a training step: see `cosine_logits`.
 
     Args:
-      features: [n, feature_dim], not normalised.
-      class_weights: [feature_dim, num_identities], normalised here.
-      labels: integer [n], in [0, num_identities).
+      features: not normalised.
+      class_weights: normalised here.
+      labels: in [0, num_identities).
       axis_name: see the top of this file.
 
     Returns:
-      float32 scalars, means over the batch: 'feature_norm', 'target_cosine' (of the
-      angle to the true identity's weights), 'recognition_accuracy' (how often its
-      cosine is the largest, without a margin; in [0, 1]).
+      Means over the batch: 'feature_norm', 'target_cosine' (of the angle to the true
+      identity's weights), 'recognition_accuracy' (how often its cosine is the largest,
+      without a margin; in [0, 1]).
 
     Raises:
       AssertionError: shapes do not fit, or labels are not integers.
@@ -360,7 +363,7 @@ def margin_diagnostics(
     }
 
 
-def recognition_loss(name: str, **settings: float) -> Callable[..., jax.Array]:
+def recognition_loss(name: str, **settings: float) -> Callable[..., Float32[Array, '']]:
     """The margin loss a config names, all called alike.
 
     Args:
@@ -369,9 +372,8 @@ def recognition_loss(name: str, **settings: float) -> Callable[..., jax.Array]:
         the default of `a_softmax_loss`, `cosface_loss` or `arcface_loss`.
 
     Returns:
-      loss(features, class_weights, labels, *, annealing=0.0, axis_name=None), a
-      float32 scalar.
-      CosFace and ArcFace have no annealing and ignore it.
+      loss(features, class_weights, labels, *, annealing=0.0, axis_name=None). CosFace
+      and ArcFace have no annealing and ignore it.
 
     Raises:
       ValueError: there is no such loss, or it has no such setting.
@@ -400,7 +402,7 @@ def recognition_loss(name: str, **settings: float) -> Callable[..., jax.Array]:
     return loss
 
 
-def _psi(cosine: jax.Array, margin: int) -> jax.Array:
+def _psi(cosine: Float32[Array, '*shape'], margin: int) -> Float32[Array, '*shape']:
     """ψ(θ) of Eq. 2 from cos θ, elementwise.
 
     cos(mθ) is the Chebyshev polynomial T_m of cos θ, and k counts the interval
@@ -420,18 +422,22 @@ def _psi(cosine: jax.Array, margin: int) -> jax.Array:
     return sign * multiple - 2.0 * k
 
 
-def _norms(features: jax.Array) -> jax.Array:
-    """L2 norms, float32 [n]; zero gradient where the feature is zero."""
+def _norms(features: Float[Array, 'n feature_dim']) -> Float32[Array, ' n']:
+    """L2 norms; zero gradient where the feature is zero."""
     return jnp.sum(jnp.asarray(features, jnp.float32) * normalize(features), axis=-1)
 
 
-def _is_target(labels: jax.Array, num_identities: int) -> jax.Array:
-    """Bool [n, num_identities]. A mask, unlike a gather, has no scatter as gradient."""
+def _is_target(
+    labels: Int[Array, ' n'], num_identities: int
+) -> Bool[Array, 'n num_identities']:
+    """A mask, which, unlike a gather, has no scatter as gradient."""
     return labels[:, None] == jnp.arange(num_identities)
 
 
-def _own_target_cosine(cosines: jax.Array, labels: jax.Array) -> jax.Array:
-    """The cosine at the label, float32 [n]; 0 where that is not among the cosines."""
+def _own_target_cosine(
+    cosines: Float32[Array, 'n num_identities'], labels: Int[Array, ' n']
+) -> Float32[Array, ' n']:
+    """The cosine at the label; 0 where that is not among the cosines."""
     chex.assert_shape(labels, (cosines.shape[0],))
     chex.assert_type(labels, int)
     mask = _is_target(labels, cosines.shape[1])
@@ -439,13 +445,13 @@ def _own_target_cosine(cosines: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _cross_entropy(
-    logits: jax.Array,
-    target: jax.Array,
-    labels: jax.Array,
-    class_weights: jax.Array,
+    logits: Float32[Array, 'n num_identities'],
+    target: Float32[Array, ' n'],
+    labels: Int[Array, ' n'],
+    class_weights: Float[Array, 'feature_dim num_identities'],
     axis_name: str | None,
-) -> jax.Array:
-    """Mean softmax cross entropy, with `target` [n] as the logits at the labels."""
+) -> Float32[Array, '']:
+    """Mean softmax cross entropy, with `target` as the logits at the labels."""
     if axis_name is not None:
         logits = jnp.where(jnp.any(class_weights != 0, axis=0), logits, -jnp.inf)
     logits = jnp.where(_is_target(labels, logits.shape[1]), target[:, None], logits)

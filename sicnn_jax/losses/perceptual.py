@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import chex
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
 
 
 def perceptual_loss(
-    sr_activations: Sequence[jax.Array], hr_activations: Sequence[jax.Array]
-) -> jax.Array:
+    sr_activations: Sequence[Float[Array, 'n _ _ _']],
+    hr_activations: Sequence[Float[Array, 'n _ _ _']],
+) -> Float32[Array, '']:
     """Mean squared distance of activations, summed over the blocks they are from.
 
     A *mean* over height, width and channels, so that every block weighs the same
@@ -17,11 +18,12 @@ def perceptual_loss(
     fixed target, the caller stops them.
 
     Args:
-      sr_activations: [n, h, w, c] of each block, for super-resolved faces.
-      hr_activations: of the same shapes, for the originals.
+      sr_activations: of super-resolved faces, after each block; a block has its own
+        height, width and channels.
+      hr_activations: of the originals, in the same shapes.
 
     Returns:
-      float32 scalar, 0 or more; computed in float32 whatever the inputs are.
+      0 or more; computed in float32 whatever the inputs are.
 
     Raises:
       AssertionError: the activations are not of rank 4, or their number or shapes

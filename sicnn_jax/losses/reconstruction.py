@@ -1,11 +1,14 @@
 """Distances of images: the super-resolution loss (Eq. 1), and that of LapSRN."""
 
 import chex
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
 
 
-def super_resolution_loss(sr: jax.Array, hr: jax.Array) -> jax.Array:
+def super_resolution_loss(
+    sr: Float[Array, 'n height width channels'],
+    hr: Float[Array, 'n height width channels'],
+) -> Float32[Array, '']:
     """Squared L2 distance between SR and HR images, Eq. 1 of the paper.
 
     A *sum* over pixels and channels: the weight α = 8 of the super-identity loss
@@ -13,12 +16,11 @@ def super_resolution_loss(sr: jax.Array, hr: jax.Array) -> jax.Array:
     as much.
 
     Args:
-      sr: [n, height, width, channels], super-resolved faces, (x − 127.5) / 128.
-      hr: [n, height, width, channels], the originals, in the same range.
+      sr: super-resolved faces, (x − 127.5) / 128.
+      hr: the originals, in the same range.
 
     Returns:
-      float32 scalar, the mean over the batch; computed in float32 whatever the
-      inputs are.
+      The mean over the batch; computed in float32 whatever the inputs are.
 
     Raises:
       AssertionError: the images are not of rank 4 or their shapes differ.
@@ -29,20 +31,24 @@ def super_resolution_loss(sr: jax.Array, hr: jax.Array) -> jax.Array:
     return jnp.mean(jnp.sum(jnp.square(difference), axis=(1, 2, 3)))
 
 
-def charbonnier_loss(sr: jax.Array, hr: jax.Array, epsilon: float = 1e-3) -> jax.Array:
+def charbonnier_loss(
+    sr: Float[Array, 'n height width channels'],
+    hr: Float[Array, 'n height width channels'],
+    epsilon: float = 1e-3,
+) -> Float32[Array, '']:
     """Robust distance of images, Σ √((sr − hr)² + ε²): LapSRN, Lai et al. 2017, Eq. 2.
 
     A *sum* over pixels and channels, as `super_resolution_loss` is.
 
     Args:
-      sr: [n, height, width, channels], super-resolved faces, (x − 127.5) / 128.
-      hr: [n, height, width, channels], the originals, in the same range.
+      sr: super-resolved faces, (x − 127.5) / 128.
+      hr: the originals, in the same range.
       epsilon: ε, below which it is quadratic; positive, else equal images have no
         gradient.
 
     Returns:
-      float32 scalar, the mean over the batch; computed in float32 whatever the
-      inputs are. Equal images have ε for every value, not 0.
+      The mean over the batch; computed in float32 whatever the inputs are. Equal
+      images have ε for every value, not 0.
 
     Raises:
       AssertionError: the images are not of rank 4 or their shapes differ.

@@ -5,17 +5,21 @@ scikit-learn (extra `reproduce`).
 """
 
 import numpy as np
+from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 _FOLDS = 5
 
 
-def centroid_distance(sr_features: ArrayLike, hr_features: ArrayLike) -> float:
+def centroid_distance(
+    sr_features: Float[ArrayLike, 'n feature_dim'],
+    hr_features: Float[ArrayLike, 'm feature_dim'],
+) -> float:
     """Distance of the mean SR and HR features, features of unit norm.
 
     Args:
-      sr_features: [n, feature_dim].
-      hr_features: [m, feature_dim].
+      sr_features: need not be normalised.
+      hr_features: likewise.
 
     Returns:
       In [0, 2]: 0 where the clouds have one centre.
@@ -25,7 +29,9 @@ def centroid_distance(sr_features: ArrayLike, hr_features: ArrayLike) -> float:
 
 
 def probe_accuracy(
-    sr_features: ArrayLike, hr_features: ArrayLike, identities: ArrayLike
+    sr_features: Float[ArrayLike, 'n feature_dim'],
+    hr_features: Float[ArrayLike, 'n feature_dim'],
+    identities: Shaped[ArrayLike, ' n'],
 ) -> float:
     """How well a linear probe tells SR from HR faces of people it has not seen.
 
@@ -33,9 +39,9 @@ def probe_accuracy(
     identities.
 
     Args:
-      sr_features: [n, feature_dim].
-      hr_features: [n, feature_dim], of the originals in the same order.
-      identities: [n], of five or more people.
+      sr_features: need not be normalised.
+      hr_features: of the originals in the same order.
+      identities: of five or more people.
 
     Returns:
       Accuracy in [0, 1]; 0.5 where the domains cannot be told apart.

@@ -4,24 +4,27 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from jaxtyping import Float64, UInt8
 from numpy.typing import ArrayLike
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 _WINDOW = 11
 
 
-def psnr(sr: ArrayLike, hr: ArrayLike) -> np.ndarray:
+def psnr(
+    sr: UInt8[ArrayLike, 'n height width 3'] | Float64[ArrayLike, 'n height width'],
+    hr: UInt8[ArrayLike, 'n height width 3'] | Float64[ArrayLike, 'n height width'],
+) -> Float64[np.ndarray, ' n']:
     """Peak signal-to-noise ratio of each image, by scikit-image's definition.
 
     Over all pixels and channels together, with a peak of 255.
 
     Args:
-      sr: uint8 [n, height, width, 3], RGB; or float64 [n, height, width], both from
-        `luminance`.
+      sr: RGB; or both from `luminance`.
       hr: the originals, likewise.
 
     Returns:
-      float64 [n], in decibels; ∞ where the images are equal.
+      Decibels; ∞ where the images are equal.
 
     Raises:
       ValueError: the images are of another type or shape, or differ in shape.
@@ -36,7 +39,10 @@ def psnr(sr: ArrayLike, hr: ArrayLike) -> np.ndarray:
     return np.asarray(values, np.float64)
 
 
-def ssim(sr: ArrayLike, hr: ArrayLike) -> np.ndarray:
+def ssim(
+    sr: UInt8[ArrayLike, 'n height width 3'] | Float64[ArrayLike, 'n height width'],
+    hr: UInt8[ArrayLike, 'n height width 3'] | Float64[ArrayLike, 'n height width'],
+) -> Float64[np.ndarray, ' n']:
     """Structural similarity of each image (Wang et al., TIP 2004).
 
     With the 11×11 Gaussian window (σ = 1.5) and the population covariance of that
@@ -46,12 +52,11 @@ def ssim(sr: ArrayLike, hr: ArrayLike) -> np.ndarray:
     by the cores.
 
     Args:
-      sr: uint8 [n, height, width, 3], RGB; or float64 [n, height, width], both from
-        `luminance`. Height and width at least 11.
+      sr: RGB; or both from `luminance`. Height and width at least 11.
       hr: the originals, likewise.
 
     Returns:
-      float64 [n], in [−1, 1]; 1 where the images are equal.
+      In [−1, 1]; 1 where the images are equal.
 
     Raises:
       ValueError: the images are of another type or shape, or differ in shape.
@@ -78,17 +83,18 @@ def ssim(sr: ArrayLike, hr: ArrayLike) -> np.ndarray:
         return np.asarray(list(pool.map(one, sr, hr)), np.float64)
 
 
-def luminance(images: ArrayLike) -> np.ndarray:
+def luminance(
+    images: UInt8[ArrayLike, 'n height width 3'],
+) -> Float64[np.ndarray, 'n height width']:
     """The Y of Y'CbCr (ITU-R BT.601) of RGB images, as MATLAB's rgb2ycbcr.
 
     Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255, not rounded.
 
     Args:
-      images: uint8 [n, height, width, 3], RGB.
+      images: RGB.
 
     Returns:
-      float64 [n, height, width], in [16, 235]; `psnr` and `ssim` take it, still with
-      a peak of 255.
+      In [16, 235]; `psnr` and `ssim` take it, still with a peak of 255.
 
     Raises:
       ValueError: the images are of another type or shape.

@@ -18,6 +18,7 @@ from typing import Any
 import flax
 import jax
 import numpy as np
+from jaxtyping import Float, UInt8
 from safetensors import safe_open
 from safetensors.numpy import save
 
@@ -49,8 +50,7 @@ class Judge:
 
     Attributes:
       name: where it came from.
-      describe: uint8 [n, 112, 96, 3] → features [n, d] for identity similarity, and
-        [n, d'] for verification.
+      describe: faces → features for identity similarity, and for verification.
       centred: whether similarity is measured from the mean feature of the originals,
         as of a network that was not trained by angles, whose features all lie on one
         side of the origin.
@@ -61,7 +61,10 @@ class Judge:
     """
 
     name: str
-    describe: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    describe: Callable[
+        [UInt8[np.ndarray, 'n 112 96 3']],
+        tuple[Float[np.ndarray, 'n d'], Float[np.ndarray, 'n d_verification']],
+    ]
     centred: bool = False
     mirrored: bool = True
     expects: str = ''

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Num, UInt8
 from PIL import Image
 
 from sicnn_jax.checkpoint import CheckpointError
@@ -78,8 +79,10 @@ class OnnxInput:
             f'numbers up to {largest:.3g}',
         )
 
-    def normalize(self, levels: np.ndarray) -> np.ndarray:
-        """Levels 0..255, [..., 3] in the network's colour order → its numbers."""
+    def normalize(
+        self, levels: Num[np.ndarray, '*batch 3']
+    ) -> Float[np.ndarray, '*batch 3']:
+        """Levels 0..255 in the network's colour order → its numbers."""
         return (levels - np.asarray(self.mean)) * np.asarray(self.scale)
 
     def describe(self) -> str:
@@ -126,7 +129,9 @@ def read_input(path: str | os.PathLike, settings: Mapping[str, Any] = {}) -> Onn
         raise CheckpointError(f'{path}: {error}') from error
 
 
-def fit_faces(faces: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def fit_faces(
+    faces: UInt8[np.ndarray, 'n 112 96 3'], size: tuple[int, int]
+) -> UInt8[np.ndarray, 'n height width 3']:
     """Faces in another shape: the sides padded or cropped, then resized.
 
     Padding repeats the edge. For 112×112 pixels it is 8 on each side, which brings
@@ -134,11 +139,8 @@ def fit_faces(faces: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     right. Resizing is bicubic, without aliasing.
 
     Args:
-      faces: uint8 [n, 112, 96, 3].
+      faces: RGB or BGR.
       size: (height, width).
-
-    Returns:
-      uint8 [n, *size, 3].
     """
     height, width = size
     wide = round(HEIGHT * width / height)
@@ -164,22 +166,24 @@ class OnnxNetwork:
 
     Attributes:
       input: what it expects, complete.
-      run: input [n, …] of its dtype → features [n, d]; n is any.
+      run: input of its dtype → features; n is any.
       dtype: of its input.
     """
 
     input: OnnxInput
-    run: Callable[[np.ndarray], np.ndarray]
+    run: Callable[[Float[np.ndarray, 'n _ _ _']], Float[np.ndarray, 'n d']]
     dtype: Any
 
-    def __call__(self, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, faces: UInt8[np.ndarray, 'n 112 96 3']
+    ) -> tuple[Float[np.ndarray, 'n d'], Float[np.ndarray, 'n d_verification']]:
         """Features of faces, and with those of the mirrored ones, if it mirrors.
 
         Args:
-          faces: uint8 [n, 112, 96, 3], RGB.
+          faces: RGB.
 
         Returns:
-          float [n, d] and [n, 2 · d], or twice [n, d].
+          d and 2 · d numbers a face, or twice d.
         """
         chunks = [
             self._describe(faces[start : start + _BATCH])

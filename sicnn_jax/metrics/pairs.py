@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 _FOLDS = 10
 _CSV_COLUMNS = ('path_a', 'path_b', 'same')
@@ -36,17 +37,17 @@ class PairIndices:
     """Verification pairs among described faces.
 
     Attributes:
-      a, b: int [n], indices of the two faces.
-      same: bool [n].
-      fold: int [n]. The threshold of each comes from all others.
-      reported: bool [n], the pairs of the folds that are averaged over.
+      a, b: indices of the two faces.
+      same: whether they show one person.
+      fold: the threshold of each comes from all others.
+      reported: the pairs of the folds that are averaged over.
     """
 
-    a: np.ndarray
-    b: np.ndarray
-    same: np.ndarray
-    fold: np.ndarray
-    reported: np.ndarray
+    a: Int[np.ndarray, ' n']
+    b: Int[np.ndarray, ' n']
+    same: Bool[np.ndarray, ' n']
+    fold: Int[np.ndarray, ' n']
+    reported: Bool[np.ndarray, ' n']
 
 
 def read_pairs(path: str | os.PathLike) -> PairList:

@@ -7,6 +7,7 @@ accepted or rejected together.
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -14,14 +15,14 @@ from scipy import stats
 FALSE_ACCEPT_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 
 
-def auc(scores: ArrayLike, same: ArrayLike) -> float:
+def auc(scores: Float[ArrayLike, ' n'], same: Bool[ArrayLike, ' n']) -> float:
     """Area under the ROC curve: how often a same pair scores above a different one.
 
     The Mann-Whitney statistic; equal scores count half.
 
     Args:
-      scores: [n], larger for more alike faces.
-      same: bool [n], whether the pair shows one person.
+      scores: larger for more alike faces.
+      same: whether the pair shows one person.
 
     Returns:
       The area, in [0, 1]; 0.5 is chance.
@@ -36,15 +37,17 @@ def auc(scores: ArrayLike, same: ArrayLike) -> float:
     return float(above / (num_same * num_different))
 
 
-def equal_error_rate(scores: ArrayLike, same: ArrayLike) -> float:
+def equal_error_rate(
+    scores: Float[ArrayLike, ' n'], same: Bool[ArrayLike, ' n']
+) -> float:
     """Where as large a part of the different pairs is accepted as of the same rejected.
 
     Between two thresholds the ROC curve is a straight line, on which the rates are
     equal in one point.
 
     Args:
-      scores: [n], larger for more alike faces.
-      same: bool [n], whether the pair shows one person.
+      scores: larger for more alike faces.
+      same: whether the pair shows one person.
 
     Returns:
       The rate, in [0, 1].
@@ -62,22 +65,22 @@ def equal_error_rate(scores: ArrayLike, same: ArrayLike) -> float:
 
 
 def true_accept_rates(
-    scores: ArrayLike,
-    same: ArrayLike,
+    scores: Float[ArrayLike, ' n'],
+    same: Bool[ArrayLike, ' n'],
     false_accept_rates: Sequence[float] = FALSE_ACCEPT_RATES,
-) -> np.ndarray:
+) -> Float64[np.ndarray, ' rates']:
     """TAR@FAR: the largest part of same pairs accepted at no more false accepts.
 
     Nothing is interpolated: for a rate below 1 / (number of different pairs) it is
     what is accepted before the first different pair.
 
     Args:
-      scores: [n], larger for more alike faces.
-      same: bool [n], whether the pair shows one person.
+      scores: larger for more alike faces.
+      same: whether the pair shows one person.
       false_accept_rates: the parts of different pairs that may be accepted.
 
     Returns:
-      float64, in [0, 1], one for each rate.
+      In [0, 1], one for each rate.
 
     Raises:
       ValueError: as `auc`, or a rate is not in [0, 1].

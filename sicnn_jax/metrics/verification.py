@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int, Shaped
 from numpy.typing import ArrayLike
 
 
@@ -16,30 +17,33 @@ class VerificationResult:
       accuracy: mean over the folds of the fraction of pairs decided rightly.
       std: standard deviation of that fraction over the folds (population; the
         standard error in LFW's tables is std / √(folds − 1)).
-      fold_accuracies: float64 [folds], in the order of the sorted fold ids.
-      thresholds: float64 [folds], on the cosine, each chosen on the other folds.
-      scores: float64 [n], of each pair when its fold was decided: what ROC curves over
-        all folds are made of.
-      right: bool [n], whether each pair was decided rightly.
+      fold_accuracies: in the order of the sorted fold ids.
+      thresholds: on the cosine, each chosen on the other folds.
+      scores: of each pair when its fold was decided: what ROC curves over all folds
+        are made of.
+      right: whether each pair was decided rightly.
     """
 
     accuracy: float
     std: float
-    fold_accuracies: np.ndarray
-    thresholds: np.ndarray
-    scores: np.ndarray
-    right: np.ndarray
+    fold_accuracies: Float64[np.ndarray, ' folds']
+    thresholds: Float64[np.ndarray, ' folds']
+    scores: Float64[np.ndarray, ' n']
+    right: Bool[np.ndarray, ' n']
 
 
-def pair_scores(features_a: ArrayLike, features_b: ArrayLike) -> np.ndarray:
+def pair_scores(
+    features_a: Float[ArrayLike, 'n feature_dim'],
+    features_b: Float[ArrayLike, 'n feature_dim'],
+) -> Float64[np.ndarray, ' n']:
     """Cosine between the features of each pair.
 
     Args:
-      features_a: [n, feature_dim], not normalised.
-      features_b: [n, feature_dim], of the other face of each pair.
+      features_a: not normalised.
+      features_b: of the other face of each pair.
 
     Returns:
-      float64 [n], in [−1, 1] up to rounding; 0 where a feature is zero.
+      In [−1, 1] up to rounding; 0 where a feature is zero.
 
     Raises:
       ValueError: the features are not of rank 2, differ in shape or are not finite.
@@ -48,15 +52,17 @@ def pair_scores(features_a: ArrayLike, features_b: ArrayLike) -> np.ndarray:
     return np.sum(_normalize(features_a) * _normalize(features_b), axis=1)
 
 
-def best_threshold(scores: ArrayLike, same: ArrayLike) -> float:
+def best_threshold(
+    scores: Float[ArrayLike, ' n'], same: Bool[ArrayLike, ' n']
+) -> float:
     """The threshold that decides most pairs rightly, a pair above it being 'same'.
 
     Exact, not from a grid: thresholds between two neighbouring scores are all
     alike, so the middle of each gap is tried. Of equally good ones the middle one.
 
     Args:
-      scores: [n], larger for more alike faces.
-      same: bool [n], whether the pair shows one person.
+      scores: larger for more alike faces.
+      same: whether the pair shows one person.
 
     Returns:
       The threshold. One below or above all scores, where deciding every pair alike
@@ -78,17 +84,19 @@ def best_threshold(scores: ArrayLike, same: ArrayLike) -> float:
 
 
 def k_fold_accuracy(
-    scores: ArrayLike, same: ArrayLike, folds: ArrayLike = 10
+    scores: Float[ArrayLike, ' n'],
+    same: Bool[ArrayLike, ' n'],
+    folds: Int[ArrayLike, ' n'] | int = 10,
 ) -> tuple[float, float]:
     """Verification accuracy over folds, each decided by the others' best threshold.
 
     The protocol of LFW (Huang et al., 2007) for scores that involve no training.
 
     Args:
-      scores: [n], larger for more alike faces.
-      same: bool [n], whether the pair shows one person.
-      folds: integer [n], the fold of each pair; or a number of folds, to which same
-        and different pairs are then dealt in turn.
+      scores: larger for more alike faces.
+      same: whether the pair shows one person.
+      folds: the fold of each pair; or a number of folds, to which same and different
+        pairs are then dealt in turn.
 
     Returns:
       Mean accuracy over the folds, in [0, 1], and its standard deviation
@@ -108,10 +116,10 @@ def k_fold_accuracy(
 
 
 def verify(
-    features_a: ArrayLike,
-    features_b: ArrayLike,
-    same: ArrayLike,
-    fold_ids: ArrayLike,
+    features_a: Float[ArrayLike, 'n feature_dim'],
+    features_b: Float[ArrayLike, 'n feature_dim'],
+    same: Bool[ArrayLike, ' n'],
+    fold_ids: Int[ArrayLike, ' n'] | int,
 ) -> VerificationResult:
     """SphereFace's verification protocol (Liu et al., CVPR 2017), on LFW and others.
 
@@ -119,12 +127,12 @@ def verify(
     choose the threshold that is best on the other folds, and decide this one.
 
     Args:
-      features_a: [n, feature_dim], not normalised; in the protocol the features of
-        the image and of its mirror image, concatenated.
-      features_b: [n, feature_dim], of the other face of each pair.
-      same: bool [n], whether the pair shows one person.
-      fold_ids: integer [n], the fold of each pair; or a number of folds, to which
-        same and different pairs are then dealt in turn.
+      features_a: not normalised; in the protocol the features of the image and of its
+        mirror image, concatenated.
+      features_b: of the other face of each pair.
+      same: whether the pair shows one person.
+      fold_ids: the fold of each pair; or a number of folds, to which same and
+        different pairs are then dealt in turn.
 
     Returns:
       A `VerificationResult`, computed in float64.
@@ -145,12 +153,12 @@ def verify(
 
 
 def verify_sets(
-    features: ArrayLike,
-    owners: ArrayLike,
-    index_a: ArrayLike,
-    index_b: ArrayLike,
-    same: ArrayLike,
-    fold_ids: ArrayLike,
+    features: Float[ArrayLike, 'm feature_dim'],
+    owners: Int[ArrayLike, ' m'],
+    index_a: Int[ArrayLike, ' n'],
+    index_b: Int[ArrayLike, ' n'],
+    same: Bool[ArrayLike, ' n'],
+    fold_ids: Int[ArrayLike, ' n'] | int,
 ) -> VerificationResult:
     """`verify` for sets of faces, such as the frames of videos, each with its feature.
 
@@ -158,10 +166,10 @@ def verify_sets(
     one and a face of the other.
 
     Args:
-      features: [m, feature_dim] of the faces, not normalised.
-      owners: int [m], the set of each face, from 0.
-      index_a, index_b: int [n], the two sets of each pair; none of them is empty.
-      same: bool [n], whether the pair shows one person.
+      features: of the faces, not normalised.
+      owners: the set of each face, from 0.
+      index_a, index_b: the two sets of each pair; none of them is empty.
+      same: whether the pair shows one person.
       fold_ids: as in `verify`.
 
     Returns:
@@ -185,8 +193,12 @@ def verify_sets(
 
 
 def make_pairs(
-    labels: ArrayLike, *, num_pairs: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    labels: Shaped[ArrayLike, ' n'], *, num_pairs: int, seed: int
+) -> tuple[
+    Int[np.ndarray, ' num_pairs'],
+    Int[np.ndarray, ' num_pairs'],
+    Bool[np.ndarray, ' num_pairs'],
+]:
     """Draws verification pairs from labelled (held-out) faces.
 
     Half show the same identity, half different ones; no pair occurs twice, in
@@ -194,14 +206,13 @@ def make_pairs(
     pairs, give or take one, as long as those with few faces have pairs left.
 
     Args:
-      labels: [n], the identity of each face.
+      labels: the identity of each face.
       num_pairs: how many pairs to draw, even.
       seed: of the drawing; the pairs are a function of the arguments alone.
 
     Returns:
-      index_a, index_b: int64 [num_pairs], into labels.
-      same: bool [num_pairs], alternately True and False, so that every even prefix
-        is balanced, too.
+      index_a, index_b: into labels.
+      same: alternately True and False, so that every even prefix is balanced, too.
 
     Raises:
       ValueError: num_pairs is odd or not positive, or there are not so many pairs.
@@ -291,9 +302,11 @@ def _mean_features(features, owners):
 
 
 def _verify(
-    score: Callable[[np.ndarray], np.ndarray], same: np.ndarray, fold_ids: np.ndarray
+    score: Callable[[Bool[np.ndarray, ' n']], Float64[np.ndarray, ' n']],
+    same: Bool[np.ndarray, ' n'],
+    fold_ids: Int[np.ndarray, ' n'],
 ) -> VerificationResult:
-    """The protocol, given the scores of all pairs when some (bool [n]) are known."""
+    """The protocol, given the scores of all pairs when some are known."""
     accuracies, thresholds = [], []
     kept, right = np.empty(len(same)), np.empty(len(same), bool)
     for fold in np.unique(fold_ids):

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 
 import chex
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float, Float32
 
 from sicnn_jax.models.layers import Conv, Deconv, Dtype, PReLU
 
@@ -45,15 +45,14 @@ class CNNH(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: Float[Array, 'n h w 3']) -> Float32[Array, 'n 112 96 3']:
         """Super-resolved faces.
 
         Args:
-          images: [n, 14, 12, 3] (scale 8) or [n, 28, 24, 3] (scale 4), RGB,
-            (x − 127.5) / 128.
+          images: 14×12 (scale 8) or 28×24 (scale 4), RGB, (x − 127.5) / 128.
 
         Returns:
-          float32 [n, 112, 96, 3], in (−1, 1) like the input.
+          In (−1, 1) like the input.
 
         Raises:
           ValueError: for another scale.
@@ -102,7 +101,7 @@ class DenseBlock(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, 'n h w out']:
         for layer in range(1, self.depth + 1):
             y = Conv(
                 self.growth,

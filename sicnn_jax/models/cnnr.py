@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any
 
 import chex
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float, Float32
 
 from sicnn_jax.models.layers import Conv, Dense, Dtype, PReLU, average_pool
 
@@ -35,14 +35,16 @@ class CNNR(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(
+        self, images: Float[Array, 'n 112 96 3']
+    ) -> Float32[Array, 'n feature_dim']:
         """Identity features of faces.
 
         Args:
-          images: [n, 112, 96, 3], RGB, (x − 127.5) / 128.
+          images: RGB, (x − 127.5) / 128.
 
         Returns:
-          float32 [n, feature_dim], not normalised.
+          Not normalised.
         """
         chex.assert_shape(images, (None, 112, 96, 3))
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
@@ -67,8 +69,8 @@ class CNNR(nn.Module):
 
 
 def block_activations(
-    cnnr: CNNR, params: Any, images: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    cnnr: CNNR, params: Any, images: Float[Array, 'n 112 96 3']
+) -> tuple[Float[Array, 'n 26 22 c2'], Float[Array, 'n 5 4 c4']]:
     """Activations at the end of the second and of the last residual block of Table 1.
 
     What UR-DGN* compares (Sec. 4.4); a block is a row of the table, of one or more
@@ -77,10 +79,10 @@ def block_activations(
     Args:
       cnnr: with four levels.
       params: its parameters.
-      images: [n, 112, 96, 3], RGB, (x − 127.5) / 128.
+      images: RGB, (x − 127.5) / 128.
 
     Returns:
-      [n, 26, 22, widths[1]] and [n, 5, 4, widths[3]], in the network's dtype.
+      Of widths[1] and widths[3] channels, in the network's dtype.
     """
     names = [f'block{level}_{cnnr.depths[level - 1]}' for level in (2, 4)]
     _, captured = cnnr.apply(
@@ -94,7 +96,7 @@ def block_activations(
 
 
 class ResidualBlock(nn.Module):
-    """x + PReLU(conv(PReLU(conv(x)))), 3×3, [n, h, w, c] → [n, h, w, c]."""
+    """x + PReLU(conv(PReLU(conv(x)))), 3×3."""
 
     width: int
     init_std: float | None = None
@@ -102,7 +104,7 @@ class ResidualBlock(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, 'n h w c']:
         residual_std = None if self.init_std is None else self.init_std / 5
         y = x
         for index, std in enumerate((self.init_std, residual_std), start=1):

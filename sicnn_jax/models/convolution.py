@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -46,16 +47,17 @@ def on_any_backend() -> Iterator[None]:
         _ANY_BACKEND.reset(token)
 
 
-def convolution(x: jax.Array, kernel: jax.Array, padding: str | Padding) -> jax.Array:
+def convolution(
+    x: Float[Array, 'n h w c'],
+    kernel: Float[Array, 'k l c features'],
+    padding: str | Padding,
+) -> Float[Array, 'n out_h out_w features']:
     """Convolution, stride 1, the fastest way for its shape.
 
     Args:
-      x: [n, h, w, c].
-      kernel: [k, l, c, features].
+      x: the input.
+      kernel: not turned, as networks have it.
       padding: 'SAME', 'VALID', or ((top, bottom), (left, right)).
-
-    Returns:
-      [n, h', w', features].
     """
     # The other ways are for a CPU in float32. A GPU's convolutions are fast by
     # themselves, and Winograd's sums would lose what bfloat16 has of precision.
@@ -85,8 +87,10 @@ def _margins(padding, sides):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def winograd_convolution(
-    x: jax.Array, kernel: jax.Array, padding: Padding
-) -> jax.Array:
+    x: Float[Array, 'n h w c'],
+    kernel: Float[Array, 'r s c features'],
+    padding: Padding,
+) -> Float[Array, 'n out_h out_w features']:
     """Convolution by Winograd's minimal filtering (Lavin & Gray 2016, F(2×2, r×s)).
 
     A 3×3 convolution takes 16 multiplications for 2 × 2 outputs instead of 36, and
@@ -94,12 +98,9 @@ def winograd_convolution(
     from the direct way by about 1e-6 of the largest output.
 
     Args:
-      x: [n, h, w, c].
-      kernel: [r, s, c, features], r and s 2 or 3.
+      x: the input.
+      kernel: r and s are 2 or 3.
       padding: ((top, bottom), (left, right)), less than r and s.
-
-    Returns:
-      [n, h', w', features].
     """
     return _filter(x, kernel, padding, over=0)
 
@@ -209,9 +210,7 @@ def _mix_both(rows, columns, grid):
     return [_mix(columns, row) for row in zip(*mixed, strict=True)]
 
 
-def _mix(
-    matrix: Sequence[Sequence[float]], arrays: Sequence[jax.Array]
-) -> list[jax.Array]:
+def _mix(matrix: Sequence[Sequence[float]], arrays: Sequence[Array]) -> list[Array]:
     """Each row's sum of weighted arrays."""
     return [
         sum(
@@ -227,15 +226,19 @@ def _transpose(matrix):
     return tuple(zip(*matrix, strict=True))
 
 
-def interleave(parts: Sequence[Sequence[jax.Array]]) -> jax.Array:
-    """Pixels (2i + row, 2j + column) are `parts[row][column]`, [n, h, w, c]."""
+def interleave(
+    parts: Sequence[Sequence[Float[Array, 'n h w c']]],
+) -> Float[Array, 'n 2*h 2*w c']:
+    """Pixels (2i + row, 2j + column) are `parts[row][column]`."""
     n, h, w, c = parts[0][0].shape
     rows = [jnp.stack(columns, axis=3) for columns in parts]
     return jnp.stack(rows, axis=2).reshape(n, 2 * h, 2 * w, c)
 
 
 @jax.custom_vjp
-def image_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def image_convolution(
+    x: Float[Array, 'n h w c'], kernel: Float[Array, 'k k c features']
+) -> Float[Array, 'n h w features']:
     """'SAME' convolution to few features, such as a picture, with a fast gradient.
 
     Both gradients are one matrix product each with the k × k patches of the output's
@@ -244,11 +247,8 @@ def image_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     16 (benchmarks/convolutions.py).
 
     Args:
-      x: [n, h, w, c].
-      kernel: [k, k, c, features], k odd.
-
-    Returns:
-      [n, h, w, features].
+      x: the input.
+      kernel: k is odd.
     """
     return _direct(x, kernel, 'SAME')
 
@@ -283,7 +283,9 @@ def _image_convolution_backward(residuals, gradient):
 image_convolution.defvjp(_image_convolution_forward, _image_convolution_backward)
 
 
-def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def transposed_convolution(
+    x: Float[Array, 'n h w c_in'], kernel: Float[Array, 'k k c_in c_out']
+) -> Float[Array, 'n 2*h 2*w c_out']:
     """Stride-2 transposed convolution as sub-pixel convolution (Shi et al. 2016).
 
     An output row of even index meets the kernel rows of one parity only and one
@@ -293,11 +295,11 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     (benchmarks/convolutions.py).
 
     Args:
-      x: [n, h, w, c_in].
-      kernel: [k, k, c_in, c_out], k 3 or more.
+      x: the input.
+      kernel: k is 3 or more.
 
     Returns:
-      [n, 2h, 2w, c_out], as `jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME')`.
+      As `jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME')`.
     """
     return interleave(
         [[_phase(x, kernel, row, column) for column in (0, 1)] for row in (0, 1)]

@@ -1,10 +1,10 @@
 """LapSRN, Laplacian pyramid super-resolution (Lai et al. 2017)."""
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Array, Float, Float32, PRNGKeyArray
 
 from sicnn_jax.models.cnnh import LR_SHAPES
 from sicnn_jax.models.layers import Conv, Deconv, Dtype
@@ -16,9 +16,9 @@ _RESIDUAL = 0.01
 
 
 def bilinear(
-    key: jax.Array, shape: tuple[int, int, int, int], dtype: Dtype = jnp.float32
-) -> jax.Array:
-    """Kernel [4, 4, c, d] whose deconvolution interpolates each channel bilinearly.
+    key: PRNGKeyArray, shape: tuple[int, int, int, int], dtype: Dtype = jnp.float32
+) -> Float[Array, '4 4 c d']:
+    """Kernel whose deconvolution interpolates each channel bilinearly.
 
     Channel i is that of output i; outputs without a channel start at zero.
     """
@@ -50,15 +50,14 @@ class LapSRN(nn.Module):
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: Float[Array, 'n h w 3']) -> Float32[Array, 'n 112 96 3']:
         """Super-resolved faces.
 
         Args:
-          images: [n, 14, 12, 3] (scale 8) or [n, 28, 24, 3] (scale 4), RGB,
-            (x − 127.5) / 128.
+          images: 14×12 (scale 8) or 28×24 (scale 4), RGB, (x − 127.5) / 128.
 
         Returns:
-          float32 [n, 112, 96, 3], in the range of the input, but not bounded by it.
+          In the range of the input, but not bounded by it.
 
         Raises:
           ValueError: for another scale.
@@ -66,7 +65,9 @@ class LapSRN(nn.Module):
         return self.pyramid(images)[-1]
 
     @nn.compact
-    def pyramid(self, images: jax.Array) -> tuple[jax.Array, ...]:
+    def pyramid(
+        self, images: Float[Array, 'n h w 3']
+    ) -> tuple[Float32[Array, 'n _ _ 3'], ...]:
         """Images of every level, as `__call__`: the smallest first, 112×96 last."""
         if self.scale not in LR_SHAPES:
             raise ValueError(f'LapSRN.scale is {self.scale}; expected 8 or 4.')

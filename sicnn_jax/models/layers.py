@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from sicnn_jax.models.convolution import convolution, transposed_convolution
 
@@ -27,7 +28,7 @@ class PReLU(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, '*batch c']) -> Float[Array, '*batch c']:
         slope = self.param(
             'slope', nn.initializers.constant(0.25), x.shape[-1:], self.param_dtype
         )
@@ -69,7 +70,7 @@ class _DataInitialised(nn.Module):
 
 
 class Conv(_DataInitialised):
-    """Convolution, stride 1: [n, h, w, c] → [n, h', w', features].
+    """Convolution, stride 1.
 
     Attributes:
       kernel_size: side of the square kernel, stored as [k, k, c, features].
@@ -80,21 +81,23 @@ class Conv(_DataInitialised):
     padding: str = 'SAME'
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, 'n h w c']
+    ) -> Float[Array, 'n out_h out_w features']:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         return self._apply(x, shape, partial(convolution, padding=self.padding))
 
 
 class Dense(_DataInitialised):
-    """Fully connected layer: [n, c] → [n, features]."""
+    """Fully connected layer."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, 'n c']) -> Float[Array, 'n features']:
         return self._apply(x, (x.shape[-1], self.features), jnp.dot)
 
 
 class Deconv(_DataInitialised):
-    """Transposed convolution, stride 2: [n, h, w, c] → [n, 2h, 2w, features].
+    """Transposed convolution, stride 2.
 
     Equal to `flax.linen.ConvTranspose(features, (k, k), (2, 2), 'SAME')` with the
     same kernel [k, k, c, features].
@@ -103,16 +106,20 @@ class Deconv(_DataInitialised):
     kernel_size: int = 5
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, 'n h w c']
+    ) -> Float[Array, 'n 2*h 2*w features']:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         return self._apply(x, shape, transposed_convolution)
 
 
-def average_pool(x: jax.Array) -> jax.Array:
+def average_pool(
+    x: Float[Array, 'n h w c'],
+) -> Float[Array, 'n out_h out_w c']:
     """3×3 average pool, stride 2, ceil mode, dividing by the valid pixels.
 
-    The Caffe layer of SphereFace: [n, h, w, c] → [n, ⌈(h−1)/2⌉, ⌈(w−1)/2⌉, c],
-    where windows that hang over the lower or right border average what is inside.
+    The Caffe layer of SphereFace: an output is ⌈(h−1)/2⌉ high and ⌈(w−1)/2⌉ wide, and
+    windows that hang over the lower or right border average what is inside.
     One axis after the other, as sums of strided slices, whose gradient is ten
     times as fast as that of `reduce_window` on CPU.
     """

@@ -1,12 +1,11 @@
 """Position-patch hallucination (Ma, Zhang & Qi 2010): no training, but faces kept."""
 
-from typing import Any
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from sicnn_jax import images as face_images
 from sicnn_jax.models.cnnh import LR_SHAPES
@@ -16,8 +15,8 @@ _TOGETHER = 16
 
 
 def combination_weights(
-    patches: jax.Array, training: jax.Array, regularisation: float
-) -> jax.Array:
+    patches: Float[Array, 'm d'], training: Float[Array, 'n d'], regularisation: float
+) -> Float32[Array, 'm n']:
     """Weights that combine training patches to each patch.
 
     They minimise ‖x − Σ_i w_i y_i‖² + τ Σ_i w_i² among those with Σ_i w_i = 1 (Ma et
@@ -28,12 +27,12 @@ def combination_weights(
     each.
 
     Args:
-      patches: [m, d], x.
-      training: [n, d], y.
+      patches: x.
+      training: y.
       regularisation: τ, positive.
 
     Returns:
-      float32 [m, n].
+      w, whose rows each sum to 1.
     """
     chex.assert_rank([patches, training], 2)
     mean = training.mean(0)
@@ -84,15 +83,14 @@ class PositionPatch(nn.Module):
                 )
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: Float[Array, 'n h w 3']) -> Float32[Array, 'n 112 96 3']:
         """Super-resolved faces.
 
         Args:
-          images: [n, 14, 12, 3] (scale 8) or [n, 28, 24, 3] (scale 4), RGB,
-            (x − 127.5) / 128.
+          images: 14×12 (scale 8) or 28×24 (scale 4), RGB, (x − 127.5) / 128.
 
         Returns:
-          float32 [n, 112, 96, 3], in the range of the input, but not bounded by it.
+          In the range of the input, but not bounded by it.
         """
         height, width = LR_SHAPES[self.scale]
         chex.assert_shape(images, (None, height, width, 3))
@@ -122,12 +120,16 @@ class PositionPatch(nn.Module):
         patches = jax.lax.map(combine, positions, batch_size=_TOGETHER)
         return _average(patches, positions * self.scale)
 
-    def fit(self, lr: Any, hr: Any) -> dict[str, np.ndarray]:
+    def fit(
+        self,
+        lr: UInt8[np.ndarray, 'num_faces h w 3'],
+        hr: UInt8[np.ndarray, 'num_faces 112 96 3'],
+    ) -> dict[str, UInt8[np.ndarray, 'num_faces _ _ 3']]:
         """What `apply` takes as parameters.
 
         Args:
-          lr: uint8 [num_faces, 14, 12, 3] (scale 8) or [num_faces, 28, 24, 3].
-          hr: uint8 [num_faces, 112, 96, 3], the originals.
+          lr: 14×12 (scale 8) or 28×24 (scale 4), RGB.
+          hr: the originals.
         """
         size = face_images.HEIGHT, face_images.WIDTH
         chex.assert_shape(lr, (self.num_faces, *LR_SHAPES[self.scale], 3))
@@ -136,8 +138,10 @@ class PositionPatch(nn.Module):
         return {'lr': np.asarray(lr), 'hr': np.asarray(hr)}
 
 
-def patch_positions(height: int, width: int, patch: int, overlap: int) -> np.ndarray:
-    """Upper left corners (y, x) of patches that cover an image: int [p, 2]."""
+def patch_positions(
+    height: int, width: int, patch: int, overlap: int
+) -> Int[np.ndarray, 'p 2']:
+    """Upper left corners (y, x) of patches that cover an image."""
     rows, columns = (
         [*range(0, size - patch, patch - overlap), size - patch]
         for size in (height, width)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import chex
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float, Float32
 
 from sicnn_jax.models.cnnh import LR_SHAPES
 from sicnn_jax.models.layers import Conv, Deconv, Dense, Dtype, average_pool
@@ -36,15 +36,14 @@ class URDGN(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: Float[Array, 'n h w 3']) -> Float32[Array, 'n 112 96 3']:
         """Super-resolved faces.
 
         Args:
-          images: [n, 14, 12, 3] (scale 8) or [n, 28, 24, 3] (scale 4), RGB,
-            (x − 127.5) / 128.
+          images: 14×12 (scale 8) or 28×24 (scale 4), RGB, (x − 127.5) / 128.
 
         Returns:
-          float32 [n, 112, 96, 3], in (−1, 1) like the input.
+          In (−1, 1) like the input.
 
         Raises:
           ValueError: for another scale.
@@ -89,14 +88,14 @@ class Discriminator(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: Float[Array, 'n 112 96 3']) -> Float32[Array, ' n']:
         """Logits of being an original.
 
         Args:
-          images: [n, 112, 96, 3], RGB, (x − 127.5) / 128.
+          images: RGB, (x − 127.5) / 128.
 
         Returns:
-          float32 [n].
+          Of any size; higher is more like an original.
         """
         chex.assert_shape(images, (None, 112, 96, 3))
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
