@@ -79,7 +79,10 @@ def super_identity_loss(
     return jnp.mean(jnp.sum(jnp.square(difference), axis=-1))
 
 
-def feature_distance_loss(sr_features: jax.Array, hr_features: jax.Array) -> jax.Array:
+def feature_distance_loss(
+    sr_features: Float[Array, 'n feature_dim'],
+    hr_features: Float[Array, 'n feature_dim'],
+) -> Float32[Array, '']:
     """Squared distance of identity features as they are, not on the hypersphere.
 
     What Sec. 3.4 argues against, to compare with: faces with long features count for
@@ -88,12 +91,11 @@ def feature_distance_loss(sr_features: jax.Array, hr_features: jax.Array) -> jax
     it as it does `super_identity_loss`, whose features have the norm 1.
 
     Args:
-      sr_features: [n, feature_dim], features of super-resolved faces.
-      hr_features: [n, feature_dim], features of the originals.
+      sr_features: of super-resolved faces.
+      hr_features: of the originals.
 
     Returns:
-      float32 scalar, 0 or more, the mean over the batch; computed in float32 whatever
-      the inputs are.
+      0 or more, the mean over the batch; computed in float32 whatever the inputs are.
 
     Raises:
       AssertionError: the features are not of rank 2 or their shapes differ.
