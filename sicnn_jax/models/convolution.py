@@ -64,7 +64,8 @@ def convolution(
     on_cpu = jax.default_backend() == 'cpu' and not _ANY_BACKEND.get()
     if on_cpu and x.dtype == jnp.float32:
         *sides, channels, features = kernel.shape
-        if padding == 'SAME' and features <= _FEW_FEATURES:
+        square = sides[0] == sides[1]
+        if padding == 'SAME' and square and features <= _FEW_FEATURES:
             return image_convolution(x, kernel)
         if set(sides) <= set(_INPUT) and channels * features >= _MANY_FEATURES:
             return winograd_convolution(x, kernel, _margins(padding, sides))

@@ -207,6 +207,14 @@ def test_every_way_of_a_convolution_is_the_convolution(sides, channels, padding,
     )
 
 
+def test_oblong_kernels_to_few_features_have_gradients():
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 5))
+    kernel = jax.random.normal(jax.random.key(1), (3, 2, 5, 3))
+    fast = functools.partial(convolution, padding='SAME')
+    slow = functools.partial(_convolution, padding='SAME')
+    _assert_equal_with_gradients(fast, slow, x, kernel)
+
+
 def _convolution(x, kernel, padding):
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
