@@ -260,6 +260,24 @@ class Checkpoint:
 
 
 @dataclasses.dataclass
+class Contribute:
+    """In a process that does not write: gives its share of what `Checkpoint` saves.
+
+    Attributes:
+      every, last: when.
+      fetch: state on the devices → host arrays of the whole.
+    """
+
+    every: int
+    last: int
+    fetch: Callable[[TrainState], TrainState]
+
+    def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
+        if _due(step, self.every, self.last):
+            self.fetch(state)
+
+
+@dataclasses.dataclass
 class Stop:
     """Saves the state and ends the run once it is asked to.
 
@@ -281,6 +299,8 @@ class Stop:
     def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
         if not self.asked():
             return
+        # By all processes, whether it is saved or not: each has a share.
+        whole = self.fetch(state)
         if self.checkpoints is None:
             raise Stopped(f'Stopped at step {step}.')
         for last_act in self.before:
@@ -288,7 +308,7 @@ class Stop:
         # A bad step is not applied, and whether there was one is known to `Log` alone:
         # what is saved here is good either way.
         if self.checkpoints.latest_step != step:
-            self.checkpoints.save(step, self.fetch(state))
+            self.checkpoints.save(step, whole)
         self.checkpoints.close()
         raise Stopped(
             f'Stopped at step {step}, saved in {self.checkpoints.directory}. The same '

@@ -187,21 +187,24 @@ def unreplicate(tree: Any) -> Any:
 def split(tree: Any, devices: Devices | None = None) -> Any:
     """Splits matrices over devices by their last axis: [a, n] → [devices, a, m].
 
-    The last axis is padded with zeros to m = ⌈n / devices⌉ each. Vectors and scalars
-    are replicated.
+    The last axis is padded with zeros to m = ⌈n / d⌉ each, d being the devices of all
+    processes, of which this one gets the shares of its own. Vectors and scalars are
+    replicated.
     """
     devices = devices or local_devices()
     sharding = _sharding(devices)
+    index, count = process()
+    before = index * len(devices)
 
     def put(leaf):
         leaf = np.asarray(leaf)
         if leaf.ndim < 2:
             return replicate(leaf, devices)
         *rest, size = leaf.shape
-        share = -(-size // len(devices))
+        share = -(-size // (count * len(devices)))
 
         def columns(index):
-            first = (index[0].start or 0) * share
+            first = (before + (index[0].start or 0)) * share
             part = leaf[..., first : first + share]
             missing = share - part.shape[-1]
             return np.pad(part, [(0, 0)] * len(rest) + [(0, missing)])[None]
@@ -214,14 +217,19 @@ def split(tree: Any, devices: Devices | None = None) -> Any:
 
 
 def unsplit(tree: Any, size: int) -> Any:
-    """Host copy of what `split` made of matrices with a last axis of that size."""
+    """Host copy of what `split` made of matrices with a last axis of that size.
+
+    Of all processes, each of which must call it.
+    """
 
     def join(leaf):
         if leaf.ndim < 3:
             return unreplicate(leaf)
         shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start)
-        parts = [np.asarray(shard.data)[0] for shard in shards]
-        return np.concatenate(parts, axis=-1)[..., :size]
+        parts = np.stack([np.asarray(shard.data)[0] for shard in shards])
+        if jax.process_count() > 1:
+            parts = multihost_utils.process_allgather(parts, tiled=True)
+        return np.concatenate(list(parts), axis=-1)[..., :size]
 
     return jax.tree.map(join, tree)
 

@@ -25,6 +25,7 @@ from sicnn_jax import (
 from sicnn_jax.data import dataset
 from sicnn_jax.hooks import (
     Checkpoint,
+    Contribute,
     Evaluate,
     Hook,
     Log,
@@ -123,11 +124,6 @@ def _check_devices(config: ConfigDict) -> None:
         for name in config.stages
         if config[name].batch_size % devices and not config[name].checkpoint
     ]
-    if config.recognition_loss.split_identities and processes > 1:
-        problems.append(
-            'config.recognition_loss.split_identities splits class weights over the '
-            f'devices of one process, but there are {processes}: set it to False.'
-        )
     config_check.refuse(problems)
 
 
@@ -263,9 +259,14 @@ def train_stage(
         ),
         together=together,
     )
-    hooks = make_hooks(config, stage, faces, checkpoints, start) if checkpoints else []
+    whole = functools.partial(fetch, stage.method, faces.num_identities)
+    hooks: list[Hook] = []
+    if checkpoints:
+        hooks = make_hooks(config, stage, faces, checkpoints, start)
+    elif stage.method.split_identities:
+        every, last = stage.config.checkpoint_every, stage.config.steps
+        hooks.append(Contribute(every, last, whole))
     if asked_to_stop:
-        whole = functools.partial(fetch, stage.method, faces.num_identities)
         logs = [hook.keep for hook in hooks if isinstance(hook, Log)]
         hooks.append(Stop(parallel.any_asked(asked_to_stop), checkpoints, whole, logs))
     on_devices = place(stage.method, state)
@@ -275,9 +276,9 @@ def train_stage(
         metrics = {'step': metrics}
         for hook in hooks:
             hook(step, on_devices, metrics)
+    params = whole(on_devices).params
     if checkpoints:
         checkpoints.close()
-        params = fetch(stage.method, faces.num_identities, on_devices).params
         checkpoint.save_networks(stage.directory, params, record)
 
 
@@ -400,7 +401,7 @@ def place(
 
 
 def fetch(method: steps.Method, num_identities: int, state: TrainState) -> TrainState:
-    """The inverse of `place`."""
+    """The inverse of `place`; all processes must call it."""
     unsplit = functools.partial(parallel.unsplit, size=num_identities)
     return _by_network(
         state, parallel.unreplicate, unsplit if method.split_identities else None

@@ -118,16 +118,27 @@ def test_pods_that_cannot_find_each_other_are_refused():
     assert ran.returncode and 'jax[k8s]' in ran.stderr.splitlines()[-1]
 
 
-def test_two_processes_train_as_one(tmp_path):
+@pytest.fixture(scope='module')
+def one_process(tmp_path_factory):
     """Stage 1, as this process trains it on eight devices."""
-    config, fields = di.get_config('demo'), drilling.fields(4, ('recognition',))
+    workdir = tmp_path_factory.mktemp('processes') / '1'
+    config = di.get_config('demo')
+    # Two a device, of which each process has some.
+    fields = drilling.fields(4, ('recognition',)) | {'data.identities': 11}
     config.update_from_flattened_dict(fields)
-    train.run(config, tmp_path / '1')
-    fields['data.dir'] = tmp_path / '1' / 'data'
+    train.run(config, workdir)
+    return workdir, fields | {'data.dir': workdir / 'data'}
+
+
+@pytest.mark.parametrize('split', [False, True])
+def test_two_processes_train_as_one(one_process, split, tmp_path):
+    """Also where each has the class weights of some identities only."""
+    expected, fields = one_process
+    fields = fields | {'recognition_loss.split_identities': split}
     ran = _launch(
         2,
         '--',
-        *drilling.command(tmp_path / '2', fields),
+        *drilling.command(tmp_path / 'run', fields),
         env=drilling.environment(4)
         | {'JAX_COMPILATION_CACHE_DIR': os.environ['JAX_COMPILATION_CACHE_DIR']},
         cwd=drilling.ROOT,
@@ -135,14 +146,14 @@ def test_two_processes_train_as_one(tmp_path):
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count('[recognition] 4/4') == 1
     one, two = (
-        jax.tree.leaves(checkpoint.load_networks(tmp_path / run / 'recognition')[0])
-        for run in ('1', '2')
+        jax.tree.leaves(checkpoint.load_networks(run / 'recognition')[0])
+        for run in (expected, tmp_path / 'run')
     )
     for x, y in zip(one, two, strict=True):
         np.testing.assert_allclose(x, y, atol=1e-4)
     lines = [
-        (tmp_path / run / 'recognition' / 'metrics.jsonl').read_text().splitlines()
-        for run in ('1', '2')
+        (run / 'recognition' / 'metrics.jsonl').read_text().splitlines()
+        for run in (expected, tmp_path / 'run')
     ]
     assert len(lines[0]) == len(lines[1]) == 2
     for pair in zip(*lines, strict=True):
