@@ -30,7 +30,7 @@ import hypothesis
 from hypothesis import given, settings
 
 from benchmarks.fuzz_targets import targets
-from benchmarks.measuring import versions, write_record
+from benchmarks.measuring import earlier_record, versions, write_record
 
 _ROUND = 250
 # s of one input.
@@ -203,10 +203,10 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=0)
     arguments = parser.parse_args()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-    record = {'seed': arguments.seed, 'minutes': arguments.minutes, 'targets': {}}
+    results = {}
     for name in arguments.target.split(','):
         found = fuzz(name, arguments.minutes, arguments.seed)
-        record['targets'][name] = found
+        results[name] = found | {'minutes': arguments.minutes, 'seed': arguments.seed}
         print(
             f'{name}: {found["tried"]} tried, {found["read"]} read, '
             f'{found["refused"]} refused, {len(found["findings"])} findings',
@@ -215,10 +215,16 @@ def main() -> int:
         for what, finding in found['findings'].items():
             print(f'  {what}\n    seed {finding["seed"]}, {finding["count"]} times:')
             print(f'    {finding["input"]}', flush=True)
+    # Those of other targets stay.
+    earlier = earlier_record('fuzz') or {'targets': {}}
     write_record(
-        'fuzz', record | {'versions': versions('hypothesis', 'ml-collections')}
+        'fuzz',
+        {
+            'targets': earlier['targets'] | results,
+            'versions': versions('hypothesis', 'ml-collections'),
+        },
     )
-    return int(any(found['findings'] for found in record['targets'].values()))
+    return int(any(found['findings'] for found in results.values()))
 
 
 if __name__ == '__main__':

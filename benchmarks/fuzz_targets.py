@@ -529,4 +529,5 @@ def _as_asked(value, text):
     # Of what Python has no literal, such as `true`.
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return True
-    return value == said or isinstance(value, bool) or list(value) == [said]
+    several = said if isinstance(said, list | tuple | dict) else [said]
+    return value == said or isinstance(value, bool) or [*value] == [*several]

@@ -67,16 +67,22 @@ def results_directory() -> Path:
 
 def append_record(name: str, record: dict) -> None:
     """Appends a line to `results/NAME.jsonl`, with the machine."""
-    with (results_directory() / f'{name}.jsonl').open('a') as file:
+    with (resultsresults_directory() / f'{name}.jsonl').open('a') as file:
         file.write(json.dumps(record | _machine()) + '\n')
 
 
 def write_record(name: str, record: dict) -> None:
     """Writes `results/NAME.json`, with the machine."""
-    out = results_directory() / f'{name}.json'
+    out = resultsresults_directory() / f'{name}.json'
     text = json.dumps(record | _machine(), indent=1, ensure_ascii=False)
     out.write_text(text + '\n')
     print(f'Written: {out}')
+
+
+def earlier_record(name: str) -> dict | None:
+    """What `write_record` would replace, if it is there."""
+    path = results_directory() / f'{name}.json'
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def newest_record(name: str, **wanted: Any) -> dict | None:

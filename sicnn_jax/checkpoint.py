@@ -8,6 +8,7 @@ leaves no half one. What is damaged later is noticed, and the checkpoint before 
 Of several processes the first one writes. Each may read: the others do not take part.
 """
 
+import contextlib
 import os
 import shutil
 import zlib
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from sicnn_jax import results_file
 from sicnn_jax.train_state import TrainState
 
 _FINAL = 'final'
@@ -61,6 +63,9 @@ class Checkpoints:
           step: of the state.
           state: host arrays, no device axis.
           score: higher is better; None where the step was not evaluated.
+
+        Raises:
+          CheckpointError: this one, or the one before, cannot be written.
         """
         # It is written while training goes on: a view of memory that a step is free to
         # use again, or a part of a larger array, would not be what it is now.
@@ -71,10 +76,11 @@ class Checkpoints:
         )
         # A step that `last` has is not evaluated again: before, `best` must have it.
         # It has it already where a run was killed between the two.
-        if score is not None and step not in self._best.all_steps():
-            self._best.save(step, args=items, metrics={'score': score})
-            self._best.wait_until_finished()
-        self._last.save(step, args=items)
+        with _writing(self.directory):
+            if score is not None and step not in self._best.all_steps():
+                self._best.save(step, args=items, metrics={'score': score})
+                self._best.wait_until_finished()
+            self._last.save(step, args=items)
 
     def restore(self, template: TrainState) -> TrainState:
         """The newest state that is whole. Damaged ones are named and deleted.
@@ -118,10 +124,11 @@ class Checkpoints:
         return self._last.restore(step, args=ocp.args.Composite(**items))
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
-        for manager in (self._last, self._best):
-            manager.wait_until_finished()
-            manager.close()
+        """Waits until everything is on disk. Raises CheckpointError if it cannot be."""
+        with _writing(self.directory):
+            for manager in (self._last, self._best):
+                manager.wait_until_finished()
+                manager.close()
 
 
 def has_networks(directory: str | os.PathLike) -> bool:
@@ -134,9 +141,13 @@ def save_networks(
     params: Mapping[str, Any],
     record: Mapping[str, Any],
 ) -> None:
-    """Writes the parameters that a stage ends with, and their record."""
+    """Writes the parameters that a stage ends with, and their record.
+
+    Raises:
+      CheckpointError: they cannot be written.
+    """
     _remove_unfinished(_absolute(directory))
-    with _checkpointer() as checkpointer:
+    with _writing(_absolute(directory)), _checkpointer() as checkpointer:
         checkpointer.save(
             _absolute(directory) / _FINAL,
             args=ocp.args.Composite(
@@ -233,6 +244,24 @@ def _check_sum(tree, record):
     expected = record.get(_CHECKSUM)
     if expected is not None and _checksum(tree) != expected:
         raise ValueError('its arrays are not those that were saved')
+
+
+@contextlib.contextmanager
+def _writing(directory):
+    """Whatever Orbax and what is below it raise, as an error that names the directory.
+
+    It may be of an earlier checkpoint: they are written while training goes on.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        todo = 'Free some space' if results_file.is_full(error) else 'Mend that'
+        # TensorStore adds where in its source it was.
+        reason = str(error).partition(' [source locations')[0]
+        raise CheckpointError(
+            f'A checkpoint cannot be written in {directory}: {reason}. {todo} and give '
+            'the same command: it continues from the checkpoint before, which is whole.'
+        ) from error
 
 
 def _open_manager(directory, **options):

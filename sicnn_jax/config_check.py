@@ -23,6 +23,10 @@ _OPTIONAL = {'init_std'}
 _ITEMS = {'stages': 'recognition', 'boundaries': 1}
 # As large as a seed can be; what counts is smaller.
 _LARGEST = 2**32 - 1
+_SIZES = ('widths', 'depths', 'feature_dim', 'width', 'growth', 'deconv_width')
+_SIZES += ('deconv_kernels', 'kernel_size')
+# Of CNNR, Table 1.
+_LEVELS = 4
 _POSITIVE = ('steps', 'batch_size')
 _NOT_NEGATIVE = ('evaluate_every', 'checkpoint_every', 'alpha', 'beta')
 
@@ -94,6 +98,7 @@ def combination_problems(config: ConfigDict) -> list[str]:
     """
     problems = [
         *_choices(config),
+        *_network_problems(config),
         *dataset.config_problems(config.data),
         *_raised(
             losses.recognition_loss,
@@ -245,6 +250,20 @@ def _choices(config: ConfigDict) -> Iterator[str]:
     for field in ('log_every', 'steps_per_dispatch', 'nonfinite_steps'):
         if config[field] < 1:
             yield f'config.{field} is {config[field]}; expected at least 1.'
+
+
+def _network_problems(config: ConfigDict) -> Iterator[str]:
+    for network in ('cnnr', 'cnnh', 'discriminator'):
+        for field in _SIZES:
+            value = config[network].get(field, 1)
+            if any(size < 1 for size in (value if _is_tuple(value) else [value])):
+                yield f'config.{network}.{field} is {value}; expected at least 1.'
+    for field in ('widths', 'depths'):
+        if len(config.cnnr[field]) != _LEVELS:
+            yield (
+                f'config.cnnr.{field} is {config.cnnr[field]}; expected one number for '
+                f'each of the {_LEVELS} levels.'
+            )
 
 
 def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:

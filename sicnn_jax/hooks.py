@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from sicnn_jax import inference, metrics, parallel, pictures, results_file, steps
 from sicnn_jax.checkpoint import Checkpoints
@@ -97,7 +99,7 @@ class Log:
         self._bad_in_a_row, self._begun = _take_up(self._kept, start)
         self._lines = _reopen_lines(directory / 'metrics.jsonl', start)
         self._events = _reopen_lines(directory / 'events.jsonl', start)
-        self._board = SummaryWriter(str(directory / 'tensorboard'), purge_step=start)
+        self._board = _Board(directory / 'tensorboard', start)
         self._step, self._time = start, time.monotonic()
 
     def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
@@ -194,7 +196,7 @@ class Log:
         self._lines.write(json.dumps(line) + '\n')
         self._lines.flush()
         for key, value in values.items():
-            self._board.add_scalar(f'{self._name}/{key}', value, step)
+            self._board.add(f'{self._name}/{key}', value, step)
         self._board.flush()
 
     def _print(self, step, values, rate, remaining):
@@ -209,6 +211,30 @@ class Log:
             f'{rate:.1f} images/s  ETA {minutes}:{seconds:02d}',
             flush=True,
         )
+
+
+class _Board:
+    """TensorBoard's event file. `SummaryWriter` writes in a thread, which a full disk
+    ends, and then waits for it for ever.
+
+    Args:
+      directory: of the file.
+      start: step from which on TensorBoard forgets what earlier files say.
+    """
+
+    def __init__(self, directory: Path, start: int):
+        directory.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(directory / 'events'))
+        self._write(start, session_log=SessionLog(status=SessionLog.START))
+
+    def add(self, name: str, value: float, step: int) -> None:
+        self._write(step, summary=scalar(name, value))
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def _write(self, step, **what):
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **what))
 
 
 @dataclasses.dataclass

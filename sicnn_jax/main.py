@@ -20,10 +20,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from sicnn_jax import config_check, evaluate, parallel, train
+from sicnn_jax import (
+    checkpoint,
+    config_check,
+    evaluate,
+    parallel,
+    results_file,
+    train,
+)
 from sicnn_jax.hooks import Stopped
 
 # EX_TEMPFAIL: try again.
@@ -49,20 +56,52 @@ def main(argv: list[str]) -> None:
         raise app.UsageError('--config is missing, such as --config=configs/di.py:demo')
     name = config_flags.get_config_filename(flags.FLAGS['config'])
     workdir = Path(_WORKDIR.value or default_workdir(name))
+    _leave_out_full_disks()
     try:
-        with _one_ends_all():
+        with _one_ends_all(), _full_disk_in_words(workdir):
             parallel.connect()
             asked_to_stop = stop_on_signals()
             _keep_compiled_programs()
             train.run(_CONFIG.value, workdir, asked_to_stop=asked_to_stop)
             parallel.disconnect()
         if parallel.is_first():
-            evaluate.run(_CONFIG.value, workdir)
+            with _full_disk_in_words(workdir):
+                evaluate.run(_CONFIG.value, workdir)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f'Error: {error}')
     except Stopped as stopped:
         print(stopped, flush=True)
         sys.exit(STOPPED)
+
+
+@contextlib.contextmanager
+def _full_disk_in_words(workdir: Path) -> Iterator[None]:
+    """That no space is left, as an error which says where and what to do.
+
+    Raises:
+      CheckpointError: no space is left.
+    """
+    try:
+        yield
+    except checkpoint.CheckpointError:
+        # It says so itself.
+        raise
+    except Exception as error:
+        if not results_file.is_full(error):
+            raise
+        raise checkpoint.CheckpointError(
+            f'No space is left for {workdir}: {error}. Free some and give the same '
+            'command: it continues from the last checkpoint, which is whole.'
+        ) from error
+
+
+def _leave_out_full_disks() -> None:
+    """Orbax logs with a traceback what it also raises, and we say."""
+
+    def is_said(record):
+        return record.exc_info and results_file.is_full(record.exc_info[1])
+
+    logging.get_absl_logger().addFilter(lambda record: not is_said(record))
 
 
 @contextlib.contextmanager
@@ -188,7 +227,13 @@ def _argument_problems(argv):
     problems = {arg: _override_problem(files[-1], arg) for arg in overrides}
     good = [arg for arg in overrides if problems[arg] is None]
     found = [problem for problem in problems.values() if problem is not None]
-    return found + config_problems(_load_config([files[-1], *good]))
+    try:
+        config = _load_config([files[-1], *good])
+    # Each is good by itself, but a section is given and one of its fields, too. Which
+    # error that is, depends on their order.
+    except Exception as error:
+        return [*found, f'{" ".join(good)} do not go together: {error}']
+    return found + config_problems(config)
 
 
 def _override_problem(file, arg):

@@ -1,6 +1,8 @@
 """Files that are written whole or not at all; results as JSON, with their machine."""
 
+import errno
 import json
+import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,3 +33,12 @@ def write_whole(path: Path, data: bytes) -> None:
     unfinished = path.with_name(path.name + '.unfinished')
     unfinished.write_bytes(data)
     unfinished.replace(path)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error is that no space is left, whichever library raised it."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # TensorStore's and TensorFlow's say it in words.
+    text = str(error)
+    return any(os.strerror(code) in text for code in (errno.ENOSPC, errno.EDQUOT))

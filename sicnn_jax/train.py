@@ -20,6 +20,7 @@ from sicnn_jax import (
     losses,
     models,
     parallel,
+    results_file,
     steps,
 )
 from sicnn_jax.data import dataset
@@ -81,8 +82,8 @@ def run(
     _check_devices(config)
     with parallel.first_before_others('data'):
         if parallel.is_first():
-            workdir.mkdir(parents=True, exist_ok=True)
-            (workdir / 'config.json').write_text(config.to_json(indent=2))
+            text = config.to_json(indent=2)
+            results_file.write_whole(workdir / 'config.json', text.encode())
         faces = dataset.open_faces(config.data, workdir)
     for stage in stages:
         if stage.config.checkpoint:

@@ -1,10 +1,13 @@
 """Damaged checkpoints are noticed, and what is whole is used."""
 
+import errno
+import os
 import shutil
 
 import numpy as np
 import optax
 import pytest
+from etils import epath
 
 from sicnn_jax import checkpoint
 from sicnn_jax.train_state import TrainState
@@ -71,6 +74,38 @@ def test_the_checkpoint_before_a_damaged_one_is_used(damage, saved, capsys):
     checkpoints.save(4, _state(4))
     checkpoints.close()
     assert checkpoint.Checkpoints(saved, RECORD).restore(_state(0)).step == 4
+
+
+def _no_space(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_named_and_leaves_what_was_saved(saved, tmp_path, monkeypatch):
+    """Orbax writes while training goes on: its error comes with the next call."""
+    # What Orbax writes its metadata with.
+    monkeypatch.setattr(type(epath.Path(saved)), 'write_text', _no_space)
+    checkpoints = checkpoint.Checkpoints(saved, RECORD)
+    with pytest.raises(checkpoint.CheckpointError) as caught:
+        checkpoints.save(6, _state(6))
+        checkpoints.close()
+    assert f'cannot be written in {saved}' in str(caught.value)
+    assert 'Free some space and give the same command' in str(caught.value)
+    # Elsewhere: threads of Orbax go on for a while after the error.
+    last = saved / 'last'
+    steps = [path.name for path in last.iterdir() if path.name.isdecimal()]
+    for step in steps:
+        shutil.copytree(last / step, tmp_path / 'copy' / 'last' / step)
+    assert sorted(steps) == ['2', '4']
+    again = checkpoint.Checkpoints(tmp_path / 'copy', RECORD)
+    assert again.restore(_state(0)).step == 4
+
+
+def test_final_networks_on_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(type(epath.Path(tmp_path)), 'write_text', _no_space)
+    params = {'cnnh': {'kernel': np.ones((3, 4), np.float32)}}
+    with pytest.raises(checkpoint.CheckpointError, match=f'written in {tmp_path}'):
+        checkpoint.save_networks(tmp_path, params, RECORD)
+    assert not checkpoint.has_networks(tmp_path)
 
 
 def test_if_all_are_damaged_nothing_is_deleted(saved):

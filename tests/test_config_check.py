@@ -61,6 +61,12 @@ def _problems(changes):
         ({'sr_only.alpha': float('nan')}, 'sr_only.alpha is nan; expected finite num'),
         ({'cnnh.deconv_kernels': (-2, 3, 5)}, 'integers from 0 to 4294967295'),
         ({'seed': 10**30}, 'integers from 0 to 4294967295'),
+        (
+            {'cnnr.depths': (1,)},
+            'is (1,); expected one number for each of the 4 levels',
+        ),
+        ({'cnnh.deconv_kernels': (3, 0, 5)}, 'is (3, 0, 5); expected at least 1'),
+        ({'cnnr.feature_dim': 0}, 'cnnr.feature_dim is 0; expected at least 1'),
         ({'cnnr.widths': ()}, 'config.cnnr.widths is (); expected a tuple such as (64'),
         ({'sr_only.init.cnnh': 'x' * 300}, 'which is neither a stage nor a directory'),
         ({'sr_only.init.cnnh': 'x\0'}, 'which is neither a stage nor a directory'),
@@ -79,6 +85,19 @@ def test_of_a_field_that_is_given_twice_the_last_value_counts():
     )
     assert config.cnnr.widths == (8, 8, 8, 8)
     assert config.seed == 2
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['recognition.optimizer.cnnr.clip=1.0', 'recognition.optimizer={"cnnr": 3}'],
+        ['cnnh={"a": 1}', 'cnnh.width=3'],
+    ],
+)
+def test_a_section_and_one_of_its_fields(arguments):
+    """Found by benchmarks/fuzz.py."""
+    with pytest.raises(config_check.ConfigError, match='do not go together'):
+        main.load_config('configs/di.py:demo', [f'--config.{a}' for a in arguments])
 
 
 def test_fields_that_none_turns_off_and_integers_for_numbers_are_fine():

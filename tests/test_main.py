@@ -1,5 +1,6 @@
 """The command line, as a user meets it."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sicnn_jax import inference, main, models, pictures
+from sicnn_jax import checkpoint, inference, main, models, pictures
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,6 +75,27 @@ def test_all_that_is_wrong_is_a_message_not_a_traceback(tmp_path):
         assert part in ran.stderr
     assert 'Traceback' not in ran.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        RuntimeError(f'RESOURCE_EXHAUSTED: [OS error 28: {os.strerror(errno.ENOSPC)}]'),
+    ],
+)
+def test_a_full_disk_is_said_in_words(error, tmp_path):
+    with (
+        pytest.raises(checkpoint.CheckpointError, match=f'left for {tmp_path}.*Free'),
+        main._full_disk_in_words(tmp_path),
+    ):
+        raise error
+
+
+def test_other_errors_are_left_as_they_are(tmp_path):
+    with pytest.raises(PermissionError), main._full_disk_in_words(tmp_path):
+        raise PermissionError(errno.EACCES, 'no')
 
 
 def test_evaluate_names_a_workdir_that_is_none(tmp_path):
