@@ -21,8 +21,8 @@ _RECORD = struct.Struct('<II')
 # IRHeader: flag, label, id, id2; where the flag is n > 0, n more floats are the label.
 _HEADER = struct.Struct('<IfQQ')
 _LENGTH_BITS = 29
-# Bytes of a file.
-_LARGEST = 2**63
+# Bytes of a file; with those of a record it is still a number that `seek` takes.
+_LARGEST = 2**62
 
 
 class Record(NamedTuple):

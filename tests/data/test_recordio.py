@@ -85,6 +85,7 @@ def test_sets_without_record_0(tmp_path):
         ('property', '1,112,112', r'record 2: the label is 1\.0; .* below 1'),
         # Found by benchmarks/fuzz.py.
         ('train.idx', '0\t0\n9\t18446744073709551615', 'line 2: no record begins at 1'),
+        ('train.idx', f'0\t0\n9\t{2**63 - 1}', 'line 2: no record begins at 9'),
         ('train.idx', '0\t0\n1\t-8', 'line 2: no record begins at -8'),
         ('train.idx', '0\t0\n1\t40\n1\t76', 'line 3: record 1 occurs a second time'),
     ],
