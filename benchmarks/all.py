@@ -47,6 +47,7 @@ QUICK = {
     'detection': ['--limit=3'],
     'fixtures': ['--out=parity.npz'],
     'full_width': ['--batch=1', '--steps=1'],
+    'full_disk': ['--fills=2'],
     'fuzz': ['--minutes=0.2'],
     'growth': [
         '--batches=1,2',

@@ -67,13 +67,13 @@ def results_directory() -> Path:
 
 def append_record(name: str, record: dict) -> None:
     """Appends a line to `results/NAME.jsonl`, with the machine."""
-    with (resultsresults_directory() / f'{name}.jsonl').open('a') as file:
+    with (results_directory() / f'{name}.jsonl').open('a') as file:
         file.write(json.dumps(record | _machine()) + '\n')
 
 
 def write_record(name: str, record: dict) -> None:
     """Writes `results/NAME.json`, with the machine."""
-    out = resultsresults_directory() / f'{name}.json'
+    out = results_directory() / f'{name}.json'
     text = json.dumps(record | _machine(), indent=1, ensure_ascii=False)
     out.write_text(text + '\n')
     print(f'Written: {out}')
