@@ -23,8 +23,10 @@ _OPTIONAL = {'init_std'}
 _ITEMS = {'stages': 'recognition', 'boundaries': 1}
 # As large as a seed can be; what counts is smaller.
 _LARGEST = 2**32 - 1
-_SIZES = ('widths', 'depths', 'feature_dim', 'width', 'growth', 'deconv_width')
-_SIZES += ('deconv_kernels', 'kernel_size')
+_SIZES = (
+    *('widths', 'depths', 'feature_dim', 'width', 'growth', 'deconv_width'),
+    *('deconv_kernels', 'kernel_size'),
+)
 # Of CNNR, Table 1.
 _LEVELS = 4
 _POSITIVE = ('steps', 'batch_size')

@@ -33,7 +33,6 @@ from sicnn_jax import (
     results_file,
 )
 from sicnn_jax.comparisons import (
-    PAPER_COLUMNS,
     SCALES,
     Row,
     Runs,
@@ -164,12 +163,15 @@ def write_table(
 ) -> None:
     """Writes and prints a table and what became of its claims."""
     rows, record = [], []
+    of_the_paper = [
+        column
+        for column in table.columns
+        if any(column in row.paper for row in table.rows)
+    ]
     for row in table.rows:
         measured = {c: results.means(row, c, seeds) for c in table.columns}
         cells = [_cell(c, measured[c]) for c in table.columns]
-        cells += [
-            _number(c, row.paper.get(c)) for c in table.columns if c in PAPER_COLUMNS
-        ]
+        cells += [_number(c, row.paper.get(c)) for c in of_the_paper]
         rows.append((row.title, cells))
         record.append(
             {
@@ -183,9 +185,8 @@ def write_table(
         )
     columns = [_TITLES[c] for c in table.columns]
     columns += [
-        f'{_PAPER_TITLES.get(c, _TITLES[c])} (paper)'
-        for c in table.columns
-        if c in PAPER_COLUMNS
+        f'{_PAPER_TITLES.get(column, _TITLES[column])} (paper)'
+        for column in of_the_paper
     ]
     claims = list(_claims(table, results, seeds))
     lines = [f'### {table.title}', '', *_markdown(columns, rows)]
