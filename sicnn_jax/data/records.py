@@ -525,11 +525,12 @@ def _read_sidecar(directory):
 
 def _split_info(directory, split):
     shards, identities = split['shards'], split['identities']
-    if not (isinstance(identities, list) and all(map(_is_name, identities))):
+    if {type(identities), *map(type, identities)} != {list, str}:
         raise TypeError('identities are no names')
+    sizes = [shard[size] for shard in shards for size in ('examples', 'bytes')]
+    if any(type(size) is not int or size < 0 for size in sizes):
+        raise TypeError('the size of a shard is no number')
     for shard in shards:
-        if not (_is_count(shard['examples']) and _is_count(shard['bytes'])):
-            raise TypeError('the size of a shard is no number')
         # The file may be of others: it is not to make us read elsewhere.
         if pathlib.PurePath(shard['file']).name != shard['file']:
             raise DatasetError(
@@ -545,14 +546,6 @@ def _split_info(directory, split):
         shard_examples=tuple(shard['examples'] for shard in shards),
         shard_bytes=tuple(shard['bytes'] for shard in shards),
     )
-
-
-def _is_name(value):
-    return isinstance(value, str)
-
-
-def _is_count(value):
-    return type(value) is int and value >= 0
 
 
 def _check_shard(path, size):
@@ -603,13 +596,7 @@ def _read_faces(split):
 
 def _face(tf, serialised):
     feature = tf.train.Example.FromString(serialised).features.feature
-    values = {
-        name: feature[name].bytes_list.value[0]
-        for name in ('image', 'name', 'key', 'source')
-    }
-    return Face(
-        image=values['image'],
-        name=values['name'].decode(),
-        key=values['key'].decode(),
-        source=values['source'].decode(),
+    image, *texts = (
+        feature[name].bytes_list.value[0] for name in ('image', 'name', 'key', 'source')
     )
+    return Face(image, *(text.decode() for text in texts))
