@@ -460,9 +460,8 @@ def _relabel(tf, paths, labels):
     for path in paths:
         rewritten = path.with_name(path.name + '-rewritten')
         with tf.io.TFRecordWriter(os.fspath(rewritten)) as writer:
-            for serialised in tf.data.TFRecordDataset(
-                os.fspath(path)
-            ).as_numpy_iterator():
+            shard = tf.data.TFRecordDataset(os.fspath(path))
+            for serialised in shard.as_numpy_iterator():
                 example = tf.train.Example.FromString(serialised)
                 value = example.features.feature['label'].int64_list.value
                 value[0] = labels[value[0]]
@@ -570,19 +569,13 @@ def _read_faces(split):
     for path, examples in zip(split.shards, split.shard_examples, strict=True):
         count = 0
         try:
-            for serialised in tf.data.TFRecordDataset(
-                os.fspath(path)
-            ).as_numpy_iterator():
+            shard = tf.data.TFRecordDataset(os.fspath(path))
+            for serialised in shard.as_numpy_iterator():
                 face = _face(tf, serialised)
                 count += 1
                 yield face
         # What is no example at all, has no such field or no text in it.
-        except (
-            tf.errors.OpError,
-            DecodeError,
-            IndexError,
-            UnicodeDecodeError,
-        ) as error:
+        except (tf.errors.OpError, DecodeError, IndexError, UnicodeError) as error:
             raise DatasetError(
                 f'{path} is damaged after {count} records; copy it again or prepare '
                 'the data set again.'
