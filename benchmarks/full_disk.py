@@ -26,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -77,11 +78,8 @@ class Disk:
 def run(workdir: Path, steps: int, at: str | None = None, then=lambda: None) -> Ran:
     """Runs the command; calls `then` after the line that `at` matches.
 
-    Where somebody else stops it, it goes on: whoever clears up a machine may mean
-    another training.
-
-    Raises:
-      subprocess.TimeoutExpired: it hangs.
+    One that takes longer than the limit is killed. Where somebody else stops it, it
+    goes on: whoever clears up a machine may mean another training.
     """
     process = subprocess.Popen(
         drilling.command(workdir, drilling.fields(steps)),
@@ -92,13 +90,17 @@ def run(workdir: Path, steps: int, at: str | None = None, then=lambda: None) -> 
         text=True,
     )
     lines = []
+    # It would be waited for without an end, as it writes no line.
+    limit = threading.Timer(_LIMIT, process.kill)
+    limit.start()
     with process.stdout:
         for line in process.stdout:
             lines.append(line)
             if at and re.match(at, line):
                 at = None
                 then()
-    ran = Ran(process.wait(_LIMIT), ''.join(lines))
+    ran = Ran(process.wait(), ''.join(lines))
+    limit.cancel()
     if ran.code != STOPPED:
         return ran
     rest = run(workdir, steps, at, then)
@@ -160,10 +162,12 @@ def drill(disk: Disk, directory: Path, fills: int, steps: int, seed: int) -> dic
             shutil.rmtree(workdir)
             ahead = drilling.STAGES
         # Some of the last lines of a stage, where it writes what it leaves.
-        step = rng.choice([*range(2, steps, 2), steps, steps])
-        rest = rng.choice([0, rng.randrange(largest), rng.randrange(2 * largest)])
         before = newest(workdir)
-        at = rf'^\[{rng.choice(ahead)}\] {step}/'
+        stage = rng.choice(ahead)
+        first = before.get(stage, 0) + 2
+        step = rng.choice([*range(first, steps, 2), steps, steps])
+        rest = rng.choice([0, rng.randrange(largest), rng.randrange(2 * largest)])
+        at = rf'^\[{stage}\] {step}/'
         ran = run(workdir, steps, at, lambda rest=rest: disk.fill(rest))
         wrong = problems(ran, workdir, before)
         counts['ended' if ran.code else 'went on'] += 1

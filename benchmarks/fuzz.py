@@ -57,20 +57,21 @@ class Tally:
         """Counts a finding."""
         self.counts['tried'] += 1
         shown = repr(drawn)[:_LONGEST]
-        found = self.findings.setdefault(
-            what, {'count': 0, 'input': shown, 'seed': seed}
-        )
-        found['count'] += 1
-        if len(shown) < len(found['input']):
-            found |= {'input': shown, 'seed': seed}
+        self._find(what, {'count': 1, 'input': shown, 'seed': seed})
 
     def add(self, other: dict) -> None:
         """The counts and findings of another process."""
         for what, count in other['counts'].items():
             self.counts[what] += count
         for what, found in other['findings'].items():
-            self.findings.setdefault(what, found | {'count': 0})
-            self.findings[what]['count'] += found['count']
+            self._find(what, found)
+
+    def _find(self, what, found):
+        """Keeps the smallest input of a finding."""
+        known = self.findings.setdefault(what, found | {'count': 0})
+        known['count'] += found['count']
+        if len(found['input']) < len(known['input']):
+            known |= {'input': found['input'], 'seed': found['seed']}
 
 
 class _Slow(BaseException):

@@ -5,14 +5,12 @@
 Domain-integrated training at the sizes of configs/di.py:demo, evaluated and saved every
 100 steps, stopped by SIGTERM when the time is up. Memory (resident set) and open files
 are looked at every two seconds, the time of a step is that of windows of 20 steps
-without an evaluation. After a first fifth, in which everything is set up, a line is
-fitted to each; its standard error takes into account that neighbouring values are
-alike. A slope is significant beyond two of them. Writes a record and a plot. Needs
-Linux.
+in which nothing was evaluated, drawn or saved. After a first fifth, in which everything
+is set up, a line is fitted to the means of ten parts of each. Writes a record and a
+plot. Needs Linux.
 """
 
 import argparse
-import math
 import re
 import signal
 import subprocess
@@ -31,6 +29,9 @@ from sicnn_jax.main import STOPPED
 
 _EVERY = 2.0
 _WARM_UP = 0.2
+_BLOCKS = 10
+# Until the third stage begins, seconds.
+_PATIENCE = 600
 _STAGE = 'domain_integrated'
 _FIELDS = {
     'stages': drilling.STAGES,
@@ -55,15 +56,18 @@ def watch(workdir: Path, seconds: float) -> tuple[list[tuple[float, ...]], int]:
         stdout=subprocess.DEVNULL,
     )
     lines = workdir / _STAGE / 'metrics.jsonl'
-    looks, begun = [], None
-    while process.poll() is None:
+    looks: list[tuple[float, ...]] = []
+    start, begun = time.monotonic(), None
+    while True:
         time.sleep(_EVERY)
+        now = time.monotonic()
+        if process.poll() is not None or (begun is None and now > start + _PATIENCE):
+            break
         if begun is None and lines.is_file() and lines.stat().st_size:
-            begun = time.monotonic()
+            begun = now
         if begun is not None:
-            passed = time.monotonic() - begun
-            looks.append((passed, *_look(process.pid)))
-            if passed > seconds:
+            looks.append((now - begun, *_look(process.pid)))
+            if now > begun + seconds:
                 break
     process.send_signal(signal.SIGTERM)
     return looks, process.wait()
@@ -76,16 +80,25 @@ def _look(pid):
 
 
 def step_times(stage: Path, batch_size: int) -> list[tuple[float, float]]:
-    """(step, seconds a step) of each window in which nothing was evaluated."""
-    return [
-        (line['step'], batch_size / line['images_per_second'])
-        for line in report.read_metrics(stage)
-        if 'identity_similarity' not in line
-    ]
+    """(step, seconds a step) of each window in which only steps were done.
+
+    An evaluation is in the window that ends with it; pictures and checkpoints, which
+    follow it, are in the next.
+    """
+    times, quiet = [], True
+    for line in report.read_metrics(stage):
+        evaluated = 'identity_similarity' in line
+        if quiet and not evaluated:
+            times.append((line['step'], batch_size / line['images_per_second']))
+        quiet = not evaluated
+    return times
 
 
 def trend(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """The line through values after the warm-up.
+    """The line through the means of ten parts of what follows the warm-up.
+
+    Values near each other are alike, parts of a run hardly: of the values themselves
+    the error would come out far too small.
 
     Args:
       x: position of each value, rising, [n].
@@ -93,26 +106,22 @@ def trend(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
     Returns:
       `mean`; `change`, what the line rises by over the values, as a share of the mean;
-      `error`, its standard error, with as many values as there would be if each were
-      independent of the one before; and `significant`.
+      `error`, its standard error; and `significant`, at 95%.
     """
     kept = x >= x[0] + _WARM_UP * (x[-1] - x[0])
-    x, y = x[kept], y[kept]
+    mean = float(y[kept].mean())
+    x, y = (
+        np.array([block.mean() for block in np.array_split(values[kept], _BLOCKS)])
+        for values in (x, y)
+    )
     line = stats.linregress(x, y)
-    rest = y - line.intercept - line.slope * x
-    if np.allclose(rest, 0):
-        inflation = 1.0
-    else:
-        # Of an autoregressive process of the first order.
-        alike = float(np.clip(np.corrcoef(rest[1:], rest[:-1])[0, 1], 0.0, 0.99))
-        inflation = math.sqrt((1 + alike) / (1 - alike))
-    share = (x[-1] - x[0]) / y.mean()
-    change, error = line.slope * share, line.stderr * inflation * share
+    share = (x[-1] - x[0]) / mean
+    change, error = line.slope * share, line.stderr * share
     return {
-        'mean': float(y.mean()),
+        'mean': mean,
         'change': float(change),
         'error': float(error),
-        'significant': bool(abs(change) > 2 * error),
+        'significant': bool(abs(change) > stats.t.ppf(0.975, _BLOCKS - 2) * error),
     }
 
 
@@ -125,7 +134,7 @@ def main() -> int:
         workdir = Path(directory) / 'run'
         looks, status = watch(workdir, 60 * options.minutes)
         steps = step_times(workdir / _STAGE, batch_size=8)
-    if status != STOPPED or len(steps) < 5:
+    if status != STOPPED or len(steps) < 2 * _BLOCKS:
         print(f'The training ended with status {status} after {len(steps)} windows.')
         return 1
     seconds, memory, files = np.array(looks).T
@@ -135,7 +144,7 @@ def main() -> int:
         'seconds a step': tuple(np.array(steps).T),
     }
     trends = {name: trend(x, y) for name, (x, y) in curves.items()}
-    columns = ('mean', 'change', 'standard error', 'significant')
+    columns = ('mean', 'change', 'standard error', 'significant at 95%')
     rows = [
         (
             name,

@@ -23,12 +23,11 @@ _OPTIONAL = {'init_std'}
 _ITEMS = {'stages': 'recognition', 'boundaries': 1}
 # As large as a seed can be; what counts is smaller.
 _LARGEST = 2**32 - 1
-_SIZES = (
-    *('widths', 'depths', 'feature_dim', 'width', 'growth', 'deconv_width'),
-    *('deconv_kernels', 'kernel_size'),
-)
+_SIZES = (*('widths', 'feature_dim', 'width', 'growth', 'deconv_width', 'kernel_size'),)
 # Of CNNR, Table 1.
 _LEVELS = 4
+# Of CNNH's deconvolutions.
+_KERNELS = (3, 5, 5)
 _POSITIVE = ('steps', 'batch_size')
 _NOT_NEGATIVE = ('evaluate_every', 'checkpoint_every', 'alpha', 'beta')
 
@@ -258,7 +257,8 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
     for network in ('cnnr', 'cnnh', 'discriminator'):
         for field in _SIZES:
             value = config[network].get(field, 1)
-            if any(size < 1 for size in (value if _is_tuple(value) else [value])):
+            sizes = value if _is_tuple(value) else [value]
+            if not all(isinstance(size, int) and size >= 1 for size in sizes):
                 yield f'config.{network}.{field} is {value}; expected at least 1.'
     for field in ('widths', 'depths'):
         if len(config.cnnr[field]) != _LEVELS:
@@ -266,6 +266,12 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
                 f'config.cnnr.{field} is {config.cnnr[field]}; expected one number for '
                 f'each of the {_LEVELS} levels.'
             )
+    kernels = config.cnnh.get('deconv_kernels', _KERNELS)
+    if len(kernels) != len(_KERNELS) or min(kernels) < min(_KERNELS):
+        yield (
+            f'config.cnnh.deconv_kernels is {kernels}; expected {len(_KERNELS)} sizes, '
+            f'one for each doubling, of {min(_KERNELS)} or more.'
+        )
 
 
 def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
@@ -277,6 +283,12 @@ def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
         f'config.{name}.identity_loss: {problem}'
         for problem in _raised(losses.identity_loss, stage.identity_loss)
     )
+    if stage.perceptual_weight and not all(config.cnnr.depths[1::2]):
+        yield (
+            f'config.{name}.perceptual_weight is {stage.perceptual_weight}, but '
+            f'config.cnnr.depths is {config.cnnr.depths}: it compares the residual '
+            'blocks of the second and the last level, so expected some there.'
+        )
     for field in _NOT_NEGATIVE:
         if stage[field] < 0:
             yield f'config.{name}.{field} is {stage[field]}; it may not be negative.'

@@ -99,9 +99,10 @@ class Cache:
         data = run.resolved.data.copy_and_resolve_references()
         if run.faces is not None:
             data.source, data.dir = 'records', str(self.directory(run) / 'faces')
-        elif data.source == 'embedded' and not data.dir:
+            data.misalignment = 0.0
+        elif data.source == 'embedded':
             kind = f'-misaligned{data.misalignment:g}' if data.misalignment else ''
-            data.dir = str(self.root / f'data{kind}')
+            data.dir = (data.dir or str(self.root / 'data')) + kind
         return data
 
     def test_faces(self, run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -138,6 +139,7 @@ class Cache:
             *run.overrides,
             ('data.source', data.source),
             ('data.dir', data.dir),
+            ('data.misalignment', data.misalignment),
         ]
         overrides += [
             (f'{stage}.checkpoint', str(self.directory(parent) / stage))

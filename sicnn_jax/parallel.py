@@ -6,6 +6,7 @@ in the project sees them without it.
 
 import collections
 import contextlib
+import functools
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,9 @@ _HEARTBEAT = 30
 # Steps until all processes know what one was asked. Waiting for the answer of the same
 # step would keep the devices waiting, too.
 _LAG = 2
+# A matrix goes from process to process in pieces of so many bytes: JAX puts what it sends
+# whole on every device, and one that is split over devices need not fit one of them.
+_PIECE = 2**26
 
 
 def connect() -> None:
@@ -124,7 +128,9 @@ def from_first(tree: Any) -> Any:
     """Host arrays of the first process, in all of them."""
     if jax.process_count() == 1:
         return tree
-    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+    return jax.tree.map(
+        lambda leaf: _in_pieces(multihost_utils.broadcast_one_to_all, leaf), tree
+    )
 
 
 def any_asked(asked: Callable[[], bool]) -> Callable[[], bool]:
@@ -228,7 +234,8 @@ def unsplit(tree: Any, size: int) -> Any:
         shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start)
         parts = np.stack([np.asarray(shard.data)[0] for shard in shards])
         if jax.process_count() > 1:
-            parts = multihost_utils.process_allgather(parts, tiled=True)
+            gather = functools.partial(multihost_utils.process_allgather, tiled=True)
+            parts = _in_pieces(gather, parts, jax.process_count())
         return np.concatenate(list(parts), axis=-1)[..., :size]
 
     return jax.tree.map(join, tree)
@@ -287,6 +294,26 @@ def _stacked(batches, together):
         return batches
     groups = zip(*[iter(batches)] * together, strict=False)
     return (jax.tree.map(lambda *leaves: np.stack(leaves), *group) for group in groups)
+
+
+def _in_pieces(communicate, leaf, copies=1):
+    """What a collective makes of an array, some of its last axis at a time.
+
+    The result of each piece is `copies` times as large.
+    """
+    leaf = np.asarray(leaf)
+    pieces = min(-(-leaf.nbytes * copies // _PIECE), leaf.shape[-1] if leaf.ndim else 1)
+    if pieces <= 1:
+        return np.asarray(communicate(leaf))
+    # Of one size but for the last, so that two programs do for all.
+    size = -(-leaf.shape[-1] // pieces)
+    return np.concatenate(
+        [
+            np.asarray(communicate(leaf[..., start : start + size]))
+            for start in range(0, leaf.shape[-1], size)
+        ],
+        axis=-1,
+    )
 
 
 def _sharding(devices: Devices) -> NamedSharding:

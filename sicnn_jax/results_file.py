@@ -37,8 +37,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def is_full(error: BaseException) -> bool:
     """Whether an error is that no space is left, whichever library raised it."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # TensorStore's and TensorFlow's say it in words.
+    # TensorStore's, TensorFlow's and shutil's say it in words.
     text = str(error)
     return any(os.strerror(code) in text for code in (errno.ENOSPC, errno.EDQUOT))

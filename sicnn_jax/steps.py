@@ -40,7 +40,7 @@ class Method:
       scale: upscaling factor.
       degradation: how LR is made from HR, see `images.degrade`.
       alpha: α, weight of the super-identity loss.
-      identity_loss: in the place of the super-identity loss, called as it is.
+      identity_loss: of `losses.identity_loss`, what α weighs.
       beta: β, weight of the recognition loss in `update_joint` (Eq. 4).
       loss_scale: factor of the whole objective of CNNH. It changes nothing but
         what a clipped or Adam step sees of the gradient; plain SGD on a sum over
@@ -63,7 +63,7 @@ class Method:
     scale: int = 8
     degradation: str = 'bicubic'
     alpha: float = 8.0
-    identity_loss: Callable[..., jax.Array] = losses.super_identity_loss
+    identity_loss: str = 'super_identity'
     beta: float = 1.0
     loss_scale: float = 1.0
     split_identities: bool = False
@@ -430,9 +430,10 @@ def _hallucination(
         hr_features = features(hr)
         if stop_hr:
             hr_features = jax.lax.stop_gradient(hr_features)
-        super_identity = method.identity_loss(features(sr), hr_features)
-        loss = loss + method.alpha * super_identity
-        metrics['super_identity_loss'] = super_identity
+        identity_loss = losses.identity_loss(method.identity_loss)
+        distance = identity_loss(features(sr), hr_features)
+        loss = loss + method.alpha * distance
+        metrics[f'{method.identity_loss}_loss'] = distance
     return method.loss_scale * loss, metrics
 
 

@@ -193,7 +193,7 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
         scale=config.scale,
         degradation=config.degradation,
         alpha=stage.alpha,
-        identity_loss=losses.identity_loss(stage.identity_loss),
+        identity_loss=stage.identity_loss,
         beta=stage.beta,
         loss_scale=stage.loss_scale,
         split_identities=split,
@@ -263,7 +263,7 @@ def train_stage(
     whole = functools.partial(fetch, stage.method, faces.num_identities)
     hooks: list[Hook] = []
     if checkpoints:
-        hooks = make_hooks(config, stage, faces, checkpoints, start)
+        hooks = make_hooks(config, stage, faces, checkpoints, start, whole)
     elif stage.method.split_identities:
         every, last = stage.config.checkpoint_every, stage.config.steps
         hooks.append(Contribute(every, last, whole))
@@ -306,8 +306,9 @@ def make_hooks(
     faces: dataset.Faces,
     checkpoints: checkpoint.Checkpoints,
     start: int,
+    whole: Callable[[TrainState], TrainState],
 ) -> list[Hook]:
-    """Evaluate · log · picture · checkpoint."""
+    """Evaluate · log · picture · checkpoint; `whole` is `fetch` of the stage."""
     last = stage.config.steps
     hr, labels = faces.test_faces(config.evaluation.faces)
     hallucinates = 'cnnh' in (*stage.update.trained, *stage.update.fitted)
@@ -347,7 +348,7 @@ def make_hooks(
             last,
             checkpoints,
             stage.config.best,
-            functools.partial(fetch, stage.method, faces.num_identities),
+            whole,
         )
     )
     return hooks

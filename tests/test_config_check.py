@@ -47,6 +47,12 @@ def _problems(changes):
         ({'data.on_error': 'ignore'}, "data.on_error is 'ignore'"),
         ({'data.max_error_share': 1.0}, 'data.max_error_share is 1.0'),
         ({'data.misalignment': 1.5}, 'data.misalignment is 1.5'),
+        (
+            {'data.misalignment': 0.5, 'data.source': 'records', 'data.dir': 'x'},
+            'are as they were prepared',
+        ),
+        ({'cnnh.deconv_kernels': (3, 5)}, 'expected 3 sizes, one for each doubling'),
+        ({'cnnh.deconv_kernels': (3, 5, 2)}, 'of 3 or more'),
         ({'sr_only.identity_loss': 'cosine'}, 'config.sr_only.identity_loss: There is'),
         # Found by benchmarks/fuzz.py, from here on.
         ({'stages': (2**31,)}, 'config.stages is (2147483648,); expected a tuple'),
@@ -65,7 +71,7 @@ def _problems(changes):
             {'cnnr.depths': (1,)},
             'is (1,); expected one number for each of the 4 levels',
         ),
-        ({'cnnh.deconv_kernels': (3, 0, 5)}, 'is (3, 0, 5); expected at least 1'),
+        ({'cnnh.deconv_kernels': (3, 0, 5)}, 'is (3, 0, 5); expected 3 sizes'),
         ({'cnnr.feature_dim': 0}, 'cnnr.feature_dim is 0; expected at least 1'),
         ({'cnnr.widths': ()}, 'config.cnnr.widths is (); expected a tuple such as (64'),
         ({'sr_only.init.cnnh': 'x' * 300}, 'which is neither a stage nor a directory'),
@@ -102,7 +108,12 @@ def test_a_section_and_one_of_its_fields(arguments):
 
 def test_fields_that_none_turns_off_and_integers_for_numbers_are_fine():
     assert not _problems(
-        {'cnnr.init_std': None, 'sr_only.alpha': 1, 'cnnr.widths': [8, 8, 8, 8]}
+        {
+            'cnnr.init_std': None,
+            'cnnr.depths': (0, 0, 0, 0),
+            'sr_only.alpha': 1,
+            'cnnr.widths': [8, 8, 8, 8],
+        }
     )
 
 

@@ -68,6 +68,28 @@ def test_overrides_reach_the_runs_that_have_the_field():
     assert runs.approaches(0).resolved.evaluation.final_pairs == 40
     with pytest.raises(ValueError, match='sr_onli'):
         reproduce.Runs('demo', [('sr_onli.steps', '7')])
+    with pytest.raises(ValueError, match='--seeds'):
+        reproduce.Runs('demo', [('seed', '5')])
+
+
+def test_a_longer_stage_has_a_longer_schedule():
+    runs = reproduce.Runs('small')
+    as_it_is = runs.sicnn(0).resolved.domain_integrated
+    (longer,) = (
+        row for row in reproduce.remedies(runs).rows if 'integrated, four' in row.title
+    )
+    stage = longer.run(0).resolved.domain_integrated
+    assert stage.steps == 4 * as_it_is.steps
+    for network, optimizer in as_it_is.optimizer.items():
+        boundaries = tuple(4 * step for step in optimizer.boundaries)
+        assert stage.optimizer[network].boundaries == boundaries != ()
+
+
+def test_faces_of_shards_are_as_they_were_prepared():
+    records = [('data.source', 'records'), ('data.dir', 'faces')]
+    rows = reproduce.beyond(reproduce.Runs('demo', records)).rows
+    assert 'CosFace' in {row.title for row in rows}
+    assert 'faces not aligned' not in {row.title for row in rows}
 
 
 def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):

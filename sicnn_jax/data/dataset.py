@@ -369,6 +369,11 @@ def config_problems(config: ConfigDict) -> list[str]:
         problems.append(
             f'data.misalignment is {misalignment}; expected a number from 0 to 1.'
         )
+    if misalignment and config.source == 'records':
+        problems.append(
+            f"data.misalignment is {misalignment}, but data.source is 'records', whose "
+            'faces are as they were prepared: set it to 0.'
+        )
     share = config.get('max_error_share', 0)
     if not 0 <= share < 1:
         problems.append(
