@@ -26,8 +26,8 @@ _HEARTBEAT = 30
 # Steps until all processes know what one was asked. Waiting for the answer of the same
 # step would keep the devices waiting, too.
 _LAG = 2
-# A matrix goes from process to process in pieces of so many bytes: JAX puts what it sends
-# whole on every device, and one that is split over devices need not fit one of them.
+# A matrix goes from process to process in pieces of so many bytes: JAX puts what it
+# sends whole on every device, and one that is split need not fit one of them.
 _PIECE = 2**26
 
 

@@ -71,3 +71,19 @@ def test_parallel_averages_gradients_over_devices():
     state = parallel.replicate(np.float32(1))
     state, _ = parallel.parallel(update)(state, parallel.shard(np.arange(16.0)))
     assert parallel.unreplicate(state) == 1 + np.arange(16).mean()
+
+
+@pytest.mark.parametrize('shape', [(), (3,), (2, 5, 7)])
+def test_large_arrays_are_sent_in_pieces(shape, monkeypatch):
+    sent = []
+
+    def communicate(piece):
+        sent.append(piece.nbytes)
+        return np.concatenate([np.atleast_1d(piece)] * 2)
+
+    monkeypatch.setattr(parallel, '_PIECE', 64)
+    leaf = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    found = parallel._in_pieces(communicate, leaf, copies=2)
+    np.testing.assert_array_equal(found, np.concatenate([np.atleast_1d(leaf)] * 2))
+    # One column of the last, which is the least that can be sent, has 40 bytes.
+    assert max(sent) <= 40 and sum(sent) == leaf.nbytes
