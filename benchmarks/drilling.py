@@ -5,9 +5,10 @@ All three stages of the paper at the smallest shapes, on CPU devices.
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,18 @@ def command(workdir: Path, fields: Mapping[str, Any]) -> list[str]:
         f'--workdir={workdir}',
         *(f'--config.{field}={value}' for field, value in fields.items()),
     ]
+
+
+def start(command: Sequence[str], devices: int) -> subprocess.Popen[str]:
+    """Begins a command with so many CPU devices; all that it prints is its `stdout`."""
+    return subprocess.Popen(
+        command,
+        env=environment(devices),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def environment(devices: int) -> dict[str, str]:

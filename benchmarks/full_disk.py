@@ -81,14 +81,7 @@ def run(workdir: Path, steps: int, at: str | None = None, then=lambda: None) -> 
     One that takes longer than the limit is killed. Where somebody else stops it, it
     goes on: whoever clears up a machine may mean another training.
     """
-    process = subprocess.Popen(
-        drilling.command(workdir, drilling.fields(steps)),
-        env=drilling.environment(2),
-        cwd=drilling.ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = drilling.start(drilling.command(workdir, drilling.fields(steps)), 2)
     lines = []
     # It would be waited for without an end, as it writes no line.
     limit = threading.Timer(_LIMIT, process.kill)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax import traverse_util
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
@@ -459,14 +460,14 @@ def overrides_target(directory: Path) -> Target:
     What is accepted is what was asked for, and every number of it is finite.
     """
     default = main.load_config(CONFIG)
-    fields = dict(_flatten(default))
+    fields = _flatten(default)
 
     def attempt(arguments):
         config = main.load_config(
             CONFIG, [f'--config.{argument}' for argument in arguments]
         )
         train.check(config, directory / 'run')
-        found = dict(_flatten(config))
+        found = _flatten(config)
         for field, value in found.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise Wrong(f'config.{field} is {value}')
@@ -498,12 +499,9 @@ def overrides_target(directory: Path) -> Target:
     return Target(st.lists(one, min_size=1, max_size=4), attempt, (ConfigError,))
 
 
-def _flatten(config, above=''):
-    for field, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _flatten(value, f'{above}{field}.')
-        else:
-            yield above + field, value
+def _flatten(config):
+    """Values by the path of the field."""
+    return traverse_util.flatten_dict(config.to_dict(), sep='.')
 
 
 def _sections(config, above=''):

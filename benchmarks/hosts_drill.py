@@ -14,7 +14,6 @@ import argparse
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -47,7 +46,7 @@ def run(
     Returns:
       Exit status and the seconds it took from the interruption on, or from the start.
     """
-    launcher = subprocess.Popen(
+    launcher = drilling.start(
         [
             sys.executable,
             str(drilling.ROOT / 'launch' / 'local_multiprocess.py'),
@@ -56,11 +55,7 @@ def run(
             '--',
             *drilling.command(workdir, drilling.fields(steps)),
         ],
-        env=drilling.environment(_DEVICES // processes),
-        cwd=drilling.ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        _DEVICES // processes,
     )
     start, lines, last = time.monotonic(), [], None
     with launcher.stdout:

@@ -16,7 +16,6 @@ import contextlib
 import random
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -49,14 +48,7 @@ def run_and_kill(
     Raises:
       RuntimeError: it ended with an error.
     """
-    process = subprocess.Popen(
-        drilling.command(workdir, drilling.fields(steps)),
-        env=drilling.environment(2),
-        cwd=drilling.ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = drilling.start(drilling.command(workdir, drilling.fields(steps)), 2)
     lines, timer = [], None
 
     def kill():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,10 @@ PAPER_COLUMNS = {
 }
 
 
+# Stages before the third.
+_BEFORE = ('recognition', 'hallucination')
+
+
 @dataclasses.dataclass(frozen=True)
 class _Variation:
     """A third stage with something changed.
@@ -47,14 +52,12 @@ class _Variation:
     title: str
     fields: tuple[tuple[str, Any], ...] = ()
     factors: tuple[tuple[str, float], ...] = ()
-    given: tuple[str, ...] = ('recognition', 'hallucination')
+    given: tuple[str, ...] = _BEFORE
     config: str = 'di'
     stage: str = 'domain_integrated'
     method: str = 'sicnn'
 
 
-# 'four times as long'
-_LONGER = 4
 _BEYOND = {
     'cosface': _Variation(
         'CosFace', (('recognition_loss.name', 'cosface'),), given=('hallucination',)
@@ -73,6 +76,10 @@ _BEYOND = {
         'faces not aligned', (('data.misalignment', 0.5),), given=()
     ),
 }
+
+
+# How many times as long a stage is that is longer.
+_LONGER = 4
 
 
 def _longer(stage, networks):
@@ -187,29 +194,22 @@ class Runs:
         value = alpha * self.alpha_factor
         if value == sicnn.resolved.domain_integrated.alpha:
             return sicnn
-        return self._run(
+        return self._third(
             f'alpha{alpha:g}',
             'di',
             seed,
-            ('recognition', 'hallucination'),
+            ('domain_integrated',),
             ('domain_integrated.alpha', value),
-            ('stages', ('recognition', 'hallucination', 'domain_integrated')),
         )
 
     def approach_i(self, seed: int) -> Run:
         """Approach I, which starts from nothing and takes the longest."""
-        return self._approaches('approach_i', seed, ('approach_i',))
+        return self._third('approach_i', 'approaches', seed, ('approach_i',))
 
     def approaches(self, seed: int) -> Run:
         """Approaches II and III."""
-        return self._approaches(
-            'approaches', seed, ('approach_ii', 'mixed', 'approach_iii')
-        )
-
-    def _approaches(self, name, seed, own):
-        given = ('recognition', 'hallucination')
-        stages = (*given, *own)
-        return self._run(name, 'approaches', seed, given, ('stages', stages))
+        own = ('approach_ii', 'mixed', 'approach_iii')
+        return self._third('approaches', 'approaches', seed, own)
 
     def compared(self, method: str, seed: int) -> Run:
         """A method of other authors, with CNNR of the same seed."""
@@ -222,14 +222,16 @@ class Runs:
 
     def varied(self, name: str, variation: _Variation, seed: int) -> Run:
         """A third stage with something changed, and stages before it if need be."""
-        stages = ('recognition', 'hallucination', variation.stage)
-        arguments = variation.config, seed, variation.given, ('stages', stages)
-        as_it_is = self._run(name, *arguments).resolved
+        run = functools.partial(
+            self._third,
+            *(name, variation.config, seed, (variation.stage,)),
+            given=variation.given,
+        )
         multiplied = (
-            (field, _times(as_it_is, field, factor))
+            (field, _times(run().resolved, field, factor))
             for field, factor in variation.factors
         )
-        return self._run(name, *arguments, *variation.fields, *multiplied)
+        return run(*variation.fields, *multiplied)
 
     def recognisability(self, run: Run | None, method: str, seed: int) -> Run:
         """A fresh CNNR trained on faces that a method super-resolved."""
@@ -245,6 +247,11 @@ class Runs:
             ),
             faces=faces,
         )
+
+    def _third(self, name, config, seed, own, *overrides, given=_BEFORE):
+        """A run whose own stages come after the first two."""
+        stages = ('stages', (*_BEFORE, *own))
+        return self._run(name, config, seed, given, stages, *overrides)
 
     def _run(self, name, config, seed, given, *overrides, variant=''):
         whole = '_'.join(filter(None, (self._variant.lstrip(':'), variant)))
@@ -271,10 +278,7 @@ def _has_field(config, path):
 
 def _times(config, field, factor):
     """A number of a config multiplied, or several; integers where they were."""
-    *above, last = field.split('.')
-    for name in above:
-        config = config[name]
-    value = config[last]
+    value = functools.reduce(operator.getitem, field.split('.'), config)
     if isinstance(value, tuple):
         return tuple(type(each)(each * factor) for each in value)
     return type(value)(value * factor)
@@ -388,13 +392,13 @@ def remedies(runs: Runs) -> Table:
     The paper has the latter above (Table 3).
     """
     two, integrated = 'II', 'domain-integrated'
-    longer = 'four times as long'
+    titles = {name: variation.title for name, variation in _REMEDIES.items()}
     pairs = (
         (two, integrated),
-        (f'{two}, {longer}', f'{integrated}, {longer}'),
-        (two, _REMEDIES['slower_cnnr'].title),
-        (two, _REMEDIES['faster_cnnr'].title),
-        (_REMEDIES['ii_weaker'].title, integrated),
+        (titles['ii_longer'], titles['longer']),
+        (two, titles['slower_cnnr']),
+        (two, titles['faster_cnnr']),
+        (titles['ii_weaker'], integrated),
     )
     return Table(
         'Approach II and domain-integrated training: remedies',

@@ -23,7 +23,7 @@ _OPTIONAL = {'init_std'}
 _ITEMS = {'stages': 'recognition', 'boundaries': 1}
 # As large as a seed can be; what counts is smaller.
 _LARGEST = 2**32 - 1
-_SIZES = (*('widths', 'feature_dim', 'width', 'growth', 'deconv_width', 'kernel_size'),)
+_SIZES = 'widths', 'feature_dim', 'width', 'growth', 'deconv_width', 'kernel_size'
 # Of CNNR, Table 1.
 _LEVELS = 4
 # Of CNNH's deconvolutions.

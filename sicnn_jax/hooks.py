@@ -268,39 +268,24 @@ class Checkpoint:
 
     Attributes:
       every, last: when.
-      checkpoints: where.
+      checkpoints: where; None in a process that does not write, but has a share of
+        what `fetch` puts together.
       best: metric of `Evaluate` by which the best is kept; higher is better.
       fetch: state on the devices → host arrays of the whole.
     """
 
     every: int
     last: int
-    checkpoints: Checkpoints
+    checkpoints: Checkpoints | None
     best: str
     fetch: Callable[[TrainState], TrainState]
 
     def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
-        if _due(step, self.every, self.last):
-            score = metrics.get(self.best)
-            self.checkpoints.save(step, self.fetch(state), score)
-
-
-@dataclasses.dataclass
-class Contribute:
-    """In a process that does not write: gives its share of what `Checkpoint` saves.
-
-    Attributes:
-      every, last: when.
-      fetch: state on the devices → host arrays of the whole.
-    """
-
-    every: int
-    last: int
-    fetch: Callable[[TrainState], TrainState]
-
-    def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
-        if _due(step, self.every, self.last):
-            self.fetch(state)
+        if not _due(step, self.every, self.last):
+            return
+        whole = self.fetch(state)
+        if self.checkpoints is not None:
+            self.checkpoints.save(step, whole, metrics.get(self.best))
 
 
 @dataclasses.dataclass

@@ -442,9 +442,9 @@ def _reproduce(options, overrides):
         if number == 6:
             sicnn = runs.sicnn(seed)
             needs += [sicnn, runs.recognisability(sicnn, 'sicnn', seed)]
-    for name in options.extra:
-        rows = EXTRA[name](runs).rows
-        needs += needed(runs, rows, options.seeds, recognisability=False)
+    extra = {name: EXTRA[name](runs) for name in options.extra}
+    for table in extra.values():
+        needs += needed(runs, table.rows, options.seeds, recognisability=False)
     for number in options.figure:
         if number == 4:
             needs += [runs.sicnn(seed), runs.approaches(seed)]
@@ -463,8 +463,8 @@ def _reproduce(options, overrides):
             write_table_6(results, runs, seed, out)
         else:
             write_table(f'table{number}', wanted[number], results, options.seeds, out)
-    for name in options.extra:
-        write_table(name, EXTRA[name](runs), results, options.seeds, out)
+    for name, table in extra.items():
+        write_table(name, table, results, options.seeds, out)
     for number in options.figure:
         if number == 4:
             write_figure_4(runs, cache, seed, out)

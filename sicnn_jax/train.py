@@ -26,7 +26,6 @@ from sicnn_jax import (
 from sicnn_jax.data import dataset
 from sicnn_jax.hooks import (
     Checkpoint,
-    Contribute,
     Evaluate,
     Hook,
     Log,
@@ -263,10 +262,10 @@ def train_stage(
     whole = functools.partial(fetch, stage.method, faces.num_identities)
     hooks: list[Hook] = []
     if checkpoints:
-        hooks = make_hooks(config, stage, faces, checkpoints, start, whole)
-    elif stage.method.split_identities:
+        hooks += make_hooks(config, stage, faces, checkpoints, start)
+    if checkpoints or stage.method.split_identities:
         every, last = stage.config.checkpoint_every, stage.config.steps
-        hooks.append(Contribute(every, last, whole))
+        hooks.append(Checkpoint(every, last, checkpoints, stage.config.best, whole))
     if asked_to_stop:
         logs = [hook.keep for hook in hooks if isinstance(hook, Log)]
         hooks.append(Stop(parallel.any_asked(asked_to_stop), checkpoints, whole, logs))
@@ -306,9 +305,8 @@ def make_hooks(
     faces: dataset.Faces,
     checkpoints: checkpoint.Checkpoints,
     start: int,
-    whole: Callable[[TrainState], TrainState],
 ) -> list[Hook]:
-    """Evaluate · log · picture · checkpoint; `whole` is `fetch` of the stage."""
+    """Evaluate · log · picture; what is saved comes after them."""
     last = stage.config.steps
     hr, labels = faces.test_faces(config.evaluation.faces)
     hallucinates = 'cnnh' in (*stage.update.trained, *stage.update.fitted)
@@ -342,15 +340,6 @@ def make_hooks(
         hooks.append(
             Picture(stage.config.evaluate_every, last, folder, stage.method, drawn)
         )
-    hooks.append(
-        Checkpoint(
-            stage.config.checkpoint_every,
-            last,
-            checkpoints,
-            stage.config.best,
-            whole,
-        )
-    )
     return hooks
 
 

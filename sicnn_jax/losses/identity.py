@@ -72,11 +72,8 @@ def super_identity_loss(
     Raises:
       AssertionError: the features are not of rank 2 or their shapes differ.
     """
-    chex.assert_rank([sr_features, hr_features], 2)
-    chex.assert_equal_shape([sr_features, hr_features])
     # Not as 2 − 2 cos θ, which cancels for the nearly equal features it aims at.
-    difference = normalize(sr_features) - normalize(hr_features)
-    return jnp.mean(jnp.sum(jnp.square(difference), axis=-1))
+    return _mean_squared_distance(normalize(sr_features), normalize(hr_features))
 
 
 def feature_distance_loss(
@@ -100,14 +97,20 @@ def feature_distance_loss(
     Raises:
       AssertionError: the features are not of rank 2 or their shapes differ.
     """
-    chex.assert_rank([sr_features, hr_features], 2)
-    chex.assert_equal_shape([sr_features, hr_features])
     sr_features, hr_features = (
         features.astype(jnp.float32) for features in (sr_features, hr_features)
     )
+    distance = _mean_squared_distance(sr_features, hr_features)
     unit = jax.lax.stop_gradient(jnp.mean(jnp.sum(jnp.square(hr_features), axis=-1)))
-    distance = jnp.mean(jnp.sum(jnp.square(sr_features - hr_features), axis=-1))
     return distance / jnp.maximum(unit, _SMALLEST_NORM)
+
+
+def _mean_squared_distance(
+    a: Float32[Array, 'n feature_dim'], b: Float32[Array, 'n feature_dim']
+) -> Float32[Array, '']:
+    chex.assert_rank([a, b], 2)
+    chex.assert_equal_shape([a, b])
+    return jnp.mean(jnp.sum(jnp.square(a - b), axis=-1))
 
 
 _IDENTITY_LOSSES = {
