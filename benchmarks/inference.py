@@ -5,11 +5,12 @@
 
 The paper's widths in float32, the same weights and faces for all, whose pictures have
 to be equal to 1e-3 before anything is timed. Each contender has a process of its own
-and all cores; they take turns. torch.compile freezes the weights, as inference allows;
-ONNX Runtime runs the export of the PyTorch twin. Large batches are not fed whole: on a
-CPU small pieces stay in the caches, and 256 faces at once would take some 11 GiB. So
-each contender feeds a batch in the one of --pieces that a trial has shown to be its
-fastest. Time to export and compile is apart.
+and all cores; they take turns. Ours and torch.compile have the weights as constants, as
+inference allows (ours as `Hallucinator`, by `inference.frozen`); ONNX Runtime runs the
+export of the PyTorch twin. Large batches are not fed whole: on a CPU small pieces stay
+in the caches, and 256 faces at once would take some 11 GiB. So each contender feeds a
+batch in the one of --pieces that a trial has shown to be its fastest. Time to export
+and compile is apart.
 """
 
 import argparse
@@ -90,9 +91,9 @@ def _forward(batch, piece):
 
 
 def _ours(scale, params, lr):
-    apply = jax.jit(models.CNNH(scale=scale).apply)
     variables = {'params': jax.device_put(params)}
-    return lambda lr: np.asarray(apply(variables, lr))
+    apply = jax.jit(lambda lr: models.CNNH(scale=scale).apply(variables, lr))
+    return lambda lr: np.asarray(apply(lr))
 
 
 def _twin(scale, params):

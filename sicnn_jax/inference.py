@@ -30,6 +30,19 @@ def super_resolve(cnnh: nn.Module, params: Any, lr: np.ndarray) -> np.ndarray:
     return _in_batches(functools.partial(_super_resolve, cnnh, params), lr)
 
 
+def frozen(cnnh: nn.Module, params: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """`super_resolve` by one network, compiled for its parameters as constants.
+
+    That is the faster way for many faces, or often a few, by one network: on CPU see
+    `convolution.frozen_convolution`. Each call of this function compiles anew.
+
+    Returns:
+      A function of uint8 [n, h, w, 3], to uint8 [n, 112, 96, 3].
+    """
+    program = jax.jit(functools.partial(_hallucinate, cnnh, params))
+    return functools.partial(_in_batches, program)
+
+
 def extract_features(
     cnnr: CNNR, params: Any, faces: np.ndarray, *, mirror: bool = False
 ) -> np.ndarray:
@@ -57,9 +70,11 @@ def _degrade(scale, kind, hr):
     return images.degrade(hr, scale=scale, kind=kind)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _super_resolve(cnnh, params, lr):
+def _hallucinate(cnnh, params, lr):
     return images.to_levels(cnnh.apply({'params': params}, images.to_float(lr)))
+
+
+_super_resolve = jax.jit(_hallucinate, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

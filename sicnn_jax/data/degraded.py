@@ -41,8 +41,7 @@ class Degrade:
         if self._network is None:
             faces = inference.enlarge_faces(lr)
         else:
-            cnnh, params = self._network
-            faces = inference.super_resolve(cnnh, params, lr)
+            faces = self._network(lr)
         return [
             [
                 convert.ConvertedFace(
@@ -65,10 +64,10 @@ class Degrade:
 
     @functools.cached_property
     def _network(self):
-        """CNNH and its parameters, or None."""
+        """`inference.frozen` of CNNH, or None."""
         if self.checkpoint is None:
             return None
-        from sicnn_jax import checkpoint, images, models
+        from sicnn_jax import checkpoint, images, inference, models
 
         expected = {
             'convention': images.CONVENTION,
@@ -80,7 +79,7 @@ class Degrade:
             checkpoint.check_record(record, expected, self.checkpoint)
         except checkpoint.CheckpointError as error:
             raise records.DatasetError(str(error)) from error
-        return models.cnnh_from(record), params['cnnh']
+        return inference.frozen(models.cnnh_from(record), params['cnnh'])
 
 
 def _decode(photograph: convert.Photograph) -> np.ndarray:

@@ -20,21 +20,49 @@ _ANY_BACKEND = contextvars.ContextVar('any_backend', default=False)
 # Up to so many output features `image_convolution` is the faster one.
 _FEW_FEATURES = 4
 
-# From so many input × output features `winograd_convolution` is the faster one; with
-# fewer, what a step gains does not pay for its longer compilation.
+# From so many input × output features matrix products are the faster way; with fewer,
+# what a step gains does not pay for the longer compilation of `winograd_convolution`.
 _MANY_FEATURES = 32 * 64
 
-# Winograd's minimal filtering F(2, r), by r: two outputs of an r-tap filter g over
-# r + 1 inputs d are y = A [(G g) ⊙ (B d)], with r + 1 multiplications.
+# Multiplying so many tiles by a matrix takes as long as reading it.
+_READING = 64
+
+# Winograd's minimal filtering F(m, r), by (m, r): m outputs of an r-tap filter g over
+# m + r - 1 inputs d are y = A [(G g) ⊙ (B d)], with m + r - 1 multiplications.
 _INPUT = {
-    3: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
-    2: ((1, -1, 0), (0, 1, 0), (0, 1, -1)),
+    (2, 3): ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+    (2, 2): ((1, -1, 0), (0, 1, 0), (0, -1, 1)),
+    (4, 3): (
+        (4, 0, -5, 0, 1, 0),
+        (0, -4, -4, 1, 1, 0),
+        (0, 4, -4, -1, 1, 0),
+        (0, -2, -1, 2, 1, 0),
+        (0, 2, -1, -2, 1, 0),
+        (0, 4, 0, -5, 0, 1),
+    ),
 }
 _KERNEL = {
-    3: ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
-    2: ((1, 0), (1, 1), (0, 1)),
+    (2, 3): ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
+    (2, 2): ((1, 0), (1, 1), (0, 1)),
+    (4, 3): (
+        (1 / 4, 0, 0),
+        (-1 / 6, -1 / 6, -1 / 6),
+        (-1 / 6, 1 / 6, -1 / 6),
+        (1 / 24, 1 / 12, 1 / 6),
+        (1 / 24, -1 / 12, 1 / 6),
+        (0, 0, 1),
+    ),
 }
-_OUTPUT = {3: ((1, 1, 1, 0), (0, 1, -1, -1)), 2: ((1, 1, 0), (0, 1, -1))}
+_OUTPUT = {
+    (2, 3): ((1, 1, 1, 0), (0, 1, -1, -1)),
+    (2, 2): ((1, 1, 0), (0, 1, 1)),
+    (4, 3): (
+        (1, 1, 1, 1, 1, 0),
+        (0, 1, -1, 2, -2, 0),
+        (0, 1, 1, 4, 4, 0),
+        (0, 1, -1, 8, -8, 1),
+    ),
+}
 
 
 @contextlib.contextmanager
@@ -57,19 +85,36 @@ def convolution(
     Args:
       x: the input.
       kernel: not turned, as networks have it.
-      padding: 'SAME', 'VALID', or ((top, bottom), (left, right)).
+      padding: 'SAME', 'VALID', or ((top, bottom), (left, right)), less than k and l.
     """
-    # The other ways are for a CPU in float32. A GPU's convolutions are fast by
-    # themselves, and Winograd's sums would lose what bfloat16 has of precision.
-    on_cpu = jax.default_backend() == 'cpu' and not _ANY_BACKEND.get()
-    if on_cpu and x.dtype == jnp.float32:
+    if _has_ways(x):
         *sides, channels, features = kernel.shape
         square = sides[0] == sides[1]
         if padding == 'SAME' and square and features <= _FEW_FEATURES:
             return image_convolution(x, kernel)
-        if set(sides) <= set(_INPUT) and channels * features >= _MANY_FEATURES:
-            return winograd_convolution(x, kernel, _margins(padding, sides))
+        if channels * features >= _MANY_FEATURES:
+            if sides == [1, 1]:
+                return x @ kernel[0, 0]
+            if sides == [3, 3] and _is_frozen(x, kernel):
+                return frozen_convolution(x, kernel, _margins(padding, sides))
+            if set(sides) <= {2, 3}:
+                return winograd_convolution(x, kernel, _margins(padding, sides))
     return _direct(x, kernel, padding)
+
+
+def _has_ways(x):
+    """Whether a way other than XLA's own can be the faster one: on a CPU in float32.
+
+    A GPU's convolutions are fast by themselves, and Winograd's sums would lose what
+    bfloat16 has of precision.
+    """
+    on_cpu = jax.default_backend() == 'cpu' and not _ANY_BACKEND.get()
+    return on_cpu and x.dtype == jnp.float32
+
+
+def _is_frozen(x, kernel):
+    """Whether the kernel is a constant of the program that is being traced."""
+    return isinstance(x, jax.core.Tracer) and not isinstance(kernel, jax.core.Tracer)
 
 
 def _direct(x, kernel, padding):
@@ -103,11 +148,11 @@ def winograd_convolution(
       kernel: r and s are 2 or 3.
       padding: ((top, bottom), (left, right)), less than r and s.
     """
-    return _filter(x, kernel, padding, over=0)
+    return _filter(x, kernel, padding, (2, 2), over=0)
 
 
 def _winograd_forward(x, kernel, padding):
-    return winograd_convolution(x, kernel, padding), (x, kernel)
+    return _filter(x, kernel, padding, (2, 2), over=0), (x, kernel)
 
 
 def _winograd_backward(padding, residuals, gradient):
@@ -117,26 +162,68 @@ def _winograd_backward(padding, residuals, gradient):
         (side - 1 - before, side - 1 - after)
         for side, (before, after) in zip((r, s), padding, strict=True)
     )
-    x_gradient = _filter(gradient, kernel[::-1, ::-1], turned, over=1)
+    x_gradient = _filter(gradient, kernel[::-1, ::-1], turned, (2, 2), over=1)
     _, h, w, _ = gradient.shape
     padded = _pad(gradient, ((0, h % 2), (0, w % 2)))
     outputs = [[padded[:, row::2, column::2] for column in (0, 1)] for row in (0, 1)]
     products = [
         [_over_tiles(tile, output) for tile, output in zip(*rows, strict=True)]
         for rows in zip(
-            _input_tiles(x, kernel, padding),
-            _mix_both(_transpose(_OUTPUT[r]), _transpose(_OUTPUT[s]), outputs),
+            _input_tiles(x, kernel, padding, (2, 2)),
+            _mix_both(_transpose(_OUTPUT[2, r]), _transpose(_OUTPUT[2, s]), outputs),
             strict=True,
         )
     ]
-    taps = _mix_both(_transpose(_KERNEL[r]), _transpose(_KERNEL[s]), products)
+    taps = _mix_both(_transpose(_KERNEL[2, r]), _transpose(_KERNEL[2, s]), products)
     return x_gradient, jnp.stack([jnp.stack(row) for row in taps])
 
 
 winograd_convolution.defvjp(_winograd_forward, _winograd_backward)
 
 
-def _filter(x, kernel, padding, *, over):
+def frozen_convolution(
+    x: Float[Array, 'n h w c'], kernel: Float[Array, '3 3 c features'], padding: Padding
+) -> Float[Array, 'n out_h out_w features']:
+    """`winograd_convolution` with a kernel that is a constant of the traced program.
+
+    What is computed from the kernel alone is computed while tracing. That allows for
+    tiles of 4 × 4 outputs, F(4×4, 3×3): 36 multiplications instead of 64, but of 36
+    matrices, which take long to compute from the kernel, and to read where faces are
+    few and small. Rounding differs from the direct way by about 1e-5 of the largest
+    output. Its gradient is that of `winograd_convolution`.
+
+    Args:
+      x: the input.
+      kernel: not traced.
+      padding: as `winograd_convolution`.
+    """
+    height, width = _output_size(x, kernel, padding)
+    m = min(
+        (2, 4),
+        key=lambda m: (
+            (m + 2) ** 2 * (_READING + len(x) * -(-height // m) * -(-width // m))
+        ),
+    )
+
+    @jax.custom_vjp
+    def of(x):
+        return _filter(x, kernel, padding, (m, m), over=0)
+
+    of.defvjp(
+        lambda x: jax.vjp(lambda x: winograd_convolution(x, kernel, padding), x),
+        lambda pull_back, gradient: pull_back(gradient),
+    )
+    return of(x)
+
+
+def _while_tracing(kernel):
+    """Inside, what is computed from a kernel that is a constant becomes one."""
+    if isinstance(kernel, jax.core.Tracer):
+        return contextlib.nullcontext()
+    return jax.ensure_compile_time_eval()
+
+
+def _filter(x, kernel, padding, tile, *, over):
     """Winograd's convolution, summed over axis 0 or 1 of the kernel's matrices.
 
     Over features it is a transposed convolution; the kernel is not transposed, which
@@ -146,14 +233,17 @@ def _filter(x, kernel, padding, *, over):
     h, w = _output_size(x, kernel, padding)
     products = [
         [
-            jax.lax.dot_general(tile, taps, (((3,), (over,)), ((), ())))
-            for tile, taps in zip(*rows, strict=True)
+            jax.lax.dot_general(part, taps, (((3,), (over,)), ((), ())))
+            for part, taps in zip(*rows, strict=True)
         ]
         for rows in zip(
-            _input_tiles(x, kernel, padding), _kernel_tiles(kernel), strict=True
+            _input_tiles(x, kernel, padding, tile),
+            _kernel_tiles(kernel, tile),
+            strict=True,
         )
     ]
-    return interleave(_mix_both(_OUTPUT[r], _OUTPUT[s], products))[:, :h, :w]
+    outputs = _mix_both(_OUTPUT[tile[0], r], _OUTPUT[tile[1], s], products)
+    return interleave(outputs)[:, :h, :w]
 
 
 def _output_size(x, kernel, padding):
@@ -163,35 +253,43 @@ def _output_size(x, kernel, padding):
     ]
 
 
-def _input_tiles(x, kernel, padding):
-    """B d Bᵀ of every tile: (r + 1) × (s + 1) arrays [n, tiles, tiles, c]."""
+def _input_tiles(x, kernel, padding, tile):
+    """B d Bᵀ of every tile: (m + r − 1) × (m + s − 1) arrays [n, tiles, tiles, c]."""
     sides = kernel.shape[:2]
-    tiles = [-(-size // 2) for size in _output_size(x, kernel, padding)]
+    counts = [
+        -(-size // m)
+        for size, m in zip(_output_size(x, kernel, padding), tile, strict=True)
+    ]
     margins = [
-        (before, 2 * count + side - 1 - size - before)
-        for count, side, size, (before, _) in zip(
-            tiles, sides, x.shape[1:3], padding, strict=True
+        (before, m * count + side - 1 - size - before)
+        for m, count, side, size, (before, _) in zip(
+            tile, counts, sides, x.shape[1:3], padding, strict=True
         )
     ]
     padded = _pad(x, margins)
-    shifted = [
+    (rows, columns), (down, across) = (
+        tile,
         [
-            padded[
-                :,
-                row : row + 2 * tiles[0] - 1 : 2,
-                column : column + 2 * tiles[1] - 1 : 2,
-            ]
-            for column in range(sides[1] + 1)
-        ]
-        for row in range(sides[0] + 1)
+            [(start, start + m * (count - 1) + 1) for start in range(m + side - 1)]
+            for m, count, side in zip(tile, counts, sides, strict=True)
+        ],
+    )
+    shifted = [
+        [padded[:, top:bottom:rows, left:right:columns] for left, right in across]
+        for top, bottom in down
     ]
-    return _mix_both(_INPUT[sides[0]], _INPUT[sides[1]], shifted)
+    return _mix_both(
+        *(_INPUT[m, side] for m, side in zip(tile, sides, strict=True)), shifted
+    )
 
 
-def _kernel_tiles(kernel):
-    """G g Gᵀ: (r + 1) × (s + 1) matrices [c, features]."""
-    r, s = kernel.shape[:2]
-    return _mix_both(_KERNEL[r], _KERNEL[s], [list(row) for row in kernel])
+def _kernel_tiles(kernel, tile):
+    """G g Gᵀ: (m + r − 1) × (m + s − 1) matrices [c, features]."""
+    rows, columns = (
+        _KERNEL[m, side] for m, side in zip(tile, kernel.shape, strict=False)
+    )
+    with _while_tracing(kernel):
+        return _mix_both(rows, columns, [list(row) for row in kernel])
 
 
 def _pad(x, margins):
@@ -229,11 +327,11 @@ def _transpose(matrix):
 
 def interleave(
     parts: Sequence[Sequence[Float[Array, 'n h w c']]],
-) -> Float[Array, 'n 2*h 2*w c']:
-    """Pixels (2i + row, 2j + column) are `parts[row][column]`."""
-    n, h, w, c = parts[0][0].shape
+) -> Float[Array, 'n rows*h columns*w c']:
+    """Pixels (rows · i + row, columns · j + column) are `parts[row][column]`."""
+    n, h, _, c = parts[0][0].shape
     rows = [jnp.stack(columns, axis=3) for columns in parts]
-    return jnp.stack(rows, axis=2).reshape(n, 2 * h, 2 * w, c)
+    return jnp.stack(rows, axis=2).reshape(n, len(rows) * h, -1, c)
 
 
 @jax.custom_vjp
@@ -302,9 +400,28 @@ def transposed_convolution(
     Returns:
       As `jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME')`.
     """
+    if kernel.shape[:2] == (5, 5) and _has_ways(x) and _is_frozen(x, kernel):
+        channels, features = kernel.shape[2:]
+        if channels * features >= _MANY_FEATURES:
+            return _all_phases(x, kernel)
     return interleave(
         [[_phase(x, kernel, row, column) for column in (0, 1)] for row in (0, 1)]
     )
+
+
+def _all_phases(x, kernel):
+    """The four phases of a frozen 5×5 kernel as one 3×3 convolution.
+
+    It multiplies by some zeros, but transforms the input once instead of four times.
+    """
+    with _while_tracing(kernel):
+        taps = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+        # Rows 0, 2, 4 are those of phase 1; rows 1 and 3, and a zero, of phase 0.
+        taps = taps.reshape(3, 2, 3, 2, *kernel.shape[2:])[:, ::-1, :, ::-1]
+        taps = taps.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, kernel.shape[2], -1)
+    y = frozen_convolution(x, taps, ((1, 1), (1, 1)))
+    parts = jnp.split(y, 4, axis=-1)
+    return interleave([parts[:2], parts[2:]])
 
 
 def _phase(x, kernel, row, column):
@@ -313,7 +430,8 @@ def _phase(x, kernel, row, column):
         _taps(kernel.shape[0], row),
         _taps(kernel.shape[1], column),
     )
-    taps = kernel[rows, columns]
+    with _while_tracing(kernel):
+        taps = kernel[rows, columns]
     padding = (
         (top, taps.shape[0] - 1 - top),
         (left, taps.shape[1] - 1 - left),

@@ -12,6 +12,7 @@ from flax import linen as nn
 from sicnn_jax.models import CNNH, CNNR, cnnh_from, cnnr_from
 from sicnn_jax.models.convolution import (
     convolution,
+    frozen_convolution,
     image_convolution,
     transposed_convolution,
     winograd_convolution,
@@ -191,7 +192,59 @@ def test_winograd_convolution_equals_the_convolution(sides, size, padding):
     np.testing.assert_allclose(several, fast(x, kernel), atol=1e-5)
 
 
-@pytest.mark.parametrize('sides', [(3, 3), (3, 2), (5, 5)])
+@pytest.mark.parametrize('size', [(12, 9), (5, 4)])
+@pytest.mark.parametrize('padding', [((0, 0), (0, 0)), ((1, 1), (1, 1))])
+@pytest.mark.parametrize('reading', [0, 1_000_000])
+def test_frozen_convolution_equals_the_convolution(size, padding, reading, monkeypatch):
+    monkeypatch.setattr('sicnn_jax.models.convolution._READING', reading)
+    x = jax.random.normal(jax.random.key(0), (2, *size, 8))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 8, 4)) / 9
+
+    def frozen(x, _):
+        return frozen_convolution(x, kernel, padding)
+
+    def reference(x, _):
+        return _convolution(x, kernel, padding)
+
+    _assert_equal_with_gradients(frozen, reference, x, kernel)
+
+
+@pytest.mark.parametrize(
+    ('function', 'side'),
+    [(functools.partial(convolution, padding='SAME'), 3), (transposed_convolution, 5)],
+)
+def test_constant_kernels_are_transformed_while_tracing(function, side):
+    x = jax.random.normal(jax.random.key(0), (1, 16, 12, 64))
+    kernel = np.random.default_rng(0).normal(size=(side, side, 64, 32)) / 64
+    kernel = np.float32(kernel)
+
+    program = jax.make_jaxpr(lambda x: function(x, kernel))(x)
+    # What is computed has faces first; what is computed from the kernel, channels.
+    shapes = [out.aval.shape for out in _outputs(program.jaxpr)]
+    assert shapes and all(shape[:1] == (1,) for shape in shapes if shape)
+
+    np.testing.assert_allclose(
+        jax.jit(lambda x: function(x, kernel))(x),
+        jax.jit(function)(x, kernel),
+        atol=1e-4,
+    )
+
+
+def _outputs(jaxpr):
+    """Of all equations, those of inner programs instead of that of the call."""
+    for equation in jaxpr.eqns:
+        inner = [
+            getattr(value, 'jaxpr', value)
+            for value in equation.params.values()
+            if hasattr(getattr(value, 'jaxpr', value), 'eqns')
+        ]
+        if inner:
+            yield from (out for one in inner for out in _outputs(one))
+        else:
+            yield from equation.outvars
+
+
+@pytest.mark.parametrize('sides', [(1, 1), (3, 3), (3, 2), (5, 5)])
 @pytest.mark.parametrize('channels', [(3, 3), (3, 8), (64, 32)])
 @pytest.mark.parametrize('padding', ['SAME', 'VALID'])
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
