@@ -5,7 +5,8 @@
 Deconvolution (5×5, stride 2, on 56×48): `flax.linen.ConvTranspose` (XLA convolves a
 zero-dilated input), four convolutions of one output parity each (ours), one
 convolution to 4× channels followed by depth-to-space. Convolution (3×3): Winograd's
-minimal filtering, and `flax.linen.Conv`.
+minimal filtering, and `flax.linen.Conv`. Mapping (1×1): a matrix product, and
+`flax.linen.Conv`.
 Reconstruction (5×5 to three channels, on 112×96): `flax.linen.Conv`, and the same with
 our gradient. All ways of a layer compute the same function, which is checked; the
 rounds alternate between them.
@@ -44,6 +45,10 @@ def winograd(x, kernel):
     return winograd_convolution(x, kernel, ((1, 1), (1, 1)))
 
 
+def matrix_product(x, kernel):
+    return x @ kernel[0, 0]
+
+
 def depth_to_space(x, kernel):
     """One convolution to 4 × c_out channels: 36 taps a pixel for 5×5, not 25."""
     n, h, w, _ = x.shape
@@ -79,6 +84,10 @@ LAYERS = {
         'Winograd (ours)': winograd,
         'flax.linen.Conv': convolution,
     },
+    'mapping': {
+        'matrix product (ours)': matrix_product,
+        'flax.linen.Conv': convolution,
+    },
     'reconstruction': {
         'gradient by patches (ours)': image_convolution,
         'flax.linen.Conv': convolution,
@@ -87,7 +96,7 @@ LAYERS = {
 
 
 # Side of the kernel of a layer.
-_SIDES = {'deconvolution': 5, 'convolution': 3, 'reconstruction': 5}
+_SIDES = {'deconvolution': 5, 'convolution': 3, 'mapping': 1, 'reconstruction': 5}
 # Those of the paper's networks that take longest.
 _PAPER = (
     'deconvolution:56x48x256x256',
@@ -98,6 +107,7 @@ _PAPER = (
     'convolution:5x4x512x512',
     'convolution:112x96x64x32',
     'convolution:56x48x160x32',
+    'mapping:112x96x256x64',
     'reconstruction:112x96x128x3',
 )
 
