@@ -148,11 +148,11 @@ def winograd_convolution(
       kernel: r and s are 2 or 3.
       padding: ((top, bottom), (left, right)), less than r and s.
     """
-    return _filter(x, kernel, padding, (2, 2), over=0)
+    return _filter(x, kernel, padding, 2, over=0)
 
 
 def _winograd_forward(x, kernel, padding):
-    return _filter(x, kernel, padding, (2, 2), over=0), (x, kernel)
+    return _filter(x, kernel, padding, 2, over=0), (x, kernel)
 
 
 def _winograd_backward(padding, residuals, gradient):
@@ -162,14 +162,14 @@ def _winograd_backward(padding, residuals, gradient):
         (side - 1 - before, side - 1 - after)
         for side, (before, after) in zip((r, s), padding, strict=True)
     )
-    x_gradient = _filter(gradient, kernel[::-1, ::-1], turned, (2, 2), over=1)
+    x_gradient = _filter(gradient, kernel[::-1, ::-1], turned, 2, over=1)
     _, h, w, _ = gradient.shape
     padded = _pad(gradient, ((0, h % 2), (0, w % 2)))
     outputs = [[padded[:, row::2, column::2] for column in (0, 1)] for row in (0, 1)]
     products = [
         [_over_tiles(tile, output) for tile, output in zip(*rows, strict=True)]
         for rows in zip(
-            _input_tiles(x, kernel, padding, (2, 2)),
+            _input_tiles(x, kernel, padding, 2),
             _mix_both(_transpose(_OUTPUT[2, r]), _transpose(_OUTPUT[2, s]), outputs),
             strict=True,
         )
@@ -207,7 +207,7 @@ def frozen_convolution(
 
     @jax.custom_vjp
     def of(x):
-        return _filter(x, kernel, padding, (m, m), over=0)
+        return _filter(x, kernel, padding, m, over=0)
 
     of.defvjp(
         lambda x: jax.vjp(lambda x: winograd_convolution(x, kernel, padding), x),
@@ -223,8 +223,8 @@ def _while_tracing(kernel):
     return jax.ensure_compile_time_eval()
 
 
-def _filter(x, kernel, padding, tile, *, over):
-    """Winograd's convolution, summed over axis 0 or 1 of the kernel's matrices.
+def _filter(x, kernel, padding, m, *, over):
+    """Winograd's convolution in tiles of m × m, summed over a matrix's axis 0 or 1.
 
     Over features it is a transposed convolution; the kernel is not transposed, which
     would take longer than the convolution where it is large.
@@ -237,12 +237,12 @@ def _filter(x, kernel, padding, tile, *, over):
             for part, taps in zip(*rows, strict=True)
         ]
         for rows in zip(
-            _input_tiles(x, kernel, padding, tile),
-            _kernel_tiles(kernel, tile),
+            _input_tiles(x, kernel, padding, m),
+            _kernel_tiles(kernel, m),
             strict=True,
         )
     ]
-    outputs = _mix_both(_OUTPUT[tile[0], r], _OUTPUT[tile[1], s], products)
+    outputs = _mix_both(_OUTPUT[m, r], _OUTPUT[m, s], products)
     return interleave(outputs)[:, :h, :w]
 
 
@@ -253,41 +253,28 @@ def _output_size(x, kernel, padding):
     ]
 
 
-def _input_tiles(x, kernel, padding, tile):
+def _input_tiles(x, kernel, padding, m):
     """B d Bᵀ of every tile: (m + r − 1) × (m + s − 1) arrays [n, tiles, tiles, c]."""
     sides = kernel.shape[:2]
-    counts = [
-        -(-size // m)
-        for size, m in zip(_output_size(x, kernel, padding), tile, strict=True)
-    ]
+    tiles = [-(-size // m) for size in _output_size(x, kernel, padding)]
     margins = [
         (before, m * count + side - 1 - size - before)
-        for m, count, side, size, (before, _) in zip(
-            tile, counts, sides, x.shape[1:3], padding, strict=True
+        for count, side, size, (before, _) in zip(
+            tiles, sides, x.shape[1:3], padding, strict=True
         )
     ]
     padded = _pad(x, margins)
-    (rows, columns), (down, across) = (
-        tile,
-        [
-            [(start, start + m * (count - 1) + 1) for start in range(m + side - 1)]
-            for m, count, side in zip(tile, counts, sides, strict=True)
-        ],
-    )
-    shifted = [
-        [padded[:, top:bottom:rows, left:right:columns] for left, right in across]
-        for top, bottom in down
-    ]
-    return _mix_both(
-        *(_INPUT[m, side] for m, side in zip(tile, sides, strict=True)), shifted
-    )
-
-
-def _kernel_tiles(kernel, tile):
-    """G g Gᵀ: (m + r − 1) × (m + s − 1) matrices [c, features]."""
     rows, columns = (
-        _KERNEL[m, side] for m, side in zip(tile, kernel.shape, strict=False)
+        [slice(start, start + m * (count - 1) + 1, m) for start in range(m + side - 1)]
+        for count, side in zip(tiles, sides, strict=True)
     )
+    shifted = [[padded[:, row, column] for column in columns] for row in rows]
+    return _mix_both(*(_INPUT[m, side] for side in sides), shifted)
+
+
+def _kernel_tiles(kernel, m):
+    """G g Gᵀ: (m + r − 1) × (m + s − 1) matrices [c, features]."""
+    rows, columns = (_KERNEL[m, side] for side in kernel.shape[:2])
     with _while_tracing(kernel):
         return _mix_both(rows, columns, [list(row) for row in kernel])
 
