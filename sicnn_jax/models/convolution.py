@@ -24,6 +24,9 @@ _FEW_FEATURES = 4
 # what a step gains does not pay for the longer compilation of `winograd_convolution`.
 _MANY_FEATURES = 32 * 64
 
+# From so many output features `frozen_convolution` is the faster one.
+_WIDE = 64
+
 # Multiplying so many tiles by a matrix takes as long as reading it.
 _READING = 64
 
@@ -96,6 +99,8 @@ def convolution(
             if sides == [1, 1]:
                 return x @ kernel[0, 0]
             if sides == [3, 3] and _is_frozen(x, kernel):
+                if features < _WIDE:
+                    return _direct(x, kernel, padding)
                 return frozen_convolution(x, kernel, _margins(padding, sides))
             if set(sides) <= {2, 3}:
                 return winograd_convolution(x, kernel, _margins(padding, sides))
