@@ -321,9 +321,10 @@ def interleave(
     parts: Sequence[Sequence[Float[Array, 'n h w c']]],
 ) -> Float[Array, 'n rows*h columns*w c']:
     """Pixels (rows · i + row, columns · j + column) are `parts[row][column]`."""
-    n, h, _, c = parts[0][0].shape
+    n, h, w, c = parts[0][0].shape
     rows = [jnp.stack(columns, axis=3) for columns in parts]
-    return jnp.stack(rows, axis=2).reshape(n, len(rows) * h, -1, c)
+    size = (len(rows) * h, len(parts[0]) * w)
+    return jnp.stack(rows, axis=2).reshape(n, *size, c)
 
 
 @jax.custom_vjp
