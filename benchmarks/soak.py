@@ -49,9 +49,10 @@ def watch(workdir: Path, seconds: float) -> tuple[list[tuple[float, ...]], int]:
     Returns:
       (seconds, MiB of memory, open files) of each look, and the exit status.
     """
-    # With huge pages, memory that nothing asked for comes and goes: the kernel joins
-    # and splits pages as it sees fit.
-    environment = drilling.environment(1)
+    # So that resident is what the program holds: large buffers go back to the kernel
+    # when they are freed, and are not in huge pages, which the kernel joins and splits
+    # as it sees fit.
+    environment = drilling.environment(1) | {'MALLOC_MMAP_THRESHOLD_': str(1 << 20)}
     environment.pop('GLIBC_TUNABLES', None)
     process = subprocess.Popen(
         drilling.command(workdir, _FIELDS),
