@@ -35,6 +35,9 @@ _PATIENCE = 600
 _STAGE = 'domain_integrated'
 _FIELDS = {
     'stages': drilling.STAGES,
+    # An epoch is 200 steps, so that the buffers that shuffle it turn over many times:
+    # their memory grows over the first two or three epochs.
+    'data.images_per_identity': 4,
     'recognition.steps': 20,
     'hallucination.steps': 20,
     f'{_STAGE}.steps': 1_000_000,
