@@ -33,8 +33,8 @@ def super_resolve(cnnh: nn.Module, params: Any, lr: np.ndarray) -> np.ndarray:
 def frozen(cnnh: nn.Module, params: Any) -> Callable[[np.ndarray], np.ndarray]:
     """`super_resolve` by one network, compiled for its parameters as constants.
 
-    On CPU that takes less than half the time: see `convolution.frozen_convolution`. Each
-    call of this function compiles anew.
+    On CPU that takes less than half the time to compile: see
+    `convolution.frozen_convolution`. Each call of this function compiles anew.
 
     Returns:
       A function of uint8 [n, h, w, 3], to uint8 [n, 112, 96, 3].
