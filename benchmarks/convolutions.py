@@ -6,10 +6,9 @@ Deconvolution (5×5, stride 2, on 56×48): `flax.linen.ConvTranspose` (XLA convo
 zero-dilated input), four convolutions of one output parity each (ours), one
 convolution to 4× channels followed by depth-to-space. Convolution (3×3): Winograd's
 minimal filtering, and `flax.linen.Conv`. Mapping (1×1): a matrix product, and
-`flax.linen.Conv`.
-Reconstruction (5×5 to three channels, on 112×96): `flax.linen.Conv`, and the same with
-our gradient. All ways of a layer compute the same function, which is checked; the
-rounds alternate between them.
+`flax.linen.Conv`. Reconstruction (5×5 to three channels, on 112×96): `flax.linen.Conv`,
+and the same with our gradient. All ways of a layer compute the same function, which is
+checked; the rounds alternate between them.
 """
 
 import argparse

@@ -8,7 +8,7 @@ count leaves out (activations, pooling, losses) is less than 1%.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,25 @@ def multiply_adds(function: Callable, *args: Any, padding: bool = True) -> int:
     return _count(jax.make_jaxpr(function)(*args).jaxpr, padding)
 
 
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """All equations of a traced program, with those of the programs inside of it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            # Of a closed jaxpr, the jaxpr.
+            inner = getattr(value, 'jaxpr', value)
+            if hasattr(inner, 'eqns'):
+                yield from equations(inner)
+
+
 def _count(jaxpr, padding):
     total = 0
-    for equation in jaxpr.eqns:
+    for equation in equations(jaxpr):
         name = equation.primitive.name
         if name == 'conv_general_dilated':
             total += _convolution(equation, padding)
         elif name == 'dot_general':
             total += _dot(equation)
-        for value in equation.params.values():
-            # Of a closed jaxpr, the jaxpr.
-            inner = getattr(value, 'jaxpr', value)
-            if hasattr(inner, 'eqns'):
-                total += _count(inner, padding)
     return total
 
 

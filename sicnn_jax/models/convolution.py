@@ -90,20 +90,19 @@ def convolution(
       kernel: not turned, as networks have it.
       padding: 'SAME', 'VALID', or ((top, bottom), (left, right)), less than k and l.
     """
-    if _has_ways(x):
-        *sides, channels, features = kernel.shape
-        square = sides[0] == sides[1]
-        if padding == 'SAME' and square and features <= _FEW_FEATURES:
-            return image_convolution(x, kernel)
-        if channels * features >= _MANY_FEATURES:
-            if sides == [1, 1]:
-                return x @ kernel[0, 0]
-            if sides == [3, 3] and _is_frozen(x, kernel):
-                if features < _WIDE:
-                    return _direct(x, kernel, padding)
-                return frozen_convolution(x, kernel, _margins(padding, sides))
-            if set(sides) <= {2, 3}:
-                return winograd_convolution(x, kernel, _margins(padding, sides))
+    *sides, _, features = kernel.shape
+    few = features <= _FEW_FEATURES
+    if _has_ways(x) and few and padding == 'SAME' and sides[0] == sides[1]:
+        return image_convolution(x, kernel)
+    if _pays_as_products(x, kernel):
+        if sides == [1, 1]:
+            return x @ kernel[0, 0]
+        if sides == [3, 3] and _is_frozen(x, kernel):
+            if features < _WIDE:
+                return _direct(x, kernel, padding)
+            return frozen_convolution(x, kernel, _margins(padding, sides))
+        if set(sides) <= {2, 3}:
+            return winograd_convolution(x, kernel, _margins(padding, sides))
     return _direct(x, kernel, padding)
 
 
@@ -115,6 +114,12 @@ def _has_ways(x):
     """
     on_cpu = jax.default_backend() == 'cpu' and not _ANY_BACKEND.get()
     return on_cpu and x.dtype == jnp.float32
+
+
+def _pays_as_products(x, kernel):
+    """Whether matrix products can be the faster way."""
+    channels, features = kernel.shape[2:]
+    return _has_ways(x) and channels * features >= _MANY_FEATURES
 
 
 def _is_frozen(x, kernel):
@@ -157,7 +162,7 @@ def winograd_convolution(
 
 
 def _winograd_forward(x, kernel, padding):
-    return _filter(x, kernel, padding, 2, over=0), (x, kernel)
+    return winograd_convolution(x, kernel, padding), (x, kernel)
 
 
 def _winograd_backward(padding, residuals, gradient):
@@ -238,8 +243,8 @@ def _filter(x, kernel, padding, m, *, over):
     h, w = _output_size(x, kernel, padding)
     products = [
         [
-            jax.lax.dot_general(part, taps, (((3,), (over,)), ((), ())))
-            for part, taps in zip(*rows, strict=True)
+            jax.lax.dot_general(tile, taps, (((3,), (over,)), ((), ())))
+            for tile, taps in zip(*rows, strict=True)
         ]
         for rows in zip(
             _input_tiles(x, kernel, padding, m),
@@ -393,10 +398,9 @@ def transposed_convolution(
     Returns:
       As `jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME')`.
     """
-    if kernel.shape[:2] == (5, 5) and _has_ways(x) and _is_frozen(x, kernel):
-        channels, features = kernel.shape[2:]
-        if channels * features >= _MANY_FEATURES:
-            return _all_phases(x, kernel)
+    frozen = _is_frozen(x, kernel) and _pays_as_products(x, kernel)
+    if frozen and kernel.shape[:2] == (5, 5):
+        return _all_phases(x, kernel)
     return interleave(
         [[_phase(x, kernel, row, column) for column in (0, 1)] for row in (0, 1)]
     )
