@@ -217,7 +217,7 @@ def test_frozen_convolution_equals_the_convolution(size, padding, reading, monke
 def test_constant_kernels_are_transformed_while_tracing(function, side):
     x = jax.random.normal(jax.random.key(0), (1, 16, 12, 64))
     kernel = np.random.default_rng(0).normal(size=(side, side, 64, 64)) / 64
-    kernel = np.float32(kernel)
+    kernel = jnp.float32(kernel)
 
     program = jax.make_jaxpr(lambda x: function(x, kernel))(x)
     equations = list(counting.equations(program.jaxpr))
