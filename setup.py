@@ -64,8 +64,10 @@ setup(
         'beam': ['apache-beam>=2.70,<3'],
         # Lists of photographs as Parquet.
         'parquet': ['pyarrow>=16'],
-        # What benchmarks/ compares with: PyTorch, and ONNX Runtime on its export.
+        # What benchmarks/ compares with, PyTorch and ONNX Runtime on its export, and
+        # draws with.
         'bench': [
+            'matplotlib>=3.8,<4',
             'onnx>=1.17,<2',
             'onnxruntime>=1.20,<2',
             'onnxscript>=0.5,<1',

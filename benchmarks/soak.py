@@ -7,7 +7,7 @@ Domain-integrated training at the sizes of configs/di.py:demo, evaluated and sav
 files) and open files are looked at every two seconds, the time of a step is that of
 windows of 20 steps in which nothing was evaluated, drawn or saved. After a first fifth,
 in which everything is set up, a line is fitted to the means of ten parts of each.
-Writes a record and a plot. Needs Linux.
+Writes a record and a plot. Needs Linux, and `pip install -e '.[bench]'`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from scipy import stats
 
 from benchmarks import drilling
 from benchmarks.measuring import markdown, results_directory, write_record
-from sicnn_jax import html_page, report
+from sicnn_jax import report
 from sicnn_jax.main import STOPPED
 
 _EVERY = 2.0
@@ -133,10 +133,24 @@ def trend(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     }
 
 
+def plot(curves: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
+    """Draws (x, y) of each measure, what is warm-up in grey, as a PNG."""
+    # Not part of the extra `test`, and what is tested here does not draw.
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(curves), figsize=(12, 3), layout='constrained')
+    for axis, (name, (x, y)) in zip(axes, curves.items(), strict=True):
+        axis.plot(x, y, linewidth=0.7)
+        axis.axvspan(x[0], x[0] + _WARM_UP * (x[-1] - x[0]), color='0.93')
+        axis.set(title=name, xlabel='step' if 'step' in name else 'seconds')
+        axis.set_ylim(bottom=0)
+    figure.savefig(path)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--minutes', type=float, default=30.0)
-    parser.add_argument('--plot', type=Path, help='default: beside the record')
+    parser.add_argument('--plot', type=Path, help='default: soak.png, by the record')
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         workdir = Path(directory) / 'run'
@@ -166,12 +180,7 @@ def main() -> int:
         for name, found in trends.items()
     ]
     print(markdown(columns, rows))
-    charts = ''.join(
-        html_page.line_chart(name, list(zip(x, y, strict=True)))
-        for name, (x, y) in curves.items()
-    )
-    plot = options.plot or results_directory() / 'soak.html'
-    plot.write_text(html_page.page('Soak', [('Over the run', charts)]))
+    plot(curves, options.plot or results_directory() / 'soak.png')
     record = {'minutes': options.minutes, 'steps': int(steps[-1][0]), 'trends': trends}
     write_record('soak', record)
     return 0

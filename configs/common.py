@@ -148,6 +148,7 @@ def stage(
     perceptual_weight: float = 0.0,
     best: str,
     annealing: dict[str, float] | None = None,
+    microbatches: int = 1,
     fused: bool = False,
     evaluate_every: int = 5_000,
     checkpoint_every: int = 1_000,
@@ -169,6 +170,8 @@ def stage(
       perceptual_weight: of the perceptual loss through CNNR, likewise.
       best: metric by which the best checkpoint is kept.
       annealing: λ = max(minimum, base / (1 + gamma (step + offset)) ** power).
+      microbatches: the faces of a device are taken in so many parts, one after the
+        other, and their gradients averaged: the same step in less memory.
       fused: the two updates of 'domain_integrated' are one program, in which CNNH's
         forward pass is computed once; else they are dispatched one after the other.
       evaluate_every: steps between evaluations on held-out faces.
@@ -199,6 +202,7 @@ def stage(
             'perceptual_weight': perceptual_weight,
             'beta': 1.0,
             'loss_scale': 1.0,
+            'microbatches': microbatches,
             'fused': fused,
             'best': best,
             'annealing': default_annealing | (annealing or {}),

@@ -90,7 +90,8 @@ def _wait(running, grace):
         codes = [process.poll() for process in running]
         failed = [(i, c) for i, c in enumerate(codes) if c not in (None, 0, _STOPPED)]
         if failed and deadline is None:
-            (index, code), *_ = failed
+            # One that a signal killed is why others failed that ended meanwhile.
+            index, code = min(failed, key=lambda one: one[1] > 0)
             first = 128 - code if code < 0 else code
             print(
                 f'Process {index} ended with {code}; the others have {grace:g} s.',

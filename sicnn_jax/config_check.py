@@ -28,7 +28,7 @@ _SIZES = 'widths', 'feature_dim', 'width', 'growth', 'deconv_width', 'kernel_siz
 _LEVELS = 4
 # Of CNNH's deconvolutions.
 _KERNELS = (3, 5, 5)
-_POSITIVE = ('steps', 'batch_size')
+_POSITIVE = ('steps', 'batch_size', 'microbatches')
 _NOT_NEGATIVE = ('evaluate_every', 'checkpoint_every', 'alpha', 'beta')
 
 

@@ -118,7 +118,14 @@ def _one_ends_all() -> Iterator[None]:
     except Exception as error:
         if not jax.distributed.is_initialized():
             raise
-        if isinstance(error, ValueError | FloatingPointError):
+        if parallel.is_of_lost_process(error):
+            print(
+                f'Error: another process ended or cannot be reached: {error}. What '
+                'that one said tells why; the same command in all of them goes on from '
+                'the last checkpoint.',
+                file=sys.stderr,
+            )
+        elif isinstance(error, ValueError | FloatingPointError):
             print(f'Error: {error}', file=sys.stderr)
         else:
             traceback.print_exc()

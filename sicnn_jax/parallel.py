@@ -9,6 +9,7 @@ import contextlib
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ _HEARTBEAT = 30
 # Steps until all processes know what one was asked. Waiting for the answer of the same
 # step would keep the devices waiting, too.
 _LAG = 2
+# What JAX's errors name where communication failed, on CPUs and on GPUs.
+_COLLECTIVE = re.compile(r'\b(Gloo|NCCL)\b|[Cc]oordination service')
 # A matrix goes from process to process in pieces of so many bytes: JAX puts what it
 # sends whole on every device, and one that is split need not fit one of them.
 _PIECE = 2**26
@@ -101,6 +104,11 @@ def disconnect() -> None:
     """Leaves the other processes; what follows is done by one, and may take long."""
     if jax.process_count() > 1:
         jax.distributed.shutdown()
+
+
+def is_of_lost_process(error: BaseException) -> bool:
+    """Whether an error says that others did not do their part of a computation."""
+    return bool(_COLLECTIVE.search(str(error)))
 
 
 def is_first() -> bool:

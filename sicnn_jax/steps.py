@@ -7,6 +7,7 @@ Sec. 3.5 and most of the methods that the paper compares are compositions of the
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,6 +54,9 @@ class Method:
       adversarial_weight: of the adversarial loss in the objective of CNNH, relative
         to the sum over pixels that L_SR is, as α; 0: no discriminator is needed.
       perceptual_weight: of the perceptual loss through CNNR, likewise.
+      microbatches: the batch of a device is taken in so many parts, one after the
+        other, and their gradients are averaged before the step is made. Sampled
+        identities are drawn for each part.
     """
 
     cnnr: CNNR
@@ -71,6 +75,7 @@ class Method:
     discriminator: Discriminator | None = None
     adversarial_weight: float = 0.0
     perceptual_weight: float = 0.0
+    microbatches: int = 1
 
 
 def update_cnnr(
@@ -88,12 +93,12 @@ def update_cnnr(
     Returns:
       The state with both networks updated (`step` unchanged), and metrics.
     """
-    constant = jax.lax.stop_gradient(faces)
+    batch = {'faces': jax.lax.stop_gradient(faces), 'label': labels}
 
-    def objective(params):
-        return _recognition(method, params, constant, labels, state.step)
+    def objective(params, part):
+        return _recognition(method, params, part['faces'], part['label'], state.step)
 
-    return _descend(method, state, ('cnnr', 'class_weights'), objective)
+    return _descend(method, state, ('cnnr', 'class_weights'), objective, batch)
 
 
 def update_cnnh(
@@ -124,13 +129,13 @@ def update_cnnh(
         }
     )
 
-    def objective(params):
-        sr = _apply(method.cnnh, params['cnnh'], lr)
-        loss, metrics = _hallucination(method, frozen.get('cnnr'), sr, hr)
-        realism, more = _realism(method, frozen, sr, hr)
+    def objective(params, part):
+        sr = _apply(method.cnnh, params['cnnh'], part['lr'])
+        loss, metrics = _hallucination(method, frozen.get('cnnr'), sr, part['hr'])
+        realism, more = _realism(method, frozen, sr, part['hr'])
         return loss + method.loss_scale * realism, metrics | more
 
-    return _descend(method, state, ('cnnh',), objective)
+    return _descend(method, state, ('cnnh',), objective, {'lr': lr, 'hr': hr})
 
 
 def update_pyramid(
@@ -148,15 +153,16 @@ def update_pyramid(
       The state with CNNH updated (`step` unchanged), and metrics.
     """
 
-    def objective(params):
-        levels = _apply(method.cnnh, params['cnnh'], lr, method='pyramid')
+    def objective(params, part):
+        levels = _apply(method.cnnh, params['cnnh'], part['lr'], method='pyramid')
         loss = sum(
             losses.charbonnier_loss(level, original)
-            for level, original in zip(levels, pyramid, strict=True)
+            for level, original in zip(levels, part['pyramid'], strict=True)
         )
         return method.loss_scale * loss, {'charbonnier_loss': loss}
 
-    return _descend(method, state, ('cnnh',), objective)
+    batch = {'lr': lr, 'pyramid': pyramid}
+    return _descend(method, state, ('cnnh',), objective, batch)
 
 
 def update_discriminator(
@@ -174,14 +180,15 @@ def update_discriminator(
     Returns:
       The state with the discriminator updated (`step` unchanged), and metrics.
     """
-    faces = jax.lax.stop_gradient(jnp.concatenate([hr, sr]))
+    batch = jax.lax.stop_gradient({'sr': sr, 'hr': hr})
 
-    def objective(params):
+    def objective(params, part):
+        faces = jnp.concatenate([part['hr'], part['sr']])
         logits = _judge(method, params, faces)
-        loss = losses.discriminator_loss(*jnp.split(logits, [len(hr)]))
+        loss = losses.discriminator_loss(*jnp.split(logits, 2))
         return loss, {'discriminator_loss': loss}
 
-    return _descend(method, state, ('discriminator',), objective)
+    return _descend(method, state, ('discriminator',), objective, batch)
 
 
 def update_joint(
@@ -203,22 +210,23 @@ def update_joint(
       The state with all networks updated (`step` unchanged), and metrics.
     """
 
-    def objective(params):
-        sr = _apply(method.cnnh, params['cnnh'], lr)
+    def objective(params, part):
+        sr = _apply(method.cnnh, params['cnnh'], part['lr'])
         hallucination_loss, metrics = _hallucination(
-            method, params['cnnr'], sr, hr, stop_hr=False
+            method, params['cnnr'], sr, part['hr'], stop_hr=False
         )
         recognition_loss, recognition_metrics = _recognition(
             method,
             params,
-            jnp.concatenate([sr, hr]),
-            jnp.concatenate([labels, labels]),
+            jnp.concatenate([sr, part['hr']]),
+            jnp.concatenate([part['label'], part['label']]),
             state.step,
         )
         loss = hallucination_loss + method.loss_scale * method.beta * recognition_loss
         return loss, metrics | recognition_metrics
 
-    return _descend(method, state, ('cnnr', 'class_weights', 'cnnh'), objective)
+    batch = {'lr': lr, 'hr': hr, 'label': labels}
+    return _descend(method, state, ('cnnr', 'class_weights', 'cnnh'), objective, batch)
 
 
 def recognition(
@@ -254,7 +262,8 @@ def domain_integrated(
     """An iteration of Algorithm 1: CNNR on SR and HR, then CNNH through the new CNNR.
 
     Both updates in one program: CNNH is the same in both, so XLA computes its forward
-    pass once, and the second takes its residuals.
+    pass once, and the second takes its residuals (not with microbatches, which are
+    there to keep none).
     """
     state, cnnr_metrics = mixed_half(method, state, batch)
     state, cnnh_metrics = hallucination(method, state, batch)
@@ -266,7 +275,7 @@ def mixed_half(
 ) -> tuple[TrainState, Metrics]:
     """The first half of an iteration of Algorithm 1, `hallucination` is the second."""
     lr, hr = _pairs(method, batch)
-    sr = _apply(method.cnnh, state.networks['cnnh'].params, lr)
+    sr = _super_resolve(method, state, lr)
     labels = batch['label']
     return update_cnnr(
         method, state, jnp.concatenate([sr, hr]), jnp.concatenate([labels, labels])
@@ -304,7 +313,7 @@ def adversarial(
 ) -> tuple[TrainState, Metrics]:
     """An iteration of UR-DGN: the discriminator, then CNNH through the new one."""
     lr, hr = _pairs(method, batch)
-    sr = _apply(method.cnnh, state.networks['cnnh'].params, lr)
+    sr = _super_resolve(method, state, lr)
     state, discriminator_metrics = update_discriminator(method, state, sr, hr)
     state, cnnh_metrics = hallucination(method, state, batch)
     return state, merge_metrics(discriminator_metrics, cnnh_metrics)
@@ -378,6 +387,31 @@ def _pairs(method: Method, batch: Batch) -> tuple[jax.Array, jax.Array]:
 def _apply(network: nn.Module, params: Any, faces: jax.Array, **how: Any) -> Any:
     """What a network makes of faces; Flax cannot say that it is no more than that."""
     return network.apply({'params': params}, faces, **how)
+
+
+def _super_resolve(method: Method, state: TrainState, lr: jax.Array) -> jax.Array:
+    """SR faces by the CNNH of the state, in as many parts as the steps take."""
+    params = state.networks['cnnh'].params
+    if method.microbatches == 1:
+        return _apply(method.cnnh, params, lr)
+    parts = _parts(lr, method.microbatches)
+    _, sr = _one_by_one(
+        lambda _, part: (None, _apply(method.cnnh, params, part)), None, parts
+    )
+    return sr.reshape(len(lr), *sr.shape[2:])
+
+
+def _parts(batch: Any, count: int) -> Any:
+    """[n, ...] → [count, n / count, ...] of every leaf."""
+    return jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
+
+
+def _one_by_one(function: Callable[[Any, Any], Any], start: Any, parts: Any) -> Any:
+    """`jax.lax.scan`; on a CPU no loop, in which XLA's convolutions are slow.
+
+    What the parts need of memory is then not saved.
+    """
+    return jax.lax.scan(function, start, parts, unroll=jax.default_backend() == 'cpu')
 
 
 def _judge(method: Method, params: Mapping[str, Any], faces: jax.Array) -> jax.Array:
@@ -462,11 +496,21 @@ def _descend(
     method: Method,
     state: TrainState,
     names: tuple[str, ...],
-    objective: Callable[[dict[str, Any]], tuple[jax.Array, Metrics]],
+    objective: Callable[[dict[str, Any], Any], tuple[jax.Array, Metrics]],
+    batch: Any,
 ) -> tuple[TrainState, Metrics]:
-    """Updates the named networks against the objective, unless it is not finite."""
+    """Updates the named networks against the objective, unless it is not finite.
+
+    The objective is of parameters and a part of the batch, over whose faces it and its
+    metrics are means.
+    """
     params = {name: state.networks[name].params for name in names}
-    (loss, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(params)
+    differentiated = functools.partial(
+        jax.value_and_grad(objective, has_aux=True), params
+    )
+    (loss, metrics), gradients = _mean_over_parts(
+        differentiated, batch, method.microbatches
+    )
     # The gradient of the local loss, averaged: differentiating an averaged loss
     # would count every device twice.
     loss, metrics = jax.lax.pmean((loss, metrics), AXIS)
@@ -490,6 +534,21 @@ def _descend(
     metrics |= {f'{name}_gradient_norm': norm for name, norm in norms.items()}
     metrics['finite'] = finite.astype(jnp.float32)
     return dataclasses.replace(state, networks=networks), metrics
+
+
+def _mean_over_parts(function: Callable[[Any], Any], batch: Any, count: int) -> Any:
+    """The mean of what a function makes of each part, holding one part's at a time."""
+    if count == 1:
+        return function(batch)
+    parts = _parts(batch, count)
+    one = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], parts))
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), one)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, function(part)), None
+
+    total, _ = _one_by_one(add, zero, parts)
+    return jax.tree.map(lambda leaf: leaf / count, total)
 
 
 def _reduce(gradient: Any, split: bool) -> tuple[Any, jax.Array]:

@@ -118,12 +118,18 @@ def _check_devices(config: ConfigDict) -> None:
     """That every stage fits the devices, before the first is trained."""
     processes = parallel.process()[1]
     devices = len(parallel.local_devices()) * processes
-    problems = [
-        f'config.{name}.batch_size is {config[name].batch_size}; expected a multiple '
-        f'of the {devices} devices.'
-        for name in config.stages
-        if config[name].batch_size % devices and not config[name].checkpoint
-    ]
+    problems = []
+    for name in config.stages:
+        stage = config[name]
+        if stage.checkpoint:
+            continue
+        microbatches = f', {stage.microbatches} microbatches on each'
+        if stage.batch_size % (devices * stage.microbatches):
+            problems.append(
+                f'config.{name}.batch_size is {stage.batch_size}; expected a multiple '
+                f'of the {devices} devices'
+                f'{microbatches if stage.microbatches > 1 else ""}.'
+            )
     config_check.refuse(problems)
 
 
@@ -200,6 +206,7 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
         discriminator=models.discriminator_from(record) if adversarial else None,
         adversarial_weight=stage.adversarial_weight,
         perceptual_weight=stage.perceptual_weight,
+        microbatches=stage.microbatches,
     )
     if config.steps_per_dispatch > 1 and len(update.programs) > 1:
         raise ValueError(

@@ -98,6 +98,25 @@ def test_other_errors_are_left_as_they_are(tmp_path):
         raise PermissionError(errno.EACCES, 'no')
 
 
+@pytest.mark.parametrize(
+    ('error', 'said'),
+    [
+        # As JAX raised them when one of four processes was killed.
+        (jax.errors.JaxRuntimeError, 'Error: another process ended'),
+        (ValueError, 'Error: another process ended'),
+        (OSError, 'Traceback'),
+    ],
+)
+def test_a_process_that_lost_another_says_so(error, said, monkeypatch, capsys):
+    codes = []
+    monkeypatch.setattr(jax.distributed, 'is_initialized', lambda: True)
+    monkeypatch.setattr(os, '_exit', codes.append)
+    lost = 'UNKNOWN: Gloo all-reduce failed: Connection closed by peer [127.0.0.1]:60'
+    with main._one_ends_all():
+        raise error('the disk is gone' if error is OSError else lost)
+    assert codes == [1] and capsys.readouterr().err.startswith(said)
+
+
 def test_evaluate_names_a_workdir_that_is_none(tmp_path):
     ran = _run(f'--workdir={tmp_path}', module='sicnn_jax.evaluate')
     assert ran.returncode == 1

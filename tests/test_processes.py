@@ -2,8 +2,10 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -51,6 +53,13 @@ def test_one_that_fails_ends_all(end, status):
     ran = _python(code, timeout=30)
     assert ran.returncode == status
     assert 'Process 1 ended' in ran.stderr and 'Killed: 0, 2' in ran.stderr
+
+
+def test_of_those_that_ended_together_the_killed_one_counts():
+    """The others failed since they could not reach it."""
+    wait = runpy.run_path(str(LAUNCHER))['_wait']
+    ended = [types.SimpleNamespace(poll=lambda code=code: code) for code in (1, 1, -9)]
+    assert wait(ended, grace=0) == 137
 
 
 def test_stopped_is_told_from_failed():

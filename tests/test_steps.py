@@ -201,6 +201,35 @@ def test_one_program_equals_two(params):
         _assert_close(fused.params[name], halves.params[name])
 
 
+@pytest.mark.parametrize('rule', RULES)
+def test_microbatches_make_the_same_step(rule, params):
+    """Of two devices with four faces each."""
+    whole, metrics = _step(rule, params, _batch(), devices=2)
+    method = _method(microbatches=2)
+    parts, found = _step(rule, params, _batch(), method=method, devices=2)
+    assert set(found) == set(metrics)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
+    for name in whole.networks:
+        _assert_close(parts.params[name], whole.params[name])
+
+
+def test_microbatches_take_less_memory(params, monkeypatch):
+    """As on an accelerator: what is computed of a part is not kept for the others."""
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+
+    def memory(microbatches):
+        method = _method(microbatches=microbatches)
+        update = functools.partial(steps.domain_integrated, method)
+        state = TrainState.create(params, method.optimizers)
+        function = jax.vmap(update, axis_name=steps.AXIS)
+        stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, _batch()))
+        compiled = jax.jit(function).lower(*stacked).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert memory(4) < memory(1) / 2
+
+
 def _distance(a, b):
     difference = jax.tree.map(np.subtract, a.params['cnnh'], b.params['cnnh'])
     return float(optax.global_norm(difference))

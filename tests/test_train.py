@@ -359,6 +359,7 @@ def test_a_missing_stage_says_so(tmp_path):
         ({'data.source': 'web'}, 'embedded, records, procedural'),
         ({'data.source': 'records'}, 'config.data.dir'),
         ({'domain_integrated.batch_size': 9}, 'multiple of the 8 devices'),
+        ({'recognition.microbatches': 3}, '8 devices, 3 microbatches on each'),
         ({'recognition_loss.name': 'triplet'}, 'arcface'),
         ({'sr_only.alpha': 8.0}, 'cnnr'),
         ({'steps_per_dispatch': 0}, 'at least 1'),
