@@ -97,7 +97,8 @@ def base() -> ConfigDict:
     config.evaluation.faces = 512
     config.evaluation.pairs = 600
     config.evaluation.pictures = 6
-    # At the end: all held-out faces (0) or the first so many, and pairs of them.
+    # At the end: all held-out faces (0) or the first so many, and pairs of them. Of
+    # pairs as many as there are, where these are fewer.
     config.evaluation.final_faces = 0
     config.evaluation.final_pairs = 6_000
     # Independent recognition network: '' is the one shipped for procedural faces,

@@ -287,11 +287,10 @@ def _verify(features, pairs):
 
 
 def _draw_pairs(config, labels):
-    num_pairs = config.evaluation.final_pairs
-    a, b, same = metrics.make_pairs(labels, num_pairs=num_pairs, seed=0)
+    a, b, same = metrics.draw_pairs(labels, at_most=config.evaluation.final_pairs)
     # Pairs alternate between same and different, so every fold holds both.
-    fold = np.arange(num_pairs) // 2 % 10 + 1
-    reported = np.ones(num_pairs, bool)
+    fold = np.arange(len(same)) // 2 % 10 + 1
+    reported = np.ones(len(same), bool)
     return Pairs(a, b, same, fold, reported, shown=np.arange(len(labels)))
 
 

@@ -338,8 +338,8 @@ def measure_recognition(
 def verify_recognition(
     cnnr: CNNR, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
 ) -> Callable[[dict[str, Any]], metrics.VerificationResult]:
-    """Verifies pairs of held-out faces by CNNR: face and mirror image, ten folds."""
-    a, b, same = metrics.make_pairs(labels, num_pairs=num_pairs, seed=0)
+    """Verifies held-out pairs, so many at most: face and mirror image, ten folds."""
+    a, b, same = metrics.draw_pairs(labels, at_most=num_pairs)
 
     def verify(params):
         features = inference.extract_features(cnnr, params['cnnr'], hr, mirror=True)

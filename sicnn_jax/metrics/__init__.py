@@ -23,6 +23,7 @@ from sicnn_jax.metrics.roc import (
 from sicnn_jax.metrics.verification import (
     VerificationResult,
     best_threshold,
+    draw_pairs,
     k_fold_accuracy,
     make_pairs,
     pair_scores,
@@ -40,6 +41,7 @@ __all__ = [
     'best_threshold',
     'centroid_distance',
     'choose_folds',
+    'draw_pairs',
     'equal_error_rate',
     'identity_similarity',
     'index_pairs',

@@ -8,6 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Shaped
 from numpy.typing import ArrayLike
 
+# Of each kind one in each of ten folds.
+_FEWEST = 20
+
 
 @dataclasses.dataclass(frozen=True)
 class VerificationResult:
@@ -237,8 +240,7 @@ def make_pairs(
             f'is no pair of the same identity.'
         )
     wanted = num_pairs // 2
-    possible_same = int(np.sum(sizes * (sizes - 1) // 2))
-    possible_different = len(labels) * (len(labels) - 1) // 2 - possible_same
+    possible_same, possible_different = _possible_pairs(labels)
     if wanted > min(possible_same, possible_different):
         raise ValueError(
             f'num_pairs is {num_pairs}, but the labels allow {possible_same} pairs of '
@@ -250,6 +252,44 @@ def make_pairs(
     different_pairs = _draw(faces, _turns_different(rng, len(faces)), wanted, rng)
     pairs = np.stack([same_pairs, different_pairs], axis=1).reshape(num_pairs, 2)
     return pairs[:, 0], pairs[:, 1], np.tile([True, False], wanted)
+
+
+def draw_pairs(
+    labels: Shaped[ArrayLike, ' n'], *, at_most: int
+) -> tuple[
+    Int[np.ndarray, ' num_pairs'],
+    Int[np.ndarray, ' num_pairs'],
+    Bool[np.ndarray, ' num_pairs'],
+]:
+    """`make_pairs`, always the same: as many as are asked for, or as there are.
+
+    Args:
+      labels: the identity of each face.
+      at_most: how many pairs to draw, even.
+
+    Returns:
+      As `make_pairs`.
+
+    Raises:
+      ValueError: at_most is odd or not positive, or there are not enough pairs for
+        ten folds that have both kinds.
+    """
+    possible = 2 * min(_possible_pairs(labels))
+    if possible < min(at_most, _FEWEST):
+        raise ValueError(
+            f'The {len(np.asarray(labels)):,} held-out faces of '
+            f'{len(np.unique(labels)):,} identities have {possible} verification '
+            f'pairs, half of the same identity; expected {_FEWEST} at least. Hold out '
+            'more identities that have several faces.'
+        )
+    return make_pairs(labels, num_pairs=min(at_most, possible), seed=0)
+
+
+def _possible_pairs(labels):
+    """How many pairs there are of the same identity and of different ones."""
+    sizes = np.unique(labels, return_counts=True)[1].astype(np.int64)
+    same = int(np.sum(sizes * (sizes - 1) // 2))
+    return same, int(sizes.sum() * (sizes.sum() - 1) // 2) - same
 
 
 def _turns_same(rng, sizes):

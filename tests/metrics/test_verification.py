@@ -8,6 +8,7 @@ import pytest
 
 from sicnn_jax.metrics import (
     best_threshold,
+    draw_pairs,
     k_fold_accuracy,
     make_pairs,
     pair_scores,
@@ -243,6 +244,23 @@ def test_all_pairs_of_different_identities_can_be_drawn():
     labels = np.concatenate([labels, [0] * 8])
     index_a, index_b, same = make_pairs(labels, num_pairs=2 * 60, seed=0)
     assert len(set(zip(index_a[~same], index_b[~same], strict=True))) == 60
+
+
+def test_as_many_pairs_are_drawn_as_there_are():
+    labels = np.repeat(range(3), 5)
+    for at_most, expected in ((20, 20), (24, 24), (2_000, 60)):
+        a, b, same = draw_pairs(labels, at_most=at_most)
+        assert len(same) == expected and same.sum() == expected // 2
+        for drawn, made in zip(
+            (a, b, same), make_pairs(labels, num_pairs=expected, seed=0), strict=True
+        ):
+            np.testing.assert_array_equal(drawn, made)
+    with pytest.raises(
+        ValueError, match=r'6 held-out faces of 3 .* have 6 verification'
+    ):
+        draw_pairs(np.repeat(range(3), 2), at_most=600)
+    with pytest.raises(ValueError, match=r'have 0 .* Hold out more'):
+        draw_pairs(np.zeros(50, int), at_most=600)
 
 
 def test_impossible_pairs_are_refused():
