@@ -391,6 +391,14 @@ def _parse(arguments):
     add('--scale', choices=tuple(SCALES), default='demo')
     add('--seeds', type=_several(int, ()), default=[0], metavar='N,N')
     add(
+        '--row',
+        action='append',
+        default=[],
+        metavar='TITLE',
+        help='of the tables, train what this one needs (may be repeated); what the '
+        'others need is shown where it is trained already. Default: all',
+    )
+    add(
         '--without_recognisability',
         action='store_true',
         help='train no fresh CNNR on what each method makes (Sec. 4.7)',
@@ -421,6 +429,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check_rows(titles, asked):
+    known = {row.title: None for table in asked for row in table.rows}
+    for title in titles:
+        if title not in known:
+            raise ValueError(f'--row={title}: expected one of {", ".join(known)}.')
+
+
+def _chosen(table, titles):
+    return [row for row in table.rows if not titles or row.title in titles]
+
+
 def _reproduce(options, overrides):
     runs = Runs(options.scale, overrides)
     root = options.cache or Path('runs/reproduce') / options.scale
@@ -428,9 +447,12 @@ def _reproduce(options, overrides):
     cache = Cache(root)
     seed, shown = options.seeds[0], figures(runs)
     wanted = tables(runs)
+    extra = {name: EXTRA[name](runs) for name in options.extra}
+    asked = [wanted[number] for number in options.table if number in wanted]
+    _check_rows(options.row, [*asked, *extra.values()])
     needs = []
     for number in options.table:
-        rows = wanted[number].rows if number in wanted else ()
+        rows = _chosen(wanted[number], options.row) if number in wanted else ()
         needs += needed(
             runs,
             rows,
@@ -442,9 +464,9 @@ def _reproduce(options, overrides):
         if number == 6:
             sicnn = runs.sicnn(seed)
             needs += [sicnn, runs.recognisability(sicnn, 'sicnn', seed)]
-    extra = {name: EXTRA[name](runs) for name in options.extra}
     for table in extra.values():
-        needs += needed(runs, table.rows, options.seeds, recognisability=False)
+        rows = _chosen(table, options.row)
+        needs += needed(runs, rows, options.seeds, recognisability=False)
     for number in options.figure:
         if number == 4:
             needs += [runs.sicnn(seed), runs.approaches(seed)]

@@ -134,6 +134,18 @@ def test_dry_run_trains_nothing(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_rows_can_be_chosen(tmp_path, capsys):
+    arguments = ['--table=5', '--dry_run', f'--cache={tmp_path}']
+    rows = ['--row=bicubic', '--row=SICNN, 4×']
+    assert reproduce.main([*arguments, *rows]) == 0
+    printed = capsys.readouterr().out
+    assert 'recognise-bicubic' in printed and 'scale4-seed0' in printed
+    assert 'lapsrn' not in printed and 'ur_dgn' not in printed
+    assert reproduce.main([*arguments, '--row=SICNN, 5×']) == 2
+    said = capsys.readouterr().err
+    assert '--row=SICNN, 5×: expected one of bicubic, ' in said
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
