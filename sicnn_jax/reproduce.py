@@ -81,7 +81,10 @@ class Results:
         """Values of faces, or of pairs; None where it was not measured."""
         if column == 'recognisability':
             return self.recognition(recognised(self._runs, row, seed))
-        with np.load(self._cache.directory(row.run(seed)) / EACH_FILE) as arrays:
+        path = self._cache.directory(row.run(seed)) / EACH_FILE
+        if not path.is_file():
+            return None
+        with np.load(path) as arrays:
             name = f'{row.method}/{column}'
             return arrays[name].astype(np.float64) if name in arrays else None
 

@@ -123,6 +123,14 @@ def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
     assert record['claims'][0]['difference'] == pytest.approx(0.2)
 
 
+def test_rows_that_are_not_trained_are_empty(runs, tmp_path, capsys):
+    table = reproduce.tables(runs)[3]
+    results = reproduce.Results(Cache(tmp_path), runs)
+    reproduce.write_table('table3', table, results, [0], tmp_path)
+    printed = capsys.readouterr().out
+    assert '| III |  |  |' in printed and 'above' not in printed
+
+
 def test_dry_run_trains_nothing(tmp_path, capsys):
     arguments = ['--table=3', '--figure=5', '--extra=beyond,remedies', '--dry_run']
     arguments += [f'--cache={tmp_path}']
