@@ -123,12 +123,13 @@ def _check_devices(config: ConfigDict) -> None:
         stage = config[name]
         if stage.checkpoint:
             continue
-        microbatches = f', {stage.microbatches} microbatches on each'
+        parts = f'{devices} devices'
+        if stage.microbatches > 1:
+            parts += f', {stage.microbatches} microbatches on each'
         if stage.batch_size % (devices * stage.microbatches):
             problems.append(
                 f'config.{name}.batch_size is {stage.batch_size}; expected a multiple '
-                f'of the {devices} devices'
-                f'{microbatches if stage.microbatches > 1 else ""}.'
+                f'of the {parts}.'
             )
     config_check.refuse(problems)
 

@@ -23,7 +23,6 @@ atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
 
-
 # Each compiled program holds memory mappings, of which a process may have 65,530; XLA
 # crashes without more. Of Linux, where the tests are run.
 _MAPPINGS = Path('/proc/self/maps')

@@ -86,6 +86,17 @@ def _step(rule, params, batch, *, method=None, devices=1, steps_taken=1, fused=T
     return train.fetch(method, IDENTITIES, state), parallel.unreplicate(metrics)
 
 
+def _compile(rule, params, method):
+    """XLA's program of an iteration on one device, to be looked at and not run."""
+    update = steps.find_update(rule, method.alpha)
+    networks = {name: params[name] for name in (*update.trained, *update.frozen)}
+    state = TrainState.create(networks, method.optimizers)
+    (program,) = update.programs
+    function = jax.vmap(functools.partial(program, method), axis_name=steps.AXIS)
+    stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, _batch()))
+    return jax.jit(function).lower(*stacked).compile()
+
+
 def _changed(before, after):
     return not all(
         np.array_equal(a, b)
@@ -217,14 +228,7 @@ def test_microbatches_take_less_memory(params, monkeypatch):
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
 
     def memory(microbatches):
-        method = _method(microbatches=microbatches)
-        networks = {name: params[name] for name in ('cnnr', 'class_weights')}
-        state = TrainState.create(networks, method.optimizers)
-        function = jax.vmap(
-            functools.partial(steps.recognition, method), axis_name=steps.AXIS
-        )
-        stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, _batch()))
-        compiled = jax.jit(function).lower(*stacked).compile()
+        compiled = _compile('recognition', params, _method(microbatches=microbatches))
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert memory(4) < memory(1) / 2
@@ -332,20 +336,12 @@ def test_annealing_follows_the_step_of_the_state(params):
 
 def test_cnnh_is_evaluated_once_an_iteration(params):
     """XLA merges the two forward passes of Algorithm 1 (Sec. 3.6)."""
-    method, batch = _method(), _batch()
+    method = _method()
 
     def flops(rule):
-        update = steps.find_update(rule, method.alpha)
-        names = (*update.trained, *update.frozen)
-        state = TrainState.create(
-            {name: params[name] for name in names}, method.optimizers
-        )
-        (program,) = update.programs
-        function = jax.vmap(functools.partial(program, method), axis_name=steps.AXIS)
-        stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, batch))
-        return jax.jit(function).lower(*stacked).compile().cost_analysis()['flops']
+        return _compile(rule, params, method).cost_analysis()['flops']
 
-    lr = np.zeros((len(batch['label']), 14, 12, 3), np.float32)
+    lr = np.zeros((len(_batch()['label']), 14, 12, 3), np.float32)
     forward = (
         jax.jit(method.cnnh.apply)
         .lower({'params': params['cnnh']}, lr)

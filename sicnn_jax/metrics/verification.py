@@ -240,7 +240,7 @@ def make_pairs(
             f'is no pair of the same identity.'
         )
     wanted = num_pairs // 2
-    possible_same, possible_different = _possible_pairs(labels)
+    possible_same, possible_different = _possible_pairs(sizes)
     if wanted > min(possible_same, possible_different):
         raise ValueError(
             f'num_pairs is {num_pairs}, but the labels allow {possible_same} pairs of '
@@ -274,22 +274,22 @@ def draw_pairs(
       ValueError: at_most is odd or not positive, or there are not enough pairs for
         ten folds that have both kinds.
     """
-    possible = 2 * min(_possible_pairs(labels))
+    _, sizes = np.unique(labels, return_counts=True)
+    possible = 2 * min(_possible_pairs(sizes))
     if possible < min(at_most, _FEWEST):
         raise ValueError(
-            f'The {len(np.asarray(labels)):,} held-out faces of '
-            f'{len(np.unique(labels)):,} identities have {possible} verification '
-            f'pairs, half of the same identity; expected {_FEWEST} at least. Hold out '
-            'more identities that have several faces.'
+            f'The {sizes.sum():,} held-out faces of {len(sizes):,} identities have '
+            f'{possible} verification pairs, half of the same identity; expected '
+            f'{_FEWEST} at least. Hold out more identities that have several faces.'
         )
     return make_pairs(labels, num_pairs=min(at_most, possible), seed=0)
 
 
-def _possible_pairs(labels):
+def _possible_pairs(sizes):
     """How many pairs there are of the same identity and of different ones."""
-    sizes = np.unique(labels, return_counts=True)[1].astype(np.int64)
+    faces = int(sizes.sum())
     same = int(np.sum(sizes * (sizes - 1) // 2))
-    return same, int(sizes.sum() * (sizes.sum() - 1) // 2) - same
+    return same, faces * (faces - 1) // 2 - same
 
 
 def _turns_same(rng, sizes):
