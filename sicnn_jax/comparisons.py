@@ -45,6 +45,7 @@ class _Variation:
       factors: (field, what it is multiplied by).
       given: stages that this leaves as they are.
       config: that the stage is of.
+      variant: of the config, beside the scale's.
       stage: its name there.
       method: what evaluation calls the stage.
     """
@@ -54,6 +55,7 @@ class _Variation:
     factors: tuple[tuple[str, float], ...] = ()
     given: tuple[str, ...] = _BEFORE
     config: str = 'di'
+    variant: str = ''
     stage: str = 'domain_integrated'
     method: str = 'sicnn'
 
@@ -126,6 +128,42 @@ _REMEDIES = {
     ),
     'faster_cnnr': _rate_of_cnnr('domain-integrated, CNNR at four times its rate', 4),
     'ii_weaker': _approach_ii('II, a quarter of α', (('approach_ii.alpha', 1 / 4),)),
+}
+
+
+def _all_longer(title, networks, **of):
+    """Both trainings of the network that hallucinates, at the same CNNR."""
+    longer = _Variation(title, given=('recognition',), **of)
+    factors = (*_longer('hallucination', networks), *_longer(longer.stage, networks))
+    return dataclasses.replace(longer, factors=factors)
+
+
+def _compared_longer(method, networks):
+    config, variant = _COMPARED[method]
+    return _all_longer(
+        f'{TITLES[method]}, four times as long',
+        networks,
+        config=config,
+        variant=variant,
+        stage=LEARNED[method].stage,
+        method=method,
+    )
+
+
+# What might bring SICNN above the compared methods, and LapSRN above Ma et al.
+_RIVALS = {
+    'sicnn_longer': _all_longer('SICNN, four times as long', ('cnnh',)),
+    'lapsrn_longer': _compared_longer('lapsrn', ('cnnh',)),
+    'ur_dgn_perceptual_longer': _compared_longer(
+        'ur_dgn_perceptual', ('cnnh', 'discriminator')
+    ),
+    'sicnn_wider': _Variation(
+        'SICNN, CNNH twice as wide',
+        factors=tuple(
+            (f'cnnh.{field}', 2) for field in ('width', 'growth', 'deconv_width')
+        ),
+        given=('recognition',),
+    ),
 }
 _IDENTITY = ('identity_similarity', 'recognisability')
 _SIMILARITIES = ('identity_similarity', 'judge_similarity')
@@ -226,6 +264,7 @@ class Runs:
             self._third,
             *(name, variation.config, seed, (variation.stage,)),
             given=variation.given,
+            variant=variation.variant,
         )
         multiplied = (
             (field, _times(run().resolved, field, factor))
@@ -248,10 +287,10 @@ class Runs:
             faces=faces,
         )
 
-    def _third(self, name, config, seed, own, *overrides, given=_BEFORE):
+    def _third(self, name, config, seed, own, *overrides, given=_BEFORE, variant=''):
         """A run whose own stages come after the first two."""
         stages = ('stages', (*_BEFORE, *own))
-        return self._run(name, config, seed, given, stages, *overrides)
+        return self._run(name, config, seed, given, stages, *overrides, variant=variant)
 
     def _run(self, name, config, seed, given, *overrides, variant=''):
         whole = '_'.join(filter(None, (self._variant.lstrip(':'), variant)))
@@ -417,6 +456,34 @@ def remedies(runs: Runs) -> Table:
         ),
         _MEASURED,
         tuple((column, pair) for column in _SIMILARITIES for pair in pairs),
+    )
+
+
+def rivals(runs: Runs) -> Table:
+    """SICNN and the compared methods, and what might order them as in the paper."""
+    rows = {row.title: row for row in tables(runs)[5].rows}
+    titles = {name: variation.title for name, variation in _RIVALS.items()}
+    longer, wider = titles['sicnn_longer'], titles['sicnn_wider']
+    lapsrn = titles['lapsrn_longer']
+    return Table(
+        'SICNN and the compared methods: remedies',
+        (
+            *(rows[title] for title in ('Ma et al.', 'LapSRN', 'UR-DGN*', 'SICNN')),
+            *_varied(runs, _RIVALS),
+        ),
+        _MEASURED,
+        (
+            *(('psnr', pair) for pair in ((lapsrn, longer), ('LapSRN', wider))),
+            *(
+                (column, pair)
+                for column in _SIMILARITIES
+                for pair in (
+                    ('Ma et al.', lapsrn),
+                    (titles['ur_dgn_perceptual_longer'], longer),
+                    ('UR-DGN*', wider),
+                )
+            ),
+        ),
     )
 
 

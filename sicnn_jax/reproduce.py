@@ -8,9 +8,9 @@
 Trains what is missing in a cache of runs, which tables and figures share, and writes
 `tableN.md`, `tableN.json` and `figureN.png`. An interrupted call continues with the
 same command; a second one trains nothing. `--config.FIELD=VALUE` holds for every run
-that has the field. `--extra=beyond,remedies` are tables that the paper does not have.
-Figures of ours are means over `--seeds` where a row has several (± standard deviation),
-and stand beside the paper's.
+that has the field. `--extra=beyond,remedies,rivals` are tables that the paper does not
+have. Figures of ours are means over `--seeds` where a row has several (± standard
+deviation), and stand beside the paper's.
 """
 
 import argparse
@@ -42,6 +42,7 @@ from sicnn_jax.comparisons import (
     needed,
     recognised,
     remedies,
+    rivals,
     seeds_of,
     tables,
 )
@@ -55,7 +56,7 @@ _RESAMPLES = 2_000
 _TIE = 2.0
 _TSNE_IDENTITIES = 10
 # Tables that the paper does not have, by the name of their files.
-EXTRA = {'beyond': beyond, 'remedies': remedies}
+EXTRA = {'beyond': beyond, 'remedies': remedies, 'rivals': rivals}
 
 
 _TITLES = {
@@ -389,7 +390,8 @@ def _parse(arguments):
         default=[],
         metavar='NAME,NAME',
         help="tables that the paper does not have: 'beyond' (CosFace, ArcFace, "
-        "features that are not normalised, …), 'remedies' (for approach II)",
+        "features that are not normalised, …), 'remedies' (for approach II), 'rivals' "
+        '(for the compared methods)',
     )
     add('--scale', choices=tuple(SCALES), default='demo')
     add('--seeds', type=_several(int, ()), default=[0], metavar='N,N')

@@ -132,13 +132,19 @@ def test_rows_that_are_not_trained_are_empty(runs, tmp_path, capsys):
 
 
 def test_dry_run_trains_nothing(tmp_path, capsys):
-    arguments = ['--table=3', '--figure=5', '--extra=beyond,remedies', '--dry_run']
+    arguments = [
+        '--table=3',
+        '--figure=5',
+        '--extra=beyond,remedies,rivals',
+        '--dry_run',
+    ]
     arguments += [f'--cache={tmp_path}']
     assert reproduce.main(arguments) == 0
     printed = capsys.readouterr().out
     assert 'approach_ii 350' in printed and 'alpha16-seed0' in printed
     assert 'misaligned-seed0' in printed
     assert 'ii_longer-seed0' in printed and 'approach_ii 1,400' in printed
+    assert '(hallucination 3,200, ur_dgn_perceptual 1,400 steps)' in printed
     assert not list(tmp_path.iterdir())
 
 
@@ -158,7 +164,7 @@ def test_rows_can_be_chosen(tmp_path, capsys):
     ('arguments', 'message'),
     [
         (['--table=7'], '7; expected some of 2, 3'),
-        (['--extra=more'], 'more; expected some of beyond, remedies'),
+        (['--extra=more'], 'more; expected some of beyond, remedies, rivals'),
         ([], '--table=3'),
         (['--table=3', '--config.data'], '--config.FIELD=VALUE'),
     ],
