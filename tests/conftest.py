@@ -17,10 +17,12 @@ os.environ['XLA_FLAGS'] = (
 )
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
-# Many tests train the same tiny networks: compile each program once a session.
-_CACHE = tempfile.mkdtemp(prefix='sicnn_jax_tests_')
-atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
-os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE
+# Many tests train the same tiny networks: compile each program once a session, whose
+# processes inherit the directory.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+    _CACHE = tempfile.mkdtemp(prefix='sicnn_jax_tests_')
+    atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
 
 # Each compiled program holds memory mappings, of which a process may have 65,530; XLA
