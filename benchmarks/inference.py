@@ -30,6 +30,7 @@ import numpy as np
 from benchmarks.measuring import append_record, in_turns, markdown, time_calls, versions
 from benchmarks.reading import render
 from sicnn_jax import images, inference, models
+from sicnn_jax.models import convolution
 
 SIDES = ('ours', 'pytorch', 'pytorch_compiled', 'onnxruntime')
 # Of the deconvolutions, see `CNNH.deconv_kernels`.
@@ -92,7 +93,10 @@ def _forward(batch, piece):
 
 def _ours(scale, params, lr):
     variables = {'params': jax.device_put(params)}
-    apply = jax.jit(lambda lr: models.CNNH(scale=scale).apply(variables, lr))
+    apply = jax.jit(
+        lambda lr: models.CNNH(scale=scale).apply(variables, lr),
+        compiler_options=convolution.frozen_options(),
+    )
     return lambda lr: np.asarray(apply(lr))
 
 

@@ -42,7 +42,9 @@ def test_equals_super_resolve(tmp_path):
     lr = faces(4)
     expected = inference.super_resolve(models.cnnh_from(record), params, lr)
     sr = Hallucinator(tmp_path)(lr)
-    np.testing.assert_array_equal(sr, expected)
+    # Another program for the same, which may round differently here and there.
+    np.testing.assert_allclose(sr, expected.astype(int), atol=1)
+    assert np.mean(sr != expected) < 1e-3
     assert sr.dtype == np.uint8 and sr.shape == (4, 112, 96, 3)
 
 

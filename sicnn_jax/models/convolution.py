@@ -1,7 +1,8 @@
 """Convolutions, each an exact function written the way that is fast.
 
 `convolution` and `transposed_convolution` choose the way by backend and shape; the
-choices are measured by benchmarks/convolutions.py.
+choices are measured by benchmarks/convolutions.py, and those for constant kernels, with
+`frozen_options`, by benchmarks/inference.py.
 """
 
 import contextlib
@@ -68,6 +69,28 @@ _OUTPUT = {
 }
 
 
+# What XLA's CPU leaves to YNNPACK: by default its convolutions, too, which are computed
+# by one core where output features are fewer than 128.
+_YNNPACK = 'xla_cpu_experimental_ynn_fusion_type'
+
+
+@functools.cache
+def frozen_options() -> dict[str, str]:
+    """Compiler options for `jax.jit` of an inference whose kernels are constants.
+
+    Empty for other backends, and for releases of XLA that have no such option. Programs
+    of training are faster without.
+    """
+    options = {_YNNPACK: ''}
+    if jax.default_backend() != 'cpu':
+        return {}
+    try:
+        jax.jit(jnp.negative, compiler_options=options).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return options
+
+
 @contextlib.contextmanager
 def on_any_backend() -> Iterator[None]:
     """What is traced inside is for other machines, too: no way is that of this one."""
@@ -93,6 +116,8 @@ def convolution(
     *sides, _, features = kernel.shape
     few = features <= _FEW_FEATURES
     if _has_ways(x) and few and padding == 'SAME' and sides[0] == sides[1]:
+        if _is_frozen(x, kernel):
+            return tap_convolution(x, kernel)
         return image_convolution(x, kernel)
     if _pays_as_products(x, kernel):
         if sides == [1, 1]:
@@ -330,6 +355,29 @@ def interleave(
     rows = [jnp.stack(columns, axis=3) for columns in parts]
     size = (len(rows) * h, len(parts[0]) * w)
     return jnp.stack(rows, axis=2).reshape(n, *size, c)
+
+
+def tap_convolution(
+    x: Float[Array, 'n h w c'], kernel: Float[Array, 'k k c features']
+) -> Float[Array, 'n h w features']:
+    """'SAME' convolution to few features as one matrix product for all taps.
+
+    Its k² parts are shifted and summed, which pays where c is not small beside
+    k² · features.
+
+    Args:
+      x: the input.
+      kernel: k is odd.
+    """
+    n, h, w, channels = x.shape
+    k, _, _, features = kernel.shape
+    with _while_tracing(kernel):
+        by_tap = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
+    products = x.reshape(-1, channels) @ by_tap
+    side = k // 2
+    padded = _pad(products.reshape(n, h, w, -1), ((side, side), (side, side)))
+    taps = padded.reshape(*padded.shape[:3], k, k, features)
+    return sum(taps[:, i : i + h, j : j + w, i, j] for i in range(k) for j in range(k))
 
 
 @jax.custom_vjp

@@ -14,7 +14,9 @@ from sicnn_jax.models import CNNH, CNNR, cnnh_from, cnnr_from
 from sicnn_jax.models.convolution import (
     convolution,
     frozen_convolution,
+    frozen_options,
     image_convolution,
+    tap_convolution,
     transposed_convolution,
     winograd_convolution,
 )
@@ -176,6 +178,25 @@ def test_image_convolution_equals_the_convolution(kernel_size, size):
         return flax_layer.apply({'params': {'kernel': kernel}}, x)
 
     _assert_equal_with_gradients(image_convolution, reference, x, kernel)
+
+
+@pytest.mark.parametrize('kernel_size', [1, 3, 5])
+def test_tap_convolution_equals_the_convolution(kernel_size):
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 5))
+    kernel = jax.random.normal(jax.random.key(1), (kernel_size, kernel_size, 5, 3))
+    padding = ((kernel_size // 2, kernel_size // 2),) * 2
+    reference = functools.partial(_convolution, padding=padding)
+    _assert_equal_with_gradients(tap_convolution, reference, x, kernel)
+    program = jax.make_jaxpr(lambda x: convolution(x, kernel, 'SAME'))(x)
+    names = {each.primitive.name for each in counting.equations(program.jaxpr)}
+    assert 'conv_general_dilated' not in names
+
+
+def test_frozen_options_are_those_that_the_compiler_knows(monkeypatch):
+    assert jax.jit(jnp.negative, compiler_options=frozen_options())(1.0) == -1
+    option = 'sicnn_jax.models.convolution._YNNPACK'
+    monkeypatch.setattr(option, 'xla_cpu_of_another_release')
+    assert frozen_options.__wrapped__() == {}
 
 
 @pytest.mark.parametrize('sides', [(3, 3), (2, 3), (3, 2), (2, 2)])
