@@ -1,6 +1,7 @@
 """Memory a device of the class weights and their optimiser: replicated and split.
 
     python -m benchmarks.many_identities --identities=100000 --devices=1,2,4,8
+    python -m benchmarks.many_identities --identities=1000000 --devices=8 --ways=split
 
 Takes a step of the recognition stage of configs/di.py:demo with so many identities, on
 simulated CPU devices unless there are accelerators, and prints the bytes that the first
@@ -54,10 +55,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--identities', type=int, default=100_000)
     parser.add_argument('--devices', default='1,2,4,8')
+    parser.add_argument('--ways', default='replicated,split')
     arguments = parser.parse_args()
     print(f'{"devices":>8}{"split":>8}{"MiB a device":>14}{"step":>10}{"loss":>12}')
     for devices in map(int, arguments.devices.split(',')):
-        for split in (False, True):
+        for way in arguments.ways.split(','):
+            split = {'replicated': False, 'split': True}[way]
             with multiprocessing.get_context('spawn').Pool(1) as pool:
                 record = pool.apply(measure, (arguments.identities, devices, split))
             print(
