@@ -18,6 +18,9 @@ import jax
 
 from benchmarks.measuring import append_record, time_calls
 
+# What `--ways` are.
+_IS_SPLIT = {'replicated': False, 'split': True}
+
 
 def measure(identities: int, devices: int, split: bool) -> dict:
     """Places the state, takes steps, and looks at the first device."""
@@ -55,12 +58,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--identities', type=int, default=100_000)
     parser.add_argument('--devices', default='1,2,4,8')
-    parser.add_argument('--ways', default='replicated,split')
+    parser.add_argument('--ways', default=','.join(_IS_SPLIT), help='one or both')
     arguments = parser.parse_args()
+    ways = arguments.ways.split(',')
+    if not _IS_SPLIT.keys() >= set(ways):
+        parser.error(
+            f'--ways={arguments.ways}: expected some of {", ".join(_IS_SPLIT)}'
+        )
     print(f'{"devices":>8}{"split":>8}{"MiB a device":>14}{"step":>10}{"loss":>12}')
     for devices in map(int, arguments.devices.split(',')):
-        for way in arguments.ways.split(','):
-            split = {'replicated': False, 'split': True}[way]
+        for split in map(_IS_SPLIT.get, ways):
             with multiprocessing.get_context('spawn').Pool(1) as pool:
                 record = pool.apply(measure, (arguments.identities, devices, split))
             print(
