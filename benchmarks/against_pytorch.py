@@ -13,6 +13,7 @@ those of a large matrix product on the same machine.
 """
 
 import argparse
+import functools
 import multiprocessing
 import os
 import statistics
@@ -28,6 +29,7 @@ from benchmarks.full_width import prepare
 from benchmarks.measuring import append_record, matmul_gflops, time_calls
 from configs import di
 from sicnn_jax import images, inference, models, parallel
+from sicnn_jax.models import convolution
 
 WORKS = {
     'cnnr_update': 'recognition',
@@ -85,11 +87,15 @@ def _ours(work, batch, path, dtype):
     params = parallel.unreplicate(state).params
     np.savez(path, params=params, **parallel.unreplicate(faces))
     if work == 'cnnh_inference':
-        cnnh = jax.jit(models.CNNH(dtype=dtype).apply)
+        # With constant parameters, as `inference.frozen`.
+        apply = functools.partial(
+            models.CNNH(dtype=dtype).apply, {'params': params['cnnh']}
+        )
+        cnnh = jax.jit(apply, compiler_options=convolution.frozen_options())
         lr = images.to_float(_degrade(parallel.unreplicate(faces)['hr']))
 
         def infer():
-            return float(np.asarray(cnnh({'params': params['cnnh']}, lr)).mean())
+            return float(np.asarray(cnnh(lr)).mean())
 
         return infer
 
