@@ -60,13 +60,18 @@ class _Variation:
     method: str = 'sicnn'
 
 
+def _recognition_loss(name, title):
+    """Another loss than A-Softmax: from the start, and in the third stage only."""
+    fields = (('recognition_loss.name', name),)
+    return {
+        name: _Variation(title, fields, given=('hallucination',)),
+        f'{name}_third': _Variation(f'{title}, CNNR begins by A-Softmax', fields),
+    }
+
+
 _BEYOND = {
-    'cosface': _Variation(
-        'CosFace', (('recognition_loss.name', 'cosface'),), given=('hallucination',)
-    ),
-    'arcface': _Variation(
-        'ArcFace', (('recognition_loss.name', 'arcface'),), given=('hallucination',)
-    ),
+    **_recognition_loss('cosface', 'CosFace'),
+    **_recognition_loss('arcface', 'ArcFace'),
     'feature_distance': _Variation(
         'features not normalised',
         (('domain_integrated.identity_loss', 'feature_distance'),),
