@@ -48,6 +48,7 @@ class _Variation:
       variant: of the config, beside the scale's.
       stage: its name there.
       method: what evaluation calls the stage.
+      control: whether the run has L_SR only (α = 0), too.
     """
 
     title: str
@@ -58,6 +59,7 @@ class _Variation:
     variant: str = ''
     stage: str = 'domain_integrated'
     method: str = 'sicnn'
+    control: bool = False
 
 
 def _recognition_loss(name, title):
@@ -80,7 +82,7 @@ _BEYOND = {
         'two updates, each by itself', (('domain_integrated.fused', False),)
     ),
     'misaligned': _Variation(
-        'faces not aligned', (('data.misalignment', 0.5),), given=()
+        'faces not aligned', (('data.misalignment', 0.5),), given=(), control=True
     ),
 }
 
@@ -265,9 +267,10 @@ class Runs:
 
     def varied(self, name: str, variation: _Variation, seed: int) -> Run:
         """A third stage with something changed, and stages before it if need be."""
+        own = (*(('sr_only',) if variation.control else ()), variation.stage)
         run = functools.partial(
             self._third,
-            *(name, variation.config, seed, (variation.stage,)),
+            *(name, variation.config, seed, own),
             given=variation.given,
             variant=variation.variant,
         )
@@ -428,13 +431,15 @@ def beyond(runs: Runs) -> Table:
     variations = dict(_BEYOND)
     if runs.sicnn(0).resolved.data.source == 'records':
         del variations['misaligned']
+    pairs = (
+        ('features not normalised', 'SICNN'),
+        *((_control(v.title), v.title) for v in variations.values() if v.control),
+    )
     return Table(
         'Beyond the paper: SICNN, with one thing another way',
         (Row('SICNN', 'sicnn', runs.sicnn), *_varied(runs, variations)),
         _MEASURED,
-        tuple(
-            (column, ('features not normalised', 'SICNN')) for column in _SIMILARITIES
-        ),
+        tuple((column, pair) for column in _SIMILARITIES for pair in pairs),
     )
 
 
@@ -493,14 +498,18 @@ def rivals(runs: Runs) -> Table:
 
 
 def _varied(runs, variations):
-    return tuple(
-        Row(
-            variation.title,
-            variation.method,
-            functools.partial(runs.varied, name, variation),
-        )
-        for name, variation in variations.items()
-    )
+    """Rows of variations, each with its control before it if it has one."""
+    rows = []
+    for name, variation in variations.items():
+        run = functools.partial(runs.varied, name, variation)
+        if variation.control:
+            rows.append(Row(_control(variation.title), 'sr_only', run))
+        rows.append(Row(variation.title, variation.method, run))
+    return tuple(rows)
+
+
+def _control(title):
+    return f'{title}, {TITLES["sr_only"]}'
 
 
 def _columns(figures, columns):

@@ -143,6 +143,7 @@ def test_dry_run_trains_nothing(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert 'approach_ii 350' in printed and 'alpha16-seed0' in printed
     assert 'misaligned-seed0' in printed
+    assert 'hallucination 800, sr_only 350, domain_integrated 350 steps' in printed
     assert 'ii_longer-seed0' in printed and 'approach_ii 1,400' in printed
     assert '(hallucination 3,200, ur_dgn_perceptual 1,400 steps)' in printed
     assert not list(tmp_path.iterdir())
