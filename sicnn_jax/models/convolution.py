@@ -114,8 +114,8 @@ def convolution(
       padding: 'SAME', 'VALID', or ((top, bottom), (left, right)), less than k and l.
     """
     *sides, _, features = kernel.shape
-    few = features <= _FEW_FEATURES
-    if _has_ways(x) and few and padding == 'SAME' and sides[0] == sides[1]:
+    is_picture = features <= _FEW_FEATURES and sides[0] == sides[1] and sides[0] % 2
+    if _has_ways(x) and is_picture and padding == 'SAME':
         if _is_frozen(x, kernel):
             return tap_convolution(x, kernel)
         return image_convolution(x, kernel)

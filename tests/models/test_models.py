@@ -180,6 +180,13 @@ def test_image_convolution_equals_the_convolution(kernel_size, size):
     _assert_equal_with_gradients(image_convolution, reference, x, kernel)
 
 
+def test_even_kernels_to_few_features_are_the_convolution():
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 5))
+    kernel = jax.random.normal(jax.random.key(1), (2, 2, 5, 3))
+    same = jax.jit(lambda x: convolution(x, kernel, 'SAME'))(x)
+    np.testing.assert_allclose(same, _convolution(x, kernel, 'SAME'), atol=1e-5)
+
+
 @pytest.mark.parametrize('kernel_size', [1, 3, 5])
 def test_tap_convolution_equals_the_convolution(kernel_size):
     x = jax.random.normal(jax.random.key(0), (2, 7, 6, 5))
