@@ -1,7 +1,5 @@
 """The optimiser of a stage, built from its config."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -47,16 +45,9 @@ def learning_rate_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
     return lambda step: schedule(step) * warmup(step)
 
 
-def global_norm(tree: Any, axis_name: str | None = None) -> jax.Array:
-    """L2 norm of all leaves; where they are split over devices, of all devices'."""
-    if axis_name is None:
-        return optax.global_norm(tree)
-    return jnp.sqrt(jax.lax.psum(jnp.square(optax.global_norm(tree)), axis_name))
-
-
 def make_optimizer(
-    config: ConfigDict, steps: int, axis_name: str | None = None
-) -> optax.GradientTransformation:
+    config: ConfigDict, steps: int
+) -> optax.GradientTransformationExtraArgs:
     """Clipping by global norm, then SGD with momentum or Adam.
 
     Args:
@@ -65,16 +56,17 @@ def make_optimizer(
         kernels and matrices only, never of biases and PReLU slopes), `clip`
         (largest global norm of a network's gradient, 0 for none).
       steps: length of the stage.
-      axis_name: mapped axis over which the parameters are split, if they are.
 
     Returns:
-      An optax transformation.
+      An optax transformation whose `update` is given `gradient_norm=`, the global norm
+      of what it updates by: over all devices where that is split over them, and known
+      already where metrics have it.
 
     Raises:
       ValueError: for an unknown optimiser or schedule.
     """
     learning_rate = learning_rate_schedule(config, steps)
-    parts = [_clip(config.clip, axis_name)] if config.clip else []
+    parts = [_clip(config.clip)] if config.clip else []
     if config.name == 'sgd':
         parts += [
             optax.add_decayed_weights(config.weight_decay, mask=_matrices),
@@ -89,18 +81,18 @@ def make_optimizer(
             f'optimizer.name is {config.name!r}; '
             f'expected one of {", ".join(OPTIMIZERS)}.'
         )
-    return optax.chain(*parts)
+    return optax.with_extra_args_support(optax.chain(*parts))
 
 
-def _clip(limit, axis_name):
-    """`optax.clip_by_global_norm`, of a norm over all devices."""
+def _clip(limit):
+    """`optax.clip_by_global_norm` of a norm that is given, in one product."""
 
-    def clip(updates, _):
-        scale = jnp.minimum(1.0, limit / global_norm(updates, axis_name))
-        return jax.tree.map(lambda update: update * scale, updates)
+    def update(updates, state, params=None, *, gradient_norm, **_):
+        scale = jnp.minimum(1.0, limit / gradient_norm)
+        return jax.tree.map(lambda leaf: leaf * scale, updates), state
 
-    return (
-        optax.clip_by_global_norm(limit) if axis_name is None else optax.stateless(clip)
+    return optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), update
     )
 
 

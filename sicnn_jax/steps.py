@@ -18,7 +18,6 @@ from flax import linen as nn
 
 from sicnn_jax import images, losses
 from sicnn_jax.models import CNNR, Discriminator, block_activations
-from sicnn_jax.optimizers import global_norm
 from sicnn_jax.train_state import Network, TrainState
 
 AXIS = 'batch'
@@ -513,27 +512,51 @@ def _descend(
     )
     # The gradient of the local loss, averaged: differentiating an averaged loss
     # would count every device twice.
-    loss, metrics = jax.lax.pmean((loss, metrics), AXIS)
+    loss, metrics = _mean_over_devices((loss, metrics))
     reduced = {
         name: _reduce(gradient, method.split_identities and name == 'class_weights')
         for name, gradient in gradients.items()
     }
     norms = {name: norm for name, (_, norm) in reduced.items()}
     finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack([*norms.values()])))
-    networks = dict(state.networks)
-    for name in names:
-        old = networks[name]
-        gradient, _ = reduced[name]
-        updates, opt_state = method.optimizers[name].update(
-            gradient, old.opt_state, old.params
-        )
-        new = Network(optax.apply_updates(old.params, updates), opt_state)
-        networks[name] = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), new, old
-        )
+
+    def stepped(networks):
+        return {
+            name: _stepped(method.optimizers[name], network, *reduced[name])
+            for name, network in networks.items()
+        }
+
+    trained = _if(finite, stepped, {name: state.networks[name] for name in names})
     metrics |= {f'{name}_gradient_norm': norm for name, norm in norms.items()}
     metrics['finite'] = finite.astype(jnp.float32)
+    networks = {**state.networks, **trained}
     return dataclasses.replace(state, networks=networks), metrics
+
+
+def _stepped(
+    optimizer: optax.GradientTransformation,
+    network: Network,
+    gradient: Any,
+    norm: jax.Array,
+) -> Network:
+    """A network after a step of its optimiser, which is told the gradient's norm."""
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(
+        gradient, network.opt_state, network.params, gradient_norm=norm
+    )
+    return Network(optax.apply_updates(network.params, updates), opt_state)
+
+
+def _if(condition: jax.Array, change: Callable[[Any], Any], tree: Any) -> Any:
+    """The tree changed, or as it is.
+
+    On a CPU a branch, in which the result is written over the tree; a choice between
+    both takes another copy of it. An accelerator would have to wait for the branch.
+    """
+    if jax.default_backend() == 'cpu':
+        return jax.lax.cond(condition, change, lambda tree: tree, tree)
+    return jax.tree.map(
+        lambda new, old: jnp.where(condition, new, old), change(tree), tree
+    )
 
 
 def _mean_over_parts(function: Callable[[Any], Any], batch: Any, count: int) -> Any:
@@ -554,11 +577,18 @@ def _mean_over_parts(function: Callable[[Any], Any], batch: Any, count: int) -> 
 def _reduce(gradient: Any, split: bool) -> tuple[Any, jax.Array]:
     """The gradient of the objective of all devices, and its norm."""
     if not split:
-        gradient = jax.lax.pmean(gradient, AXIS)
+        gradient = _mean_over_devices(gradient)
         return gradient, optax.global_norm(gradient)
     # Of this device's identities alone, counted once by every device.
     gradient = jax.tree.map(lambda leaf: leaf / jax.lax.psum(1, AXIS), gradient)
-    return gradient, global_norm(gradient, AXIS)
+    squared = jnp.square(optax.global_norm(gradient))
+    return gradient, jnp.sqrt(jax.lax.psum(squared, AXIS))
+
+
+def _mean_over_devices(tree: Any) -> Any:
+    """`jax.lax.pmean`; for a device alone XLA would still copy and divide."""
+    alone = jax.lax.psum(1, AXIS) == 1
+    return tree if alone else jax.lax.pmean(tree, AXIS)
 
 
 def _next(

@@ -187,11 +187,7 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
         cnnr=models.cnnr_from(record),
         cnnh=cnnh,
         optimizers={
-            network: make_optimizer(
-                stage.optimizer[network],
-                stage.steps,
-                steps.AXIS if split and network == 'class_weights' else None,
-            )
+            network: make_optimizer(stage.optimizer[network], stage.steps)
             for network in update.trained
         },
         recognition_loss=_recognition_loss(config.recognition_loss),

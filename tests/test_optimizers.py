@@ -45,12 +45,26 @@ def test_sgd_is_that_of_caffe():
     velocity = {'kernel': 0.0, 'bias': 0.0}
     weight = {'kernel': 1.0, 'bias': 1.0}
     for _ in range(3):
-        updates, state = optimizer.update(gradients, state, params)
+        updates, state = optimizer.update(gradients, state, params, gradient_norm=norm)
         params = {name: params[name] + updates[name] for name in params}
         for name, decay in (('kernel', 0.01), ('bias', 0.0)):
             velocity[name] = 0.9 * velocity[name] + 3 / norm + decay * weight[name]
             weight[name] -= 0.1 * velocity[name]
             np.testing.assert_allclose(params[name], weight[name], rtol=1e-5)
+
+
+def test_clipping_is_by_the_norm_that_is_given():
+    """It may be of more than these gradients: of those of all devices."""
+    optimizer = make_optimizer(
+        common.optimizer('sgd', 1.0, schedule='constant', momentum=0.0, clip=2.0), 10
+    )
+    gradients = jnp.array([3.0, 4.0])
+    state = optimizer.init(gradients)
+    for norm, scale in ((1.0, 1.0), (2.0, 1.0), (5.0, 0.4), (10.0, 0.2), (0.0, 1.0)):
+        updates, _ = optimizer.update(
+            gradients, state, gradients, gradient_norm=jnp.asarray(norm)
+        )
+        np.testing.assert_allclose(updates, -scale * gradients, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -155,11 +155,9 @@ def test_no_gradient_reaches_cnnr_from_cnnh_nor_cnnh_from_cnnr(params):
 def test_eight_devices_equal_one(rule, split, params):
     def method(split):
         clipped = common.optimizer('sgd', 1e-3, clip=0.5, weight_decay=0.1)
-        axis = steps.AXIS if split else None
         optimizers = {
-            'cnnr': make_optimizer(clipped, 10),
-            'class_weights': make_optimizer(clipped, 10, axis),
-            'cnnh': make_optimizer(clipped, 10),
+            name: make_optimizer(clipped, 10)
+            for name in ('cnnr', 'class_weights', 'cnnh')
         }
         return dataclasses.replace(
             _method(), optimizers=optimizers, split_identities=split
@@ -311,8 +309,23 @@ def test_joint_lets_every_loss_reach_every_network(params):
     assert with_si['class_weights_gradient_norm'] == 0
 
 
+@pytest.mark.parametrize('backend', ['cpu', 'gpu'])
+def test_a_finite_step_is_applied(backend, params, monkeypatch):
+    """Where it is a branch and where it is not."""
+    monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+    method = _method(optimizer=optax.sgd(0.5))
+    state, metrics = _step('recognition', params, _batch(), method=method)
+    assert metrics['finite'] == 1
+    change = params['class_weights'] - state.params['class_weights']
+    np.testing.assert_allclose(
+        np.linalg.norm(change), 0.5 * metrics['class_weights_gradient_norm'], rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize('backend', ['cpu', 'gpu'])
 @pytest.mark.parametrize('rule', ['recognition', 'domain_integrated'])
-def test_a_step_that_is_not_finite_is_not_applied(rule, params):
+def test_a_step_that_is_not_finite_is_not_applied(rule, backend, params, monkeypatch):
+    monkeypatch.setattr(jax, 'default_backend', lambda: backend)
     broken = jax.tree.map(np.array, params)
     broken['class_weights'][0, 0] = np.nan
     state, metrics = _step(

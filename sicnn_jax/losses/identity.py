@@ -27,11 +27,16 @@ def normalize(
     """
     features = jnp.asarray(features, jnp.float32)
     squared = jnp.sum(jnp.square(features), axis=axis, keepdims=True)
+    return features * inverse_norm(squared)
+
+
+def inverse_norm(squared: Float32[Array, '*shape']) -> Float32[Array, '*shape']:
+    """1 / ‖x‖ from ‖x‖²; 0, with zero gradient, where ‖x‖ is below 1e-12."""
     directed = squared > _SMALLEST_NORM**2
     # The inner `where` keeps the infinite derivative at zero out of the gradient,
     # where the outer one would turn it into 0 · ∞.
     inverse = jax.lax.rsqrt(jnp.where(directed, squared, 1.0))
-    return features * jnp.where(directed, inverse, 0.0)
+    return jnp.where(directed, inverse, 0.0)
 
 
 def cosine_similarity(
