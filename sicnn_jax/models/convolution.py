@@ -8,22 +8,33 @@ choices are measured by benchmarks/convolutions.py, and those for constant kerne
 import contextlib
 import contextvars
 import functools
+import math
 from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _ANY_BACKEND = contextvars.ContextVar('any_backend', default=False)
 
-# Up to so many output features `image_convolution` is the faster one.
-_FEW_FEATURES = 4
+# From so few channels `patch_convolution` is the faster one, to so few features
+# `image_convolution`: those of a picture.
+_FEW = 4
 
 # From so many input × output features matrix products are the faster way; with fewer,
 # what a step gains does not pay for the longer compilation of `winograd_convolution`.
 _MANY_FEATURES = 32 * 64
+
+# With more elements of the kernel's matrices for each tile of 2 × 2 outputs,
+# `patch_convolution` is faster than to transform the kernel.
+_LARGE_KERNEL = 2048
+
+# From so many tiles of 2 × 2 outputs tiles of 4 × 4 are the faster ones in training, by
+# more than their longer compilation takes.
+_MANY_TILES = 4096
 
 # From so many output features `frozen_convolution` is the faster one.
 _WIDE = 64
@@ -113,21 +124,28 @@ def convolution(
       kernel: not turned, as networks have it.
       padding: 'SAME', 'VALID', or ((top, bottom), (left, right)), less than k and l.
     """
-    *sides, _, features = kernel.shape
-    is_picture = features <= _FEW_FEATURES and sides[0] == sides[1] and sides[0] % 2
-    if _has_ways(x) and is_picture and padding == 'SAME':
-        if _is_frozen(x, kernel):
-            return tap_convolution(x, kernel)
-        return image_convolution(x, kernel)
+    *sides, channels, features = kernel.shape
+    if not _has_ways(x):
+        return _direct(x, kernel, padding)
+    frozen = _is_frozen(x, kernel)
+    margins = _margins(padding, sides)
+    if features <= _FEW and sides[0] == sides[1] and sides[0] % 2 and padding == 'SAME':
+        return (tap_convolution if frozen else image_convolution)(x, kernel)
+    if channels <= _FEW and not frozen:
+        return patch_convolution(x, kernel, margins)
     if _pays_as_products(x, kernel):
         if sides == [1, 1]:
             return x @ kernel[0, 0]
-        if sides == [3, 3] and _is_frozen(x, kernel):
+        if sides == [3, 3] and frozen:
             if features < _WIDE:
                 return _direct(x, kernel, padding)
-            return frozen_convolution(x, kernel, _margins(padding, sides))
+            return frozen_convolution(x, kernel, margins)
         if set(sides) <= {2, 3}:
-            return winograd_convolution(x, kernel, _margins(padding, sides))
+            tiles = _count_tiles(x, kernel, margins, 2)
+            if channels * features > _LARGE_KERNEL * tiles:
+                return patch_convolution(x, kernel, margins)
+            m = 4 if tiles >= _MANY_TILES and sides == [3, 3] else 2
+            return winograd_convolution(x, kernel, margins, m)
     return _direct(x, kernel, padding)
 
 
@@ -167,49 +185,104 @@ def _margins(padding, sides):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def winograd_convolution(
+def patch_convolution(
     x: Float[Array, 'n h w c'],
     kernel: Float[Array, 'r s c features'],
     padding: Padding,
 ) -> Float[Array, 'n out_h out_w features']:
-    """Convolution by Winograd's minimal filtering (Lavin & Gray 2016, F(2×2, r×s)).
+    """Convolution as one matrix product of the kernel with patches of the input.
 
-    A 3×3 convolution takes 16 multiplications for 2 × 2 outputs instead of 36, and
-    they are matrix products over all tiles, as are both gradients. Rounding differs
-    from the direct way by about 1e-6 of the largest output.
+    Its gradients are one each, too. It pays where patches are small: of pictures, and
+    of few pixels beside a large kernel, which is read as it is.
+
+    Args:
+      x: the input.
+      kernel: of any size.
+      padding: ((top, bottom), (left, right)), less than r and s.
+    """
+    return _patches(x, kernel, padding) @ _by_patch(kernel)
+
+
+def _patches(x, kernel, padding):
+    """What each output sees: [n, out_h, out_w, r · s · c]."""
+    h, w = _output_size(x, kernel, padding)
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    return jnp.concatenate(
+        [padded[:, i : i + h, j : j + w] for i, j in np.ndindex(kernel.shape[:2])],
+        axis=-1,
+    )
+
+
+def _by_patch(kernel):
+    return kernel.reshape(-1, kernel.shape[-1])
+
+
+def _patch_forward(x, kernel, padding):
+    return patch_convolution(x, kernel, padding), (x, kernel)
+
+
+def _patch_backward(padding, residuals, gradient):
+    x, kernel = residuals
+    kernel_gradient = _over_tiles(_patches(x, kernel, padding), gradient)
+    patches = jnp.einsum('nhwf,pf->nhwp', gradient, _by_patch(kernel))
+    # What was taken from a place goes back to it.
+    _, give_back = jax.vjp(lambda x: _patches(x, kernel, padding), x)
+    (x_gradient,) = give_back(patches)
+    return x_gradient, kernel_gradient.reshape(kernel.shape)
+
+
+patch_convolution.defvjp(_patch_forward, _patch_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def winograd_convolution(
+    x: Float[Array, 'n h w c'],
+    kernel: Float[Array, 'r s c features'],
+    padding: Padding,
+    m: int = 2,
+) -> Float[Array, 'n out_h out_w features']:
+    """Convolution by Winograd's minimal filtering (Lavin & Gray 2016, F(m×m, r×s)).
+
+    A 3×3 convolution takes 16 multiplications for 2 × 2 outputs instead of 36, or 36
+    for 4 × 4 instead of 144, and they are matrix products over all tiles, as are both
+    gradients. Rounding differs from the direct way by about 1e-6 of the largest output
+    in tiles of 2 × 2, 1e-5 in tiles of 4 × 4.
 
     Args:
       x: the input.
       kernel: r and s are 2 or 3.
       padding: ((top, bottom), (left, right)), less than r and s.
+      m: side of a tile, 2, or 4 where r and s are 3.
     """
-    return _filter(x, kernel, padding, 2, over=0)
+    return _filter(x, kernel, padding, m, over=0)
 
 
-def _winograd_forward(x, kernel, padding):
-    return winograd_convolution(x, kernel, padding), (x, kernel)
+def _winograd_forward(x, kernel, padding, m):
+    return winograd_convolution(x, kernel, padding, m), (x, kernel)
 
 
-def _winograd_backward(padding, residuals, gradient):
+def _winograd_backward(padding, m, residuals, gradient):
     x, kernel = residuals
     r, s = kernel.shape[:2]
     turned = tuple(
         (side - 1 - before, side - 1 - after)
         for side, (before, after) in zip((r, s), padding, strict=True)
     )
-    x_gradient = _filter(gradient, kernel[::-1, ::-1], turned, 2, over=1)
+    x_gradient = _filter(gradient, kernel[::-1, ::-1], turned, m, over=1)
     _, h, w, _ = gradient.shape
-    padded = _pad(gradient, ((0, h % 2), (0, w % 2)))
-    outputs = [[padded[:, row::2, column::2] for column in (0, 1)] for row in (0, 1)]
+    padded = _pad(gradient, ((0, -h % m), (0, -w % m)))
+    outputs = [
+        [padded[:, row::m, column::m] for column in range(m)] for row in range(m)
+    ]
     products = [
         [_over_tiles(tile, output) for tile, output in zip(*rows, strict=True)]
         for rows in zip(
-            _input_tiles(x, kernel, padding, 2),
-            _mix_both(_transpose(_OUTPUT[2, r]), _transpose(_OUTPUT[2, s]), outputs),
+            _input_tiles(x, kernel, padding, m),
+            _mix_both(_transpose(_OUTPUT[m, r]), _transpose(_OUTPUT[m, s]), outputs),
             strict=True,
         )
     ]
-    taps = _mix_both(_transpose(_KERNEL[2, r]), _transpose(_KERNEL[2, s]), products)
+    taps = _mix_both(_transpose(_KERNEL[m, r]), _transpose(_KERNEL[m, s]), products)
     return x_gradient, jnp.stack([jnp.stack(row) for row in taps])
 
 
@@ -232,12 +305,9 @@ def frozen_convolution(
       kernel: not traced.
       padding: as `winograd_convolution`.
     """
-    height, width = _output_size(x, kernel, padding)
     m = min(
         (2, 4),
-        key=lambda m: (
-            (m + 2) ** 2 * (_READING + len(x) * -(-height // m) * -(-width // m))
-        ),
+        key=lambda m: (m + 2) ** 2 * (_READING + _count_tiles(x, kernel, padding, m)),
     )
 
     @jax.custom_vjp
@@ -288,10 +358,20 @@ def _output_size(x, kernel, padding):
     ]
 
 
+def _tiles(x, kernel, padding, m):
+    """How many tiles of m × m outputs there are, vertically and horizontally."""
+    return [-(-size // m) for size in _output_size(x, kernel, padding)]
+
+
+def _count_tiles(x, kernel, padding, m):
+    """Tiles of m × m outputs of a batch."""
+    return len(x) * math.prod(_tiles(x, kernel, padding, m))
+
+
 def _input_tiles(x, kernel, padding, m):
     """B d Bᵀ of every tile: (m + r − 1) × (m + s − 1) arrays [n, tiles, tiles, c]."""
     sides = kernel.shape[:2]
-    tiles = [-(-size // m) for size in _output_size(x, kernel, padding)]
+    tiles = _tiles(x, kernel, padding, m)
     margins = [
         (before, m * count + side - 1 - size - before)
         for count, side, size, (before, _) in zip(

@@ -16,11 +16,14 @@ from sicnn_jax.models.convolution import (
     frozen_convolution,
     frozen_options,
     image_convolution,
+    patch_convolution,
     tap_convolution,
     transposed_convolution,
     winograd_convolution,
 )
 from sicnn_jax.models.layers import Conv, PReLU, average_pool
+
+_PADDINGS = [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((1, 0), (0, 1))]
 
 
 def _shapes(model, images):
@@ -208,9 +211,7 @@ def test_frozen_options_are_those_that_the_compiler_knows(monkeypatch):
 
 @pytest.mark.parametrize('sides', [(3, 3), (2, 3), (3, 2), (2, 2)])
 @pytest.mark.parametrize('size', [(6, 8), (5, 7)])
-@pytest.mark.parametrize(
-    'padding', [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((1, 0), (0, 1))]
-)
+@pytest.mark.parametrize('padding', _PADDINGS)
 def test_winograd_convolution_equals_the_convolution(sides, size, padding):
     x = jax.random.normal(jax.random.key(0), (2, *size, 3))
     kernel = jax.random.normal(jax.random.key(1), (*sides, 3, 4))
@@ -219,6 +220,53 @@ def test_winograd_convolution_equals_the_convolution(sides, size, padding):
     _assert_equal_with_gradients(lambda x, kernel: fast(x, kernel), slow, x, kernel)
     several = jax.vmap(lambda x: fast(x[None], kernel)[0])(x)
     np.testing.assert_allclose(several, fast(x, kernel), atol=1e-5)
+
+
+@pytest.mark.parametrize('size', [(9, 11), (5, 4), (8, 8)])
+@pytest.mark.parametrize('padding', _PADDINGS)
+def test_winograd_convolution_in_larger_tiles_equals_the_convolution(size, padding):
+    x = jax.random.normal(jax.random.key(0), (2, *size, 3)) / 3
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4)) / 9
+
+    def fast(x, kernel):
+        return winograd_convolution(x, kernel, padding, 4)
+
+    slow = functools.partial(_convolution, padding=padding)
+    _assert_equal_with_gradients(fast, slow, x, kernel)
+
+
+@pytest.mark.parametrize('sides', [(3, 3), (2, 3), (5, 5), (1, 1)])
+@pytest.mark.parametrize('size', [(6, 8), (5, 7)])
+@pytest.mark.parametrize('padding', _PADDINGS)
+def test_patch_convolution_equals_the_convolution(sides, size, padding):
+    x = jax.random.normal(jax.random.key(0), (2, *size, 3))
+    kernel = jax.random.normal(jax.random.key(1), (*sides, 3, 4))
+    padding = padding if sides != (1, 1) else ((0, 0), (0, 0))
+
+    def fast(x, kernel):
+        return patch_convolution(x, kernel, padding)
+
+    slow = functools.partial(_convolution, padding=padding)
+    _assert_equal_with_gradients(fast, slow, x, kernel)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'features', 'products'),
+    [
+        # A picture; few pixels beside a large kernel; many; very many.
+        ((2, 12, 9, 3), 64, 1),
+        ((2, 5, 4, 512), 512, 1),
+        ((2, 12, 10, 256), 256, 16),
+        ((8, 112, 96, 64), 64, 36),
+    ],
+)
+def test_way_of_a_convolution_goes_by_its_shape(shape, features, products):
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, shape[-1], features), jnp.float32)
+    same = functools.partial(convolution, padding='SAME')
+    program = jax.make_jaxpr(same)(x, kernel)
+    names = [each.primitive.name for each in counting.equations(program.jaxpr)]
+    assert names.count('dot_general') == products
 
 
 @pytest.mark.parametrize('size', [(12, 9), (5, 4)])
