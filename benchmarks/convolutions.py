@@ -4,8 +4,9 @@
 
 Deconvolution (5×5, stride 2, on 56×48): `flax.linen.ConvTranspose` (XLA convolves a
 zero-dilated input), four convolutions of one output parity each (ours), one
-convolution to 4× channels followed by depth-to-space. Convolution (3×3): Winograd's
-minimal filtering, and `flax.linen.Conv`. Mapping (1×1): a matrix product, and
+convolution to 4× channels followed by depth-to-space. Convolution (3×3): what the
+networks choose, the ways they choose from (Winograd's minimal filtering in tiles of 2×2
+and 4×4, patches), and `flax.linen.Conv`. Mapping (1×1): a matrix product, and
 `flax.linen.Conv`. Reconstruction (5×5 to three channels, on 112×96): `flax.linen.Conv`,
 and the same with our gradient. All ways of a layer compute the same function, which is
 checked; the rounds alternate between them.
@@ -21,11 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measuring import append_record, time_calls
-from sicnn_jax.models.convolution import (
-    image_convolution,
-    transposed_convolution,
-    winograd_convolution,
-)
+from sicnn_jax.models import convolution as ways
+from sicnn_jax.models.convolution import image_convolution, transposed_convolution
+
+_SAME = ((1, 1), (1, 1))
 
 
 def dilated(x, kernel):
@@ -33,15 +33,11 @@ def dilated(x, kernel):
     return jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME')
 
 
-def convolution(x, kernel):
+def direct(x, kernel):
     """What `flax.linen.Conv` computes."""
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
-
-
-def winograd(x, kernel):
-    return winograd_convolution(x, kernel, ((1, 1), (1, 1)))
 
 
 def matrix_product(x, kernel):
@@ -51,7 +47,7 @@ def matrix_product(x, kernel):
 def depth_to_space(x, kernel):
     """One convolution to 4 × c_out channels: 36 taps a pixel for 5×5, not 25."""
     n, h, w, _ = x.shape
-    y = convolution(x, _spread(kernel))
+    y = direct(x, _spread(kernel))
     y = y.reshape(n, h, w, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
     return y.reshape(n, 2 * h, 2 * w, -1)
 
@@ -80,16 +76,19 @@ LAYERS = {
         'flax.linen.ConvTranspose': dilated,
     },
     'convolution': {
-        'Winograd (ours)': winograd,
-        'flax.linen.Conv': convolution,
+        'by shape (ours)': lambda x, kernel: ways.convolution(x, kernel, 'SAME'),
+        'Winograd, 2×2': lambda *xs: ways.winograd_convolution(*xs, _SAME),
+        'Winograd, 4×4': lambda *xs: ways.winograd_convolution(*xs, _SAME, 4),
+        'patches': lambda *xs: ways.patch_convolution(*xs, _SAME),
+        'flax.linen.Conv': direct,
     },
     'mapping': {
         'matrix product (ours)': matrix_product,
-        'flax.linen.Conv': convolution,
+        'flax.linen.Conv': direct,
     },
     'reconstruction': {
         'gradient by patches (ours)': image_convolution,
-        'flax.linen.Conv': convolution,
+        'flax.linen.Conv': direct,
     },
 }
 
@@ -99,6 +98,7 @@ _SIDES = {'deconvolution': 5, 'convolution': 3, 'mapping': 1, 'reconstruction': 
 # Those of the paper's networks that take longest.
 _PAPER = (
     'deconvolution:56x48x256x256',
+    'convolution:112x96x3x64',
     'convolution:110x94x64x64',
     'convolution:54x46x64x64',
     'convolution:26x22x128x128',

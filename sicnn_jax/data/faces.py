@@ -15,7 +15,7 @@ import collections
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike
+from jax.typing import ArrayLike
 
 from sicnn_jax.data.face_parameters import Parameters, sample_identity, sample_view
 

@@ -5,8 +5,8 @@ scikit-learn (extra `reproduce`).
 """
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Float, Shaped
-from numpy.typing import ArrayLike
 
 _FOLDS = 5
 

@@ -1,8 +1,8 @@
 """Identity similarity (Sec. 4.2): are SR and HR the same person to a network?"""
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
 from sicnn_jax.metrics.verification import pair_scores
 

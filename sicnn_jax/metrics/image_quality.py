@@ -4,8 +4,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Float64, UInt8
-from numpy.typing import ArrayLike
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 _WINDOW = 11

@@ -7,8 +7,8 @@ accepted or rejected together.
 from collections.abc import Sequence
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float64
-from numpy.typing import ArrayLike
 from scipy import stats
 
 # Rates of false accepts at which verification is commonly reported.

@@ -5,8 +5,8 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float64, Int, Shaped
-from numpy.typing import ArrayLike
 
 # Of each kind one in each of ten folds.
 _FEWEST = 20

@@ -28,8 +28,8 @@ _FEW = 4
 # what a step gains does not pay for the longer compilation of `winograd_convolution`.
 _MANY_FEATURES = 32 * 64
 
-# With more elements of the kernel's matrices for each tile of 2 × 2 outputs,
-# `patch_convolution` is faster than to transform the kernel.
+# With more input × output features for each tile of 2 × 2 outputs `patch_convolution`
+# is faster than to transform the kernel.
 _LARGE_KERNEL = 2048
 
 # From so many tiles of 2 × 2 outputs tiles of 4 × 4 are the faster ones in training, by
