@@ -13,6 +13,7 @@ by a network's parameters is to be averaged over the devices, as usual; that by
 `class_weights` is to be divided by their number, never averaged.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -56,12 +57,10 @@ def cosine_logits(
     chex.assert_rank([features, class_weights], 2)
     chex.assert_equal(features.shape[1], class_weights.shape[0])
     class_weights = jnp.asarray(class_weights, jnp.float32)
-    # Of very many class weights the product is divided by the norms instead: to write
-    # the normalised ones, or their gradient, would take longer than the product. And
-    # their squares are summed by one, since a CPU's sum over rows takes one core.
-    ones = jnp.ones((1, len(class_weights)))
-    squared = _product(ones, jnp.square(class_weights))
-    return _product(normalize(features), class_weights) * inverse_norm(squared)
+    # The product is divided by the norms of the class weights, not they: to write very
+    # many normalised ones, or their gradient, would take longer than the product.
+    norms = inverse_norm(_sum_of_squares(class_weights))
+    return _product(normalize(features), class_weights) * norms
 
 
 def a_softmax_loss(
@@ -411,6 +410,16 @@ def _product(
     product is still small beside the network in front of it.
     """
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _sum_of_squares(x: Float32[Array, 'n m']) -> Float32[Array, '1 m']:
+    """Over the first axis, written for XLA's CPU, whose own sum takes one core.
+
+    Parts are added up in one pass, and their rows by a product.
+    """
+    parts = jnp.split(x, math.gcd(len(x), 8))
+    squares = functools.reduce(jnp.add, map(jnp.square, parts))
+    return _product(jnp.ones((1, len(squares))), squares)
 
 
 def _psi(cosine: Float32[Array, '*shape'], margin: int) -> Float32[Array, '*shape']:

@@ -254,7 +254,7 @@ def winograd_convolution(
       padding: ((top, bottom), (left, right)), less than r and s.
       m: side of a tile, 2, or 4 where r and s are 3.
     """
-    return _filter(x, kernel, padding, m, over=0)
+    return _filter(x, kernel, padding, m)
 
 
 def _winograd_forward(x, kernel, padding, m):
@@ -268,7 +268,7 @@ def _winograd_backward(padding, m, residuals, gradient):
         (side - 1 - before, side - 1 - after)
         for side, (before, after) in zip((r, s), padding, strict=True)
     )
-    x_gradient = _filter(gradient, kernel[::-1, ::-1], turned, m, over=1)
+    x_gradient = _filter(gradient, kernel, turned, m, transposed=True)
     _, h, w, _ = gradient.shape
     padded = _pad(gradient, ((0, -h % m), (0, -w % m)))
     outputs = [
@@ -312,7 +312,7 @@ def frozen_convolution(
 
     @jax.custom_vjp
     def of(x):
-        return _filter(x, kernel, padding, m, over=0)
+        return _filter(x, kernel, padding, m)
 
     of.defvjp(
         lambda x: jax.vjp(lambda x: winograd_convolution(x, kernel, padding), x),
@@ -328,24 +328,24 @@ def _while_tracing(kernel):
     return jax.ensure_compile_time_eval()
 
 
-def _filter(x, kernel, padding, m, *, over):
-    """Winograd's convolution in tiles of m × m, summed over a matrix's axis 0 or 1.
+def _filter(x, kernel, padding, m, *, transposed=False):
+    """Winograd's convolution in tiles of m × m; transposed, with the kernel turned.
 
-    Over features it is a transposed convolution; the kernel is not transposed, which
-    would take longer than the convolution where it is large.
+    A transposed one sums over features; the kernel's matrices are not transposed for
+    it, which would take longer than the convolution where they are large.
     """
     r, s = kernel.shape[:2]
     h, w = _output_size(x, kernel, padding)
+    matrices = (
+        _turned_kernel_tiles(kernel, m) if transposed else _kernel_tiles(kernel, m)
+    )
+    contracted = ((3,), (int(transposed),)), ((), ())
     products = [
         [
-            jax.lax.dot_general(tile, taps, (((3,), (over,)), ((), ())))
-            for tile, taps in zip(*rows, strict=True)
+            jax.lax.dot_general(tile, matrix, contracted)
+            for tile, matrix in zip(*rows, strict=True)
         ]
-        for rows in zip(
-            _input_tiles(x, kernel, padding, m),
-            _kernel_tiles(kernel, m),
-            strict=True,
-        )
+        for rows in zip(_input_tiles(x, kernel, padding, m), matrices, strict=True)
     ]
     outputs = _mix_both(_OUTPUT[m, r], _OUTPUT[m, s], products)
     return interleave(outputs)[:, :h, :w]
@@ -392,6 +392,15 @@ def _kernel_tiles(kernel, m):
     rows, columns = (_KERNEL[m, side] for side in kernel.shape[:2])
     with _while_tracing(kernel):
         return _mix_both(rows, columns, [list(row) for row in kernel])
+
+
+def _turned_kernel_tiles(kernel, m):
+    """`_kernel_tiles` of the kernel turned by 180°."""
+    if m > 2:
+        return _kernel_tiles(kernel[::-1, ::-1], m)
+    # Those of the kernel, the outer ones exchanged: XLA has them from the forward pass.
+    first, *inner, last = _kernel_tiles(kernel, m)
+    return [[row[-1], *row[1:-1], row[0]] for row in (last, *inner, first)]
 
 
 def _pad(x, margins):
