@@ -2,6 +2,7 @@
 
     --config=configs/approaches.py         the paper's widths and schedules
     --config=configs/approaches.py:small   as configs/di.py:small
+    --config=configs/approaches.py:light   as configs/di.py:light
     --config=configs/approaches.py:demo    as configs/di.py:demo
 
 I: both networks from scratch, in one update by L_SR + α L_SI + β L_FR, over the batches

@@ -1,8 +1,6 @@
 """Every field that a run depends on, with the paper's networks as defaults."""
 
-from ml_collections import ConfigDict
-
-NETWORKS = ('cnnr', 'class_weights', 'cnnh', 'discriminator')
+from ml_collections import ConfigDict, FieldReference
 
 
 def base() -> ConfigDict:
@@ -29,10 +27,18 @@ def base() -> ConfigDict:
     # Of procedural faces: how far they are turned, scaled and moved from the template;
     # 0: as landmarks align them, 1: as a detector's boxes leave them.
     config.data.misalignment = 0.0
-    # Augmentation of shards: mirrored with probability ½; moved by up to so many
-    # pixels.
+    # Augmentation of shards, a function of (seed, step): mirrored with probability ½;
+    # moved by up to so many pixels.
     config.data.flip = True
     config.data.shift = 0
+    # Enlarged or reduced by up to this share, turned by up to so many degrees.
+    config.data.zoom = 0.0
+    config.data.rotation = 0.0
+    # Changed by up to this share: of 255 levels, of the distance from the mean level,
+    # of the distance of colours from grey.
+    config.data.brightness = 0.0
+    config.data.contrast = 0.0
+    config.data.saturation = 0.0
     # Of shards that are missing or damaged. 'raise': the run stops and names the
     # record; 'skip': it goes on without, up to a share of each split.
     config.data.on_error = 'raise'
@@ -54,12 +60,18 @@ def base() -> ConfigDict:
     config.cnnh = ConfigDict()
     # Which network enlarges; another one has other fields: `sicnn_jax.models.KINDS`.
     config.cnnh.kind = 'cnnh'
-    config.cnnh.width = 64
-    config.cnnh.growth = 32
-    config.cnnh.depth = 6
-    config.cnnh.deconv_width = 256
+    # One number, or four, for the resolutions 14×12, 28×24, 56×48 and 112×96.
+    config.cnnh.width = _one_or_several(64)
+    config.cnnh.growth = _one_or_several(32)
+    # One number, or three, for the stages between them.
+    config.cnnh.depth = _one_or_several(6)
+    config.cnnh.deconv_width = _one_or_several(256)
     config.cnnh.deconv_kernels = (3, 5, 5)
     config.cnnh.final_depth = 2
+    # Factor of the first weights of the reconstruction.
+    config.cnnh.reconstruction_gain = 1.0
+    # The reconstruction is added to the bicubic enlargement, which the paper has not.
+    config.cnnh.bicubic_skip = False
     config.cnnh.init_std = 1.0
     config.cnnh.dtype = 'bfloat16'
     config.cnnh.param_dtype = 'float32'
@@ -88,6 +100,12 @@ def base() -> ConfigDict:
     # Iterations in one program, without a return to the host in between: for steps so
     # short that starting them takes a share of the time.
     config.steps_per_dispatch = 1
+    # A CPU counts as so many devices, each of which has its share of a batch; 0: as
+    # one, unless XLA_FLAGS says otherwise. With one for each core, cores wait less.
+    config.cpu_devices = 0
+    # Updates on a CPU compute convolutions of many channels in Winograd's tiles: fewer
+    # multiplications, but four times as long to compile (models/convolution.py).
+    config.winograd = True
     config.log_every = 100
     # A step whose loss or gradient is not finite is not applied; after so many in a row
     # the run stops.
@@ -107,6 +125,11 @@ def base() -> ConfigDict:
 
     config.stages = ()
     return config
+
+
+def _one_or_several(value):
+    """A number that may be set to a tuple, which a field of its type may not."""
+    return FieldReference(value, field_type=object)
 
 
 def optimizer(
@@ -160,7 +183,8 @@ def stage(
       update_rule: of `sicnn_jax.steps.find_update`.
       steps: iterations.
       batch_size: over all devices and processes. In domain-integrated training, N.
-      optimizers: of each network that the rule trains.
+      optimizers: of each network that the rule trains. They are copied, so that what is
+        set in one place is set there alone.
       data_seed: stages with the same one see the same batches.
       init: network → stage it comes from, or the directory of one of another run;
         networks without one are initialised.
@@ -191,7 +215,10 @@ def stage(
             'update_rule': update_rule,
             'steps': steps,
             'batch_size': batch_size,
-            'optimizer': optimizers,
+            'optimizer': {
+                network: one.copy_and_resolve_references()
+                for network, one in optimizers.items()
+            },
             'data_seed': data_seed,
             'init': dict.fromkeys(
                 ('cnnr', 'class_weights', 'cnnh', 'discriminator'), ''
@@ -213,6 +240,30 @@ def stage(
             'checkpoint': '',
         }
     )
+
+
+def light_networks(config: ConfigDict) -> None:
+    """Light networks, for two CPU cores: many channels where pixels are few.
+
+    At 14×12, where a face is decided, a channel costs a 64th of what it costs at 112×96
+    (docs/results.md).
+    """
+    config.cpu_devices = 2
+    config.winograd = False
+    config.cnnr.widths = (16, 16, 48, 96)
+    config.cnnr.depths = (1, 1, 2, 1)
+    config.cnnr.feature_dim = 128
+    config.cnnr.dtype = 'float32'
+    config.cnnh.width = (64, 64, 32, 16)
+    config.cnnh.growth = (32, 32, 16, 8)
+    config.cnnh.depth = (6, 4, 1)
+    config.cnnh.deconv_width = (128, 64, 16)
+    # Divisible by the stride, so that they overlap evenly.
+    config.cnnh.deconv_kernels = (4, 4, 4)
+    config.cnnh.final_depth = 1
+    config.cnnh.reconstruction_gain = 0.1
+    config.cnnh.bicubic_skip = True
+    config.cnnh.dtype = 'float32'
 
 
 def known_fields() -> tuple[ConfigDict, ConfigDict, ConfigDict]:

@@ -2,7 +2,8 @@
 
     --config=configs/di.py         the paper: its widths, batches and schedules
     --config=configs/di.py:small   one modest GPU or a Colab TPU: half the widths
-    --config=configs/di.py:demo    two CPU cores, embedded faces
+    --config=configs/di.py:light   light networks, for two CPU cores and an hour or two
+    --config=configs/di.py:demo    the same networks in minutes
 
 Stages: CNNR by L_FR (recognition); CNNH by L_SR (hallucination); Algorithm 1
 (domain_integrated); and sr_only, the control: the same batches, schedule and
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-VARIANTS = ('', 'small', 'demo')
+VARIANTS = ('', 'small', 'light', 'demo')
 
 
 def get_config(variant: str = '') -> ConfigDict:
@@ -26,7 +27,15 @@ def get_config(variant: str = '') -> ConfigDict:
     config = common.base()
     config.stages = ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
     if variant == 'demo':
-        _demo(config)
+        _drawn(config, identities=400, recognition=1_100, hallucination=260, third=120)
+    elif variant == 'light':
+        _drawn(
+            config,
+            identities=1_000,
+            recognition=6_000,
+            hallucination=6_000,
+            third=2_000,
+        )
     else:
         _paper(config)
         if variant == 'small':
@@ -92,6 +101,7 @@ def _small(config: ConfigDict) -> None:
             optimizer.boundaries = tuple(
                 round(boundary * shrink) for boundary in optimizer.boundaries
             )
+            optimizer.warmup_steps = round(optimizer.warmup_steps * shrink)
         stage.steps, stage.batch_size = steps, batch_size
         stage.evaluate_every = 1_000
     # Learning rate by the square root of the batch size.
@@ -100,24 +110,27 @@ def _small(config: ConfigDict) -> None:
     config.domain_integrated.annealing.offset = 10_000
 
 
-def _demo(config: ConfigDict) -> None:
-    """Real geometry, narrow networks, Adam: see docs/decisions.md."""
+def _drawn(
+    config: ConfigDict,
+    *,
+    identities: int,
+    recognition: int,
+    hallucination: int,
+    third: int,
+) -> None:
+    """Light networks on embedded faces, Adam: see docs/decisions.md.
+
+    Args:
+      config: to be changed.
+      identities: people to train on.
+      recognition, hallucination, third: steps of the stages.
+    """
+    common.light_networks(config)
     config.data.source = 'embedded'
-    config.data.identities = 400
+    config.data.identities = identities
     config.data.images_per_identity = 20
     config.data.test_identities = 100
     config.data.test_images_per_identity = 10
-
-    config.cnnr.widths = (16, 16, 48, 96)
-    config.cnnr.depths = (1, 1, 2, 1)
-    config.cnnr.feature_dim = 128
-    config.cnnr.dtype = 'float32'
-    config.cnnh.width = 16
-    config.cnnh.growth = 8
-    config.cnnh.depth = 3
-    config.cnnh.deconv_width = 32
-    config.cnnh.final_depth = 1
-    config.cnnh.dtype = 'float32'
 
     def adam(learning_rate, clip):
         return common.optimizer('adam', learning_rate, schedule='cosine', clip=clip)
@@ -130,7 +143,7 @@ def _demo(config: ConfigDict) -> None:
     often = {'evaluate_every': 400, 'checkpoint_every': 200}
     config.recognition = common.stage(
         'recognition',
-        steps=1_600,
+        steps=recognition,
         batch_size=16,
         optimizers={'cnnr': adam(8e-4, 5.0), 'class_weights': adam(8e-4, 5.0)},
         data_seed=0,
@@ -140,23 +153,23 @@ def _demo(config: ConfigDict) -> None:
     )
     config.hallucination = common.stage(
         'hallucination',
-        steps=800,
-        batch_size=8,
-        optimizers={'cnnh': adam(2e-3, 1e6)},
+        steps=hallucination,
+        batch_size=16,
+        optimizers={'cnnh': adam(1e-3, 2_000.0)},
         data_seed=1,
         best='psnr',
         **often,
     )
     third_stage = {
-        'steps': 350,
-        'batch_size': 8,
+        'steps': third,
+        'batch_size': 16,
         'data_seed': 2,
         'best': 'identity_similarity',
         **often,
     }
     config.sr_only = common.stage(
         'hallucination',
-        optimizers={'cnnh': adam(1e-3, 1e6)},
+        optimizers={'cnnh': adam(1e-3, 2_000.0)},
         init={'cnnh': 'hallucination'},
         **third_stage,
     )
@@ -165,7 +178,7 @@ def _demo(config: ConfigDict) -> None:
         optimizers={
             'cnnr': adam(2e-4, 5.0),
             'class_weights': adam(2e-4, 5.0),
-            'cnnh': adam(1e-3, 1e6),
+            'cnnh': adam(1e-3, 2_000.0),
         },
         init={
             'cnnr': 'recognition',
@@ -175,6 +188,6 @@ def _demo(config: ConfigDict) -> None:
         # At this scale the paper's 8 moves nothing: docs/results.md.
         alpha=384.0,
         fused=True,
-        annealing=annealing | {'offset': 1_600},
+        annealing=annealing | {'offset': recognition},
         **third_stage,
     )

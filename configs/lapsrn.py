@@ -2,6 +2,7 @@
 
     --config=configs/lapsrn.py         the widths of its paper, the schedule of SICNN
     --config=configs/lapsrn.py:small   as configs/di.py:small
+    --config=configs/lapsrn.py:light   as configs/di.py:light
     --config=configs/lapsrn.py:demo    as configs/di.py:demo
 
 A run of configs/di.py gives the recognition network and the faces, so that all methods
@@ -22,11 +23,11 @@ VARIANTS = compared.VARIANTS
 def get_config(variant: str = '') -> ConfigDict:
     """The experiment; raises ValueError for an unknown variant."""
     config = compared.start('configs/lapsrn.py', variant, 'lapsrn')
-    config.cnnh.width = {'': 64, 'small': 32, 'demo': 16}[variant]
+    config.cnnh.width = {'': 64, 'small': 32, 'light': 16, 'demo': 16}[variant]
     # Of its 8× network; 10 for 4×.
-    config.cnnh.depth = {'': 5, 'small': 5, 'demo': 3}[variant]
+    config.cnnh.depth = {'': 5, 'small': 5, 'light': 3, 'demo': 3}[variant]
     config.cnnh.init_std = 1.0
-    config.cnnh.dtype = 'float32' if variant == 'demo' else 'bfloat16'
+    config.cnnh.dtype = config.cnnr.dtype
     config.cnnh.param_dtype = 'float32'
     compared.train(config, 'lapsrn', 'pyramid')
     return config

@@ -2,6 +2,7 @@
 
     --config=configs/position_patch.py         a thousand training faces
     --config=configs/position_patch.py:small   the same, faces of configs/di.py:small
+    --config=configs/position_patch.py:light   the same, faces of configs/di.py:light
     --config=configs/position_patch.py:demo    the same, faces of configs/di.py:demo
 
 It is not trained: its stage takes one step. A run of configs/di.py gives the

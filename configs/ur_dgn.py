@@ -2,10 +2,11 @@
 
     --config=configs/ur_dgn.py         UR-DGN: L_SR and the adversarial loss
     --config=configs/ur_dgn.py:small   as configs/di.py:small
+    --config=configs/ur_dgn.py:light   as configs/di.py:light
     --config=configs/ur_dgn.py:demo    as configs/di.py:demo
 
 and each with the perceptual loss through CNNR, which is UR-DGN*: `:perceptual`,
-`:small_perceptual`, `:demo_perceptual`. A run of configs/di.py gives the recognition
+`:small_perceptual` and so on. A run of configs/di.py gives the recognition
 network, which UR-DGN* is trained against, and the faces:
 
     python -m sicnn_jax.main --config=configs/ur_dgn.py:demo_perceptual \\
@@ -37,13 +38,14 @@ def get_config(variant: str = '') -> ConfigDict:
     widths = {
         '': ((256, 128, 64), (32, 64, 128, 256)),
         'small': ((128, 64, 32), (16, 32, 64, 128)),
+        'light': ((48, 32, 16), (8, 16, 32, 64)),
         'demo': ((48, 32, 16), (8, 16, 32, 64)),
     }
     config.cnnh.widths, config.discriminator.widths = widths[size]
     config.cnnh.depth = 1
     config.cnnh.kernel_size = 5
     config.cnnh.init_std = 1.0
-    config.cnnh.dtype = 'float32' if size == 'demo' else 'bfloat16'
+    config.cnnh.dtype = config.cnnr.dtype
     config.cnnh.param_dtype = 'float32'
     config.discriminator.dtype = config.cnnh.dtype
     method = 'ur_dgn_perceptual' if starred else 'ur_dgn'

@@ -26,8 +26,8 @@ _LARGEST = 2**32 - 1
 _SIZES = 'widths', 'feature_dim', 'width', 'growth', 'deconv_width', 'kernel_size'
 # Of CNNR, Table 1.
 _LEVELS = 4
-# Of CNNH's deconvolutions.
-_KERNELS = (3, 5, 5)
+# Of a deconvolution of stride 2.
+_LEAST_KERNEL = 2
 _POSITIVE = ('steps', 'batch_size', 'microbatches')
 _NOT_NEGATIVE = ('evaluate_every', 'checkpoint_every', 'alpha', 'beta')
 
@@ -157,9 +157,10 @@ def _mend(section, known, path, problems):
         elif isinstance(known[field], ConfigDict) and isinstance(value, ConfigDict):
             mended[field] = _mend(value, known[field], where, problems)
         elif not _is_of_type(value, known[field], field):
+            expected = _expected(known[field], field)
             problems.append(
-                f'config.{where} is {value!r}; expected {type_name(known[field])} '
-                f'such as {_example(known[field], field)!r}.'
+                f'config.{where} is {value!r}; expected {expected} such as '
+                f'{_example(known[field], field)!r}.'
             )
         elif not all(map(_is_in_range, value if _is_tuple(value) else [value])):
             problems.append(
@@ -167,7 +168,9 @@ def _mend(section, known, path, problems):
                 f'0 to {_LARGEST}.'
             )
         else:
-            mended[field] = value
+            # It is of one of the types that the field may have.
+            with mended.ignore_type():
+                mended[field] = value
     for field in known:
         if field not in section:
             where = f'{path}.{field}' if path else field
@@ -208,6 +211,8 @@ def _is_of_type(value, example, field):
         return isinstance(value, bool) and isinstance(example, bool)
     if isinstance(example, float):
         return isinstance(value, int | float)
+    if field in models.CNNH_SIZES and _is_tuple(value):
+        return len(value) > 0 and all(type(item) is int for item in value)
     if _is_tuple(example):
         (item, *_) = _example(example, field)
         # A network of no layers is none.
@@ -226,6 +231,11 @@ def type_name(example: Any) -> str:
         if isinstance(example, kind):
             return name
     return 'fields' if isinstance(example, ConfigDict) else 'a tuple'
+
+
+def _expected(example, field):
+    several = ' or a tuple of integers' if field in models.CNNH_SIZES else ''
+    return type_name(example) + several
 
 
 def _example(value, field):
@@ -266,11 +276,18 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
                 f'config.cnnr.{field} is {config.cnnr[field]}; expected one number for '
                 f'each of the {_LEVELS} levels.'
             )
-    kernels = config.cnnh.get('deconv_kernels', _KERNELS)
-    if len(kernels) != len(_KERNELS) or min(kernels) < min(_KERNELS):
+    for field, count in models.CNNH_SIZES.items():
+        value = config.cnnh.get(field)
+        if _is_tuple(value) and len(value) != count:
+            yield (
+                f'config.cnnh.{field} is {value}; expected one number, or {count} of '
+                'them (configs/common.py says for what).'
+            )
+    kernels = config.cnnh.get('deconv_kernels', (3, 5, 5))
+    if len(kernels) != models.STAGES or min(kernels) < _LEAST_KERNEL:
         yield (
-            f'config.cnnh.deconv_kernels is {kernels}; expected {len(_KERNELS)} sizes, '
-            f'one for each doubling, of {min(_KERNELS)} or more.'
+            f'config.cnnh.deconv_kernels is {kernels}; expected {models.STAGES} sizes, '
+            f'one for each doubling, of {_LEAST_KERNEL} or more.'
         )
 
 

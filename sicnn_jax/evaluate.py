@@ -14,6 +14,7 @@ docs/evaluation.md has the sets and options.
 
 import argparse
 import dataclasses
+import functools
 import io
 import json
 import sys
@@ -87,7 +88,9 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
         options.pop('onnx_settings', {}),
     )
     hr, pairs, about = load_test_faces(config, workdir, **options)
-    cnnr_directory = train.stage_directory(config, 'recognition', workdir)
+    cnnr_directory = None
+    if 'recognition' in config:
+        cnnr_directory = train.stage_directory(config, 'recognition', workdir)
     faces = load_methods(config, workdir)(hr)
     rows, each, judged = compare(faces, pairs, cnnr_directory, judge)
     results = {
@@ -168,7 +171,10 @@ def load_test_faces(
 
 
 def compare(
-    faces: Mapping[str, np.ndarray], pairs: Pairs, cnnr_directory: Path, judge: Judge
+    faces: Mapping[str, np.ndarray],
+    pairs: Pairs,
+    cnnr_directory: Path | None,
+    judge: Judge,
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, np.ndarray]], dict[str, Any]]:
     """Rows of the table, what they are means of, and what is to say of the judge.
 
@@ -178,22 +184,17 @@ def compare(
     Args:
       faces: as `methods.Methods` gives them.
       pairs: to verify by the judge.
-      cnnr_directory: of the recognition stage.
+      cnnr_directory: of the recognition stage; None for a run that has none, whose
+        column of identity similarity is empty.
       judge: left out, with the reason, if it verifies fewer than 90% of HR pairs.
 
     Returns:
       The rows; method → column → the value of each face that is shown, and for
       'verification_accuracy' whether each reported pair is decided rightly; the judge.
     """
-    params, record = checkpoint.load_networks(cnnr_directory, ['cnnr'])
-    cnnr = models.cnnr_from(record)
-
-    def features(images):
-        return inference.extract_features(cnnr, params['cnnr'], images)
-
     shown = pairs.shown
     hr = faces['hr'][shown]
-    hr_features = features(hr)
+    similarity = _similarity_by(cnnr_directory, hr) if cnnr_directory else None
     hr_seen, hr_verified = judge.describe(faces['hr'])
     hr_seen = hr_seen[shown]
     centre = hr_seen.mean(0) if judge.centred else 0.0
@@ -216,7 +217,8 @@ def compare(
     for method in (name for name in faces if name not in ('lr', 'hr')):
         sr = faces[method][shown]
         values = _quality(sr, hr)
-        values['identity_similarity'] = metrics.pair_scores(features(sr), hr_features)
+        if similarity:
+            values['identity_similarity'] = similarity(sr)
         if usable:
             seen, verified = judge.describe(faces[method])
             values['judge_similarity'] = metrics.pair_scores(
@@ -230,6 +232,16 @@ def compare(
         rows.append(row)
         each[method] = values
     return rows, each, judged
+
+
+def _similarity_by(cnnr_directory, hr):
+    """A function of faces: their similarity to these originals, by a CNNR."""
+    params, record = checkpoint.load_networks(cnnr_directory, ['cnnr'])
+    features = functools.partial(
+        inference.extract_features, models.cnnr_from(record), params['cnnr']
+    )
+    hr_features = features(hr)
+    return lambda sr: metrics.pair_scores(features(sr), hr_features)
 
 
 def _quality(sr, hr):

@@ -143,8 +143,12 @@ def to_onnx(params: Any, record: Mapping[str, Any]) -> bytes:
     scale = record['scale']
     graph = _Graph(helper)
     graph.add('Transpose', _INPUT, perm=[0, 3, 1, 2])
+    planes = graph.last
     _add_cnnh(graph, params)
-    graph.add('Tanh', graph.last)
+    if models.cnnh_from(record).bicubic_skip:
+        graph.add('Add', graph.last, graph.enlarge(planes, scale))
+    else:
+        graph.add('Tanh', graph.last)
     graph.add('Transpose', graph.last, perm=[0, 2, 3, 1], output=_OUTPUT)
 
     def value(name, height, width):
@@ -209,8 +213,9 @@ class _Graph:
         kernel = params['kernel'][::-1, ::-1].transpose(2, 3, 0, 1)
         kernel = self.array(f'{name}.weight', kernel)
         bias = self.array(f'{name}.bias', params['bias'])
-        # Of the 2h + k − 2 rows the 'SAME' ones.
-        before, after = (k - 3) // 2, (k - 1) // 2
+        # Of the 2h + k − 2 rows the 'SAME' ones, before which JAX has ⌈k / 2⌉ zeros.
+        before = k - 1 - (k + 1) // 2
+        after = k - 2 - before
         return self.add(
             'ConvTranspose',
             x,
@@ -218,6 +223,20 @@ class _Graph:
             bias,
             strides=[2, 2],
             pads=[before, before, after, after],
+        )
+
+    def enlarge(self, x, scale):
+        """Bicubic as `jax.image.resize`: a = −0.5, weights at edges normalised."""
+        scales = self.array('enlargement.scales', [1, 1, scale, scale])
+        return self.add(
+            'Resize',
+            x,
+            '',
+            scales,
+            mode='cubic',
+            cubic_coeff_a=-0.5,
+            exclude_outside=1,
+            coordinate_transformation_mode='half_pixel',
         )
 
     def prelu(self, name, params, x):

@@ -59,6 +59,7 @@ def main(argv: list[str]) -> None:
     _leave_out_full_disks()
     try:
         with _one_ends_all(), _full_disk_in_words(workdir):
+            parallel.divide_cpu(_CONFIG.value.cpu_devices)
             parallel.connect()
             asked_to_stop = stop_on_signals()
             _keep_compiled_programs()

@@ -22,6 +22,7 @@ from sicnn_jax.steps import AXIS
 
 Devices = Sequence[jax.Device]
 
+_FORCED_DEVICES = '--xla_force_host_platform_device_count'
 # Seconds after which a process that is not heard of counts as dead, and all end.
 _HEARTBEAT = 30
 # Steps until all processes know what one was asked. Waiting for the answer of the same
@@ -32,6 +33,19 @@ _COLLECTIVE = re.compile(r'\b(Gloo|NCCL)\b|[Cc]oordination service')
 # A matrix goes from process to process in pieces of so many bytes: JAX puts what it
 # sends whole on every device, and one that is split need not fit one of them.
 _PIECE = 2**26
+
+
+def divide_cpu(count: int) -> None:
+    """Makes devices of the cores of a CPU; before a device is used, else of no effect.
+
+    Args:
+      count: how many devices; 0 leaves it to JAX and XLA_FLAGS, and so does XLA_FLAGS
+        that names a number itself.
+    """
+    if count and _FORCED_DEVICES not in os.environ.get('XLA_FLAGS', ''):
+        # The devices of this process are in use: they stay as they are.
+        with contextlib.suppress(RuntimeError):
+            jax.config.update('jax_num_cpu_devices', count)
 
 
 def connect() -> None:

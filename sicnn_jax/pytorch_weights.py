@@ -103,22 +103,42 @@ def convert_cnnh(
             '(8×), or 2 and 3 (4×).'
         )
     scale = 2 ** len(numbers)
-    kernels = {stage: len(params[f'deconv{stage}']['kernel']) for stage in numbers}
-    final = [
-        name for name in params if re.fullmatch(r'dense_block_final/conv\d+', name)
-    ]
-    depth = [name for name in params if re.fullmatch(r'dense_block3/conv\d+', name)]
-    sizes = {
-        'width': _features(params, 'stem'),
-        'growth': _features(params, 'dense_block3/conv1'),
-        'depth': len(depth),
-        'deconv_width': _features(params, 'deconv3'),
-        # The 4× network has no first one; the paper's stands for it.
-        'deconv_kernels': [kernels.get(stage, 3) for stage in (1, 2, 3)],
-        'final_depth': len(final),
-    }
+    sizes = _cnnh_sizes(params, numbers)
     model = models.cnnh_from({'scale': scale, 'models': {'cnnh': sizes}})
     return _checked(params, model, models.LR_SHAPES[scale]), scale, sizes
+
+
+def _cnnh_sizes(params, numbers):
+    """Fields of `models.CNNH`, of the stages that there are."""
+    blocks = [*(f'dense_block{stage}' for stage in numbers), 'dense_block_final']
+    *depths, final_depth = (
+        sum(bool(re.fullmatch(rf'{block}/conv\d+', name)) for name in params)
+        for block in blocks
+    )
+    # The 4× network has no first deconvolution; a kernel of the paper's stands for it.
+    kernels = {stage: len(params[f'deconv{stage}']['kernel']) for stage in numbers}
+    several = {
+        'width': ['stem', *(f'mapping{stage}' for stage in numbers)],
+        'growth': [f'{block}/conv1' for block in blocks],
+        'deconv_width': [f'deconv{stage}' for stage in numbers],
+    }
+    return {
+        **{
+            field: _one_or_several([_features(params, name) for name in names], field)
+            for field, names in several.items()
+        },
+        'depth': _one_or_several(depths, 'depth'),
+        'deconv_kernels': [kernels.get(stage, 3) for stage in (1, 2, 3)],
+        'final_depth': final_depth,
+    }
+
+
+def _one_or_several(sizes, field):
+    """As `models.CNNH` takes sizes: one number where all are equal."""
+    if len(set(sizes)) == 1:
+        return sizes[0]
+    # Of a stage that the 4× network lacks, it is of no effect.
+    return [sizes[0]] * (models.CNNH_SIZES[field] - len(sizes)) + sizes
 
 
 def convert_cnnr(
@@ -163,13 +183,13 @@ def deconv_kernel(weight: np.ndarray, padding: int) -> np.ndarray:
 
     Returns:
       [K, K, in, out]: turned around and, where PyTorch places it elsewhere than we do,
-      with zeros at its edges. K is odd, at least 3.
+      with zeros at its edges. K is even where k is.
 
     Raises:
       WeightsError: the padding is such that no kernel does.
     """
     k = weight.shape[-1]
-    for size in range(3, 2 * k + 3, 2):
+    for size in range(2 + k % 2, 2 * k + 3, 2):
         # Input i reaches our output 2i + middle − t by tap t of the kernel, PyTorch's
         # 2i − padding + t.
         middle = (size + 1) // 2

@@ -166,6 +166,8 @@ def _make_faces(config, workdir, limit):
 
 
 def _similarities(config, workdir, made):
+    if 'recognition' not in config:
+        return _left_out('the run has no recognition network')
     params, record = checkpoint.load_networks(
         train.stage_directory(config, 'recognition', workdir), ['cnnr']
     )

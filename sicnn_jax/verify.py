@@ -45,7 +45,7 @@ def run(
     onnx_settings: Mapping[str, Any] = {},
     **options: Any,
 ) -> dict[str, Any]:
-    """Verifies pairs by CNNR of stage 1 and a judge: prints, writes the results.
+    """Verifies pairs by CNNR of stage 1, if any, and a judge: prints, writes results.
 
     Args:
       config: of the run.
@@ -62,10 +62,17 @@ def run(
     Raises:
       ValueError: as `verify_methods`, or a stage is not finished.
     """
-    cnnr_directory = train.stage_directory(config, 'recognition', workdir)
-    cnnr = dataclasses.replace(load_judge(cnnr_directory), name='CNNR of stage 1')
-    recognisers = [cnnr]
+    recognisers = []
+    if 'recognition' in config:
+        cnnr_directory = train.stage_directory(config, 'recognition', workdir)
+        cnnr = dataclasses.replace(load_judge(cnnr_directory), name='CNNR of stage 1')
+        recognisers.append(cnnr)
     judge = judge or config.evaluation.judge
+    if not recognisers and not judge and not options.get('data'):
+        raise ValueError(
+            f'The run {workdir} trained no recognition network: say which verifies, '
+            'such as --judge=dlib.'
+        )
     if judge or onnx_settings or options.get('data'):
         recognisers.append(load_judge(judge, onnx_settings))
     methods = load_methods(config, workdir)

@@ -52,7 +52,17 @@ def _problems(changes):
             'are as they were prepared',
         ),
         ({'cnnh.deconv_kernels': (3, 5)}, 'expected 3 sizes, one for each doubling'),
-        ({'cnnh.deconv_kernels': (3, 5, 2)}, 'of 3 or more'),
+        ({'cnnh.deconv_kernels': (3, 5, 1)}, 'of 2 or more'),
+        ({'cnnh.width': (8, 8, 8)}, 'expected one number, or 4 of them'),
+        ({'cnnh.depth': (8, 8, 8, 8)}, 'expected one number, or 3 of them'),
+        ({'cnnh.growth': (8, 8, 8, 0)}, 'cnnh.growth is (8, 8, 8, 0); expected at lea'),
+        ({'cnnh.growth': 'x'}, "'x'; expected an integer or a tuple of integers such"),
+        ({'cnnh.growth': (1, 'x')}, 'expected an integer or a tuple of integers'),
+        (
+            {'data.rotation': 90.0},
+            'data.rotation is 90.0; expected at least 0 and less',
+        ),
+        ({'data.contrast': -0.1}, 'data.contrast is -0.1; expected at least 0'),
         ({'sr_only.identity_loss': 'cosine'}, 'config.sr_only.identity_loss: There is'),
         # Found by benchmarks/fuzz.py, from here on.
         ({'stages': (2**31,)}, 'config.stages is (2147483648,); expected a tuple'),
@@ -91,6 +101,14 @@ def test_of_a_field_that_is_given_twice_the_last_value_counts():
     )
     assert config.cnnr.widths == (8, 8, 8, 8)
     assert config.seed == 2
+
+
+def test_sizes_of_cnnh_are_one_number_or_several():
+    for value in (24, (24, 24, 16, 8)):
+        config = main.load_config(
+            'configs/di.py:demo', [f'--config.cnnh.width={value}']
+        )
+        assert config.cnnh.width == value
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,36 @@
 """The configs say what the paper says, and fit together."""
 
 import pytest
+from ml_collections import ConfigDict
 
-from configs import cnnh, cnnr, di, judge, lapsrn, lfw, orl, position_patch, ur_dgn
+from configs import (
+    approaches,
+    cnnh,
+    cnnr,
+    di,
+    judge,
+    lapsrn,
+    lfw,
+    orl,
+    position_patch,
+    real,
+    ur_dgn,
+)
 from sicnn_jax import main, methods, train
 
 COMPARED = (lapsrn, position_patch, ur_dgn)
+WITH_VARIANTS = (di, approaches, *COMPARED)
+SHIPPED = {
+    **{
+        f'{module.__name__}:{variant}': module.get_config(variant)
+        for module in WITH_VARIANTS
+        for variant in module.VARIANTS
+    },
+    **{
+        module.__name__: module.get_config()
+        for module in (cnnr, cnnh, judge, lfw, orl, real)
+    },
+}
 
 
 def test_the_paper_is_that_of_section_4_1():
@@ -36,20 +61,50 @@ def test_the_control_differs_from_sicnn_by_its_losses_only(variant):
     assert control.alpha == 0 < sicnn.alpha
 
 
-@pytest.mark.parametrize(
-    'config',
-    [
-        *(di.get_config(variant) for variant in di.VARIANTS),
-        cnnr.get_config(),
-        cnnh.get_config(),
-        judge.get_config(),
-        lfw.get_config(),
-        orl.get_config(),
-        *(m.get_config(variant) for m in COMPARED for variant in m.VARIANTS),
-    ],
-)
-def test_every_config_fits_together(config, tmp_path):
-    # lfw.py and orl.py leave it to the command line.
+def _sections(config, path='config'):
+    """Every section of a config by its path."""
+    yield path, config
+    for field, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _sections(value, f'{path}.{field}')
+
+
+@pytest.mark.parametrize('name', SHIPPED)
+def test_no_two_paths_are_one_object(name):
+    """Else what is set in one place is set in another, too."""
+    sections = list(_sections(SHIPPED[name]))
+    places: dict[int, list[str]] = {}
+    for path, section in sections:
+        places.setdefault(id(section), []).append(path)
+    assert not [paths for paths in places.values() if len(paths) > 1]
+
+
+@pytest.mark.parametrize('name', SHIPPED)
+def test_boundaries_are_where_the_paper_has_them_as_a_share_of_the_steps(name):
+    paper = {
+        'recognition': (20 / 35, 30 / 35),
+        'hallucination': (30 / 80, 60 / 80),
+    }
+    config = SHIPPED[name]
+    for stage in config.stages:
+        for network, optimizer in config[stage].optimizer.items():
+            if optimizer.schedule != 'steps':
+                continue
+            # Approach I takes the schedules of the stages that it replaces.
+            steps = config[stage].steps
+            if stage == 'approach_i':
+                first = 'hallucination' if network == 'cnnh' else 'recognition'
+                steps, expected = config[first].steps, paper[first]
+            else:
+                expected = paper.get(stage, (6 / 9,))
+            found = [boundary / steps for boundary in optimizer.boundaries]
+            assert found == pytest.approx(expected, abs=1e-3), (stage, network)
+
+
+@pytest.mark.parametrize('name', SHIPPED)
+def test_every_config_fits_together(name, tmp_path):
+    config = SHIPPED[name].copy_and_resolve_references()
+    # lfw.py, orl.py and real.py leave it to the command line.
     config.data.dir = 'faces'
     assert not main.config_problems(config)
     assert len(train.check(config, tmp_path)) == len(config.stages)

@@ -15,22 +15,32 @@ from tests.documents import snippet
 from tests.tiny_run import CNNH, CNNR, draw_params, write_run
 
 SIZES = CNNH | {'deconv_kernels': [3, 5, 3], 'depth': 2}
+# Those of each resolution and stage of their own, and even kernels.
+TAPERED = {
+    'width': [5, 4, 4, 3],
+    'growth': [3, 2, 2, 1],
+    'depth': [2, 1, 1],
+    'deconv_width': [6, 5, 4],
+    'deconv_kernels': [2, 4, 6],
+    'final_depth': 1,
+    'bicubic_skip': True,
+}
 
 
-@pytest.fixture(scope='module', params=[8, 4])
+@pytest.fixture(scope='module', params=[(8, SIZES), (4, SIZES), (8, TAPERED)])
 def network(request):
     """Record, params, faces of two batch sizes and what CNNH makes of them."""
-    scale = request.param
+    scale, sizes = request.param
     record = {
         'convention': images.CONVENTION,
         'scale': scale,
         'degradation': 'bicubic',
         # Of the computation: an export computes in float32 nevertheless.
-        'models': {'cnnh': SIZES | {'dtype': 'bfloat16'}, 'cnnr': CNNR},
+        'models': {'cnnh': sizes | {'dtype': 'bfloat16'}, 'cnnr': CNNR},
     }
     shape = models.LR_SHAPES[scale]
     params = draw_params(models.cnnh_from(record), shape)
-    cnnh = jax.jit(models.CNNH(scale, **SIZES).apply)
+    cnnh = jax.jit(models.cnnh_from(record).clone(dtype=np.float32).apply)
     batches = [
         np.random.default_rng(n).uniform(-1, 1, (n, *shape, 3)).astype(np.float32)
         for n in (1, 3)

@@ -1,5 +1,9 @@
 """Replication, sharding and prefetching on eight simulated devices."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -87,3 +91,16 @@ def test_large_arrays_are_sent_in_pieces(shape, monkeypatch):
     np.testing.assert_array_equal(found, np.concatenate([np.atleast_1d(leaf)] * 2))
     # One column of the last, which is the least that can be sent, has 40 bytes.
     assert max(sent) <= 40 and sum(sent) == leaf.nbytes
+
+
+@pytest.mark.parametrize(('flags', 'devices'), [('', 2), ('{}=3', 3)])
+def test_a_cpu_is_divided_unless_the_environment_says_otherwise(flags, devices):
+    code = (
+        'import jax; from sicnn_jax import parallel; parallel.divide_cpu(2); '
+        f'assert jax.device_count() == {devices}; '
+        # In use: they stay as they are.
+        f'parallel.divide_cpu(5); assert jax.device_count() == {devices}'
+    )
+    name = '--xla_force_host_platform_device_count'
+    environment = os.environ | {'XLA_FLAGS': flags.format(name)}
+    subprocess.run([sys.executable, '-c', code], env=environment, check=True)

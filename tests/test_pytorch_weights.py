@@ -69,10 +69,12 @@ class Theirs:
         return np.where(x > 0, x, x * slope[:, None, None])
 
 
-def their_cnnh(theirs, lr, kernels, deconv):
-    """Faces [n, 3, h, w] → [n, 3, 112, 96]."""
+def their_cnnh(theirs, lr, kernels, deconv, widths=(4, 4, 4, 4)):
+    """Faces [n, 3, h, w] → [n, 3, 112, 96]; widths are those of each resolution."""
     x = lr[..., ::-1, ::-1] if deconv == 'mirrored' else lr
-    x = theirs.prelu('stem_prelu', 1, theirs.conv('stem', 0, x, 4))
+    x = theirs.prelu(
+        'stem_prelu', 1, theirs.conv('stem', 0, x, widths[-len(kernels) - 1])
+    )
     at = 2
 
     def dense_block(x, name, at, depth):
@@ -88,7 +90,7 @@ def their_cnnh(theirs, lr, kernels, deconv):
         padding = (k - 3) // 2 if deconv == 'cropped' else (k - 1) // 2
         x = theirs.deconv(f'deconv{stage}', at + 1, x, 6, k, padding)
         x = theirs.prelu(f'deconv_prelu{stage}', at + 2, x)
-        x = theirs.conv(f'mapping{stage}', at + 3, x, 4, k=1)
+        x = theirs.conv(f'mapping{stage}', at + 3, x, widths[stage], k=1)
         x = theirs.prelu(f'mapping_prelu{stage}', at + 4, x)
         at += 5
     x = dense_block(x, 'dense_block_final', at, 1)
@@ -99,8 +101,10 @@ def their_cnnh(theirs, lr, kernels, deconv):
 @pytest.mark.parametrize(
     ('deconv', 'kernels', 'ours'),
     [
-        ('output_padding', (3, 4, 5), [5, 5, 7]),
-        ('output_padding', (2, 3), [3, 3, 5]),
+        ('output_padding', (3, 4, 5), [5, 4, 7]),
+        ('output_padding', (2, 3), [3, 2, 5]),
+        ('cropped', (4, 6), [3, 6, 8]),
+        ('mirrored', (4, 2, 6), [4, 2, 6]),
         ('cropped', (3, 5, 3), [3, 5, 3]),
         ('mirrored', (3, 5), [3, 3, 5]),
     ],
@@ -119,6 +123,25 @@ def test_cnnh(deconv, kernels, ours):
             models.cnnh_from({'scale': scale, 'models': {'cnnh': sizes}}), params, lr
         )
         np.testing.assert_allclose(sr, np.transpose(expected, (0, 2, 3, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize('kernels', [(4, 4, 4), (4, 4)])
+def test_cnnh_of_other_sizes_at_each_stage(kernels):
+    theirs = Theirs()
+    scale = 2 ** len(kernels)
+    lr = draw(2, *models.LR_SHAPES[scale], 3)
+    widths = (7, 6, 5, 4)
+    expected = their_cnnh(
+        theirs, lr.transpose(0, 3, 1, 2), kernels, 'output_padding', widths
+    )
+    params, _, sizes = pytorch_weights.convert_cnnh(theirs.named)
+    # Of what the 4× network lacks, the next stands in.
+    assert sizes['width'] == [*(widths if scale == 8 else (6, 6, 5, 4))]
+    assert (sizes['growth'], sizes['deconv_width']) == (3, 6)
+    sr = apply(
+        models.cnnh_from({'scale': scale, 'models': {'cnnh': sizes}}), params, lr
+    )
+    np.testing.assert_allclose(sr, np.transpose(expected, (0, 2, 3, 1)), atol=1e-5)
 
 
 def their_cnnr(theirs, x, widths, depths):

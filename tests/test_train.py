@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import drilling
-from configs import di
-from sicnn_jax import checkpoint, evaluate, hooks, train
+from configs import di, real
+from sicnn_jax import checkpoint, evaluate, hooks, train, verify
 from sicnn_jax.data import records
 from sicnn_jax.data.dataset import ProceduralFaces
 from sicnn_jax.data.records import DatasetError
@@ -208,6 +208,33 @@ def test_a_given_stage_is_not_trained(finished, tmp_path, capsys):
     assert capsys.readouterr().out.count('given') == 2
     assert not (tmp_path / 'recognition').exists()
     _assert_equal(_final(tmp_path, 'sr_only')[0], _final(workdir, 'sr_only')[0])
+
+
+@pytest.mark.parametrize('scale', [8, 4])
+def test_light_networks_train_on_shards_without_a_recognition_network(
+    finished, tmp_path, scale, capsys
+):
+    _, workdir = finished
+    config = real.get_config()
+    tiny = drilling.fields(4, config.stages)
+    config.update_from_flattened_dict(
+        {field: tiny[field] for field in tiny if not field.startswith('data.')}
+    )
+    config.scale = scale
+    config.data.dir = str(workdir / 'data')
+    config.cnnh.width = (4, 4, 3, 2)
+    train.run(config, tmp_path)
+    results = evaluate.run(config, tmp_path)
+    rows = {row['method']: row for row in results['rows']}
+    assert list(rows) == ['hr', 'bicubic', 'sr_only']
+    assert np.isfinite(rows['sr_only']['psnr'])
+    assert rows['sr_only']['identity_similarity'] is None
+    assert json.loads((tmp_path / 'results.json').read_text())['rows']
+    record = _final(tmp_path, 'sr_only')[1]
+    assert record['scale'] == scale
+    assert record['models']['cnnh']['width'] == [4, 4, 3, 2]
+    with pytest.raises(ValueError, match='say which verifies, such as --judge=dlib'):
+        verify.run(config, tmp_path, pairs='pairs.txt')
 
 
 def test_procedural_faces_train_without_shards(tmp_path):

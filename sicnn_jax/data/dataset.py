@@ -13,13 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax.data import faces, pipeline, records, salvage
+from sicnn_jax.data import augment, faces, pipeline, records, salvage
 
 SOURCES = ('embedded', 'records', 'procedural')
 PLACEMENTS = ('host', 'device')
 ON_ERROR = ('raise', 'skip')
 _CHUNK = 64
 _MOST_IDENTITIES = 2**31 - 1
+# What the fields of `augment.Augmentation` stay below: degrees, or shares.
+_AUGMENTATION = {
+    field.name: 45 if field.name == 'rotation' else 1
+    for field in dataclasses.fields(augment.Augmentation)
+}
 
 Batch = Mapping[str, Any]
 
@@ -71,6 +76,7 @@ class RecordFaces:
     directory: Path
     flip: bool = True
     shift: int = 0
+    augmentation: augment.Augmentation = augment.NONE
 
     @property
     def resident(self) -> Batch:
@@ -97,7 +103,7 @@ class RecordFaces:
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[Batch]:
-        return pipeline.train_batches(
+        batches = pipeline.train_batches(
             self.directory,
             'train',
             batch_size=batch_size,
@@ -108,6 +114,14 @@ class RecordFaces:
             process_index=process_index,
             process_count=process_count,
         )
+        return augment.with_draws(
+            batches,
+            self.augmentation,
+            batch_size=batch_size,
+            seed=seed,
+            start_step=start_step,
+            rows=_rows(batch_size, process_index, process_count),
+        )
 
     def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
         return pipeline.batch_keys(
@@ -115,7 +129,10 @@ class RecordFaces:
         )
 
     def to_hr(self, batch: Batch) -> Batch:
-        return batch
+        if 'draws' not in batch:
+            return batch
+        hr = augment.augment(self.augmentation, batch['hr'], batch['draws'])
+        return {'hr': hr, 'label': batch['label']}
 
     def test_faces(self, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         return read_split(self.directory, 'test', limit)
@@ -145,18 +162,19 @@ class ResidentFaces(RecordFaces):
         process_count: int = 1,
     ) -> Iterator[Batch]:
         indices = self._indices(batch_size, seed)
-        rows = batch_size // process_count
-        mine = slice(process_index * rows, (process_index + 1) * rows)
+        mine = _rows(batch_size, process_index, process_count)
         for step in itertools.count(start_step):
             index = indices(step)
             rng = np.random.default_rng([seed, 1, step])
             mirrored = rng.random(batch_size) < 0.5 * self.flip
             moved = rng.integers(-self.shift, self.shift + 1, (batch_size, 2))
-            yield {
-                'index': index[mine].astype(np.int32),
-                'mirrored': mirrored[mine],
-                'moved': moved[mine].astype(np.int32),
+            drawn = {
+                'index': index.astype(np.int32),
+                'mirrored': mirrored,
+                'moved': moved.astype(np.int32),
+                **self.augmentation.draw(batch_size, seed, step),
             }
+            yield {name: values[mine] for name, values in drawn.items()}
 
     def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
         keys = records.read_keys(self.directory, 'train')
@@ -180,7 +198,8 @@ class ResidentFaces(RecordFaces):
         hr = jnp.where(batch['mirrored'][:, None, None, None], hr[:, :, ::-1], hr)
         if self.shift:
             hr = jax.vmap(_move)(hr, batch['moved'])
-        return {'hr': hr, 'label': batch['labels'][batch['index']]}
+        label = batch['labels'][batch['index']]
+        return super().to_hr({**batch, 'hr': hr, 'label': label})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,8 +251,7 @@ class ProceduralFaces:
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[Batch]:
-        rows = batch_size // process_count
-        mine = slice(process_index * rows, (process_index + 1) * rows)
+        mine = _rows(batch_size, process_index, process_count)
         for step in itertools.count(start_step):
             label, image = self._draw(batch_size, seed, step)
             yield {'label': label[mine], 'image': image[mine]}
@@ -279,8 +297,8 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
         written as shards to `dir` or the workdir first) or 'procedural' (rendered on
         the device); `seed`, `identities`, `images_per_identity`, `test_identities`,
         `test_images_per_identity`, `misalignment` of the latter two; `flip`, `shift`,
-        `placement` ('host' or 'device'), `on_error` ('raise' or 'skip') and
-        `max_error_share` of shards.
+        the fields of `augment.Augmentation`, `placement` ('host' or 'device'),
+        `on_error` ('raise' or 'skip') and `max_error_share` of shards.
       workdir: of the run.
 
     Returns:
@@ -316,10 +334,14 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
             directory, workdir / 'salvaged', max_share=config.max_error_share
         )
     info = records.read_dataset_info(directory)
+    # Runs of before there was augmentation are evaluated, too.
+    augmentation = augment.Augmentation(
+        **{field: config.get(field, 0.0) for field in _AUGMENTATION}
+    )
     if config.placement == 'host':
-        return RecordFaces(directory, config.flip, config.shift)
+        return RecordFaces(directory, config.flip, config.shift, augmentation)
     _check_fits(info)
-    return ResidentFaces(directory, config.flip, config.shift)
+    return ResidentFaces(directory, config.flip, config.shift, augmentation)
 
 
 def config_problems(config: ConfigDict) -> list[str]:
@@ -364,6 +386,11 @@ def config_problems(config: ConfigDict) -> list[str]:
         )
     if config.shift < 0:
         problems.append(f'data.shift is {config.shift}; it may not be negative.')
+    problems += [
+        f'data.{field} is {config[field]}; expected at least 0 and less than {limit}.'
+        for field, limit in _AUGMENTATION.items()
+        if not 0 <= config.get(field, 0.0) < limit
+    ]
     misalignment = config.get('misalignment', 0.0)
     if not 0 <= misalignment <= 1:
         problems.append(
@@ -441,6 +468,12 @@ def _check_fits(info):
             f'{size / 2**30:.2f} GiB, more than four fifths of the '
             f"{available / 2**30:.2f} GiB of a device: set data.placement to 'host'."
         )
+
+
+def _rows(batch_size, process_index, process_count):
+    """The rows of a global batch that a process has."""
+    count = batch_size // process_count
+    return slice(process_index * count, (process_index + 1) * count)
 
 
 def _move(face, offset):

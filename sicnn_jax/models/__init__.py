@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sicnn_jax.models.cnnh import CNNH, LR_SHAPES
+from sicnn_jax.models.cnnh import CNNH, CNNH_SIZES, LR_SHAPES, STAGES
 from sicnn_jax.models.cnnr import CNNR, block_activations
 from sicnn_jax.models.lapsrn import LapSRN
 from sicnn_jax.models.position_patch import PositionPatch
@@ -14,9 +14,11 @@ from sicnn_jax.models.ur_dgn import URDGN, Discriminator
 
 __all__ = [
     'CNNH',
+    'CNNH_SIZES',
     'CNNR',
     'KINDS',
     'LR_SHAPES',
+    'STAGES',
     'URDGN',
     'Discriminator',
     'LapSRN',

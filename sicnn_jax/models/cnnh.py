@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import chex
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32
@@ -13,6 +14,20 @@ from sicnn_jax.models.layers import Conv, Deconv, Dtype, PReLU
 # A low-resolution face of each upscaling factor, height × width.
 LR_SHAPES = {8: (14, 12), 4: (28, 24)}
 
+# Doublings of the 8× network.
+STAGES = 3
+
+# How many numbers a field of CNNH may have instead of one: one for each resolution, or
+# for each stage.
+CNNH_SIZES = {
+    'width': STAGES + 1,
+    'growth': STAGES + 1,
+    'depth': STAGES,
+    'deconv_width': STAGES,
+}
+
+PerStage = int | Sequence[int]
+
 
 class CNNH(nn.Module):
     """Dense blocks and learned ×2 upscaling from a small face to 112×96, Fig. 2a.
@@ -20,26 +35,37 @@ class CNNH(nn.Module):
     A stage is a dense block, DeConv, and a mapping convolution that reduces the
     channels; the 4× network is the 8× one without its first stage (Sec. 4.5).
 
+    `width` and `growth` are one number, or four: one for each resolution, from 14×12 to
+    112×96. `depth` and `deconv_width` are one number, or three: one for each stage. The
+    first number of each is of no effect in the 4× network.
+
     Attributes:
       scale: 8 (from 12×14) or 4 (from 24×28).
-      width: channels of the stem and of each mapping.
+      width: channels that a resolution begins with: those of the stem, and of the
+        mapping of each stage.
       growth: channels that each layer of a dense block adds.
       depth: layers of the dense block of a stage.
       deconv_width: channels of the deconvolutions.
       deconv_kernels: kernel sizes of the three deconvolutions of the 8× network.
       final_depth: layers of the dense block before the reconstruction.
+      reconstruction_gain: factor of the initial weights of the reconstruction; a small
+        one makes the first faces grey.
+      bicubic_skip: the reconstruction is added to the bicubic enlargement of the input,
+        without tanh. Fig. 2a has no such skip; short training gains much by it.
       init_std: see `CNNR`; it covers every layer but the reconstruction.
       dtype: of the computation. Images are returned in float32.
       param_dtype: of the parameters.
     """
 
     scale: int = 8
-    width: int = 64
-    growth: int = 32
-    depth: int = 6
-    deconv_width: int = 256
+    width: PerStage = 64
+    growth: PerStage = 32
+    depth: PerStage = 6
+    deconv_width: PerStage = 256
     deconv_kernels: Sequence[int] = (3, 5, 5)
     final_depth: int = 2
+    reconstruction_gain: float = 1.0
+    bicubic_skip: bool = False
     init_std: float | None = 1.0
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
@@ -52,7 +78,7 @@ class CNNH(nn.Module):
           images: 14×12 (scale 8) or 28×24 (scale 4), RGB, (x − 127.5) / 128.
 
         Returns:
-          In (−1, 1) like the input.
+          In (−1, 1) like the input; with `bicubic_skip` not bounded by that.
 
         Raises:
           ValueError: for another scale.
@@ -60,32 +86,69 @@ class CNNH(nn.Module):
         if self.scale not in LR_SHAPES:
             raise ValueError(f'CNNH.scale is {self.scale}; expected 8 or 4.')
         chex.assert_shape(images, (None, *LR_SHAPES[self.scale], 3))
+        widths, growths = self._sizes('width'), self._sizes('growth')
+        depths, deconv_widths = self._sizes('depth'), self._sizes('deconv_width')
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
         settings = {'init_std': self.init_std, **types}
         prelu = partial(PReLU, self.param_dtype)
 
-        x = prelu(name='stem_prelu')(Conv(self.width, **settings, name='stem')(images))
-        first_stage = 1 if self.scale == 8 else 2
-        for stage, kernel in enumerate(self.deconv_kernels, start=1):
-            if stage < first_stage:
-                continue
-            x = DenseBlock(
-                self.growth, self.depth, **settings, name=f'dense_block{stage}'
-            )(x)
-            x = Deconv(
-                self.deconv_width,
-                kernel_size=kernel,
+        first = 0 if self.scale == 8 else 1
+        x = Conv(widths[first], **settings, name='stem')(images)
+        x = prelu(name='stem_prelu')(x)
+        for stage in range(first + 1, STAGES + 1):
+            block = DenseBlock(
+                growths[stage - 1],
+                depths[stage - 1],
                 **settings,
-                name=f'deconv{stage}',
-            )(x)
-            x = prelu(name=f'deconv_prelu{stage}')(x)
-            x = Conv(self.width, kernel_size=1, **settings, name=f'mapping{stage}')(x)
-            x = prelu(name=f'mapping_prelu{stage}')(x)
+                name=f'dense_block{stage}',
+            )
+            deconv = self.upscaling(deconv_widths[stage - 1], stage)
+            x = prelu(name=f'deconv_prelu{stage}')(deconv(block(x)))
+            mapping = Conv(
+                widths[stage], kernel_size=1, **settings, name=f'mapping{stage}'
+            )
+            x = prelu(name=f'mapping_prelu{stage}')(mapping(x))
         x = DenseBlock(
-            self.growth, self.final_depth, **settings, name='dense_block_final'
+            growths[STAGES], self.final_depth, **settings, name='dense_block_final'
         )(x)
-        x = Conv(3, kernel_size=5, init_std=None, **types, name='reconstruction')(x)
-        return jnp.tanh(x.astype(jnp.float32))
+        # Glorot's, times the gain.
+        weights = nn.initializers.variance_scaling(
+            self.reconstruction_gain**2, 'fan_avg', 'uniform'
+        )
+        x = Conv(
+            3,
+            kernel_size=5,
+            init_std=None,
+            kernel_init=weights,
+            **types,
+            name='reconstruction',
+        )(x)
+        x = x.astype(jnp.float32)
+        if self.bicubic_skip:
+            images = images.astype(jnp.float32)
+            return x + jax.image.resize(images, x.shape, 'cubic', antialias=False)
+        return jnp.tanh(x)
+
+    def upscaling(self, features: int, stage: int) -> nn.Module:
+        """The layer that doubles height and width: DeConv."""
+        return Deconv(
+            features,
+            self.init_std,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            kernel_size=self.deconv_kernels[stage - 1],
+            name=f'deconv{stage}',
+        )
+
+    def _sizes(self, field):
+        """One number for each stage, or each resolution, of a field that may be one."""
+        given, count = getattr(self, field), CNNH_SIZES[field]
+        sizes = (given,) * count if isinstance(given, int) else tuple(given)
+        if len(sizes) != count:
+            raise ValueError(
+                f'CNNH.{field} is {given}; expected one number, or {count} of them.'
+            )
+        return sizes
 
 
 class DenseBlock(nn.Module):

@@ -10,6 +10,7 @@ import pytest
 from flax import linen as nn
 
 from benchmarks import counting
+from sicnn_jax.images import enlarge, to_levels
 from sicnn_jax.models import CNNH, CNNR, cnnh_from, cnnr_from
 from sicnn_jax.models.convolution import (
     convolution,
@@ -98,16 +99,81 @@ def test_cnnh_has_the_shapes_of_figure_2a():
     assert 'mapping1' not in smaller
 
 
+# Sizes by resolution and by stage, counted by hand from the kernels' shapes.
+TAPERED = CNNH(
+    width=(64, 64, 32, 16),
+    growth=(32, 32, 16, 16),
+    depth=(6, 4, 3),
+    deconv_width=(128, 64, 32),
+    final_depth=1,
+)
+
+
 @pytest.mark.parametrize(
     ('model', 'size', 'parameters'),
     [
         (CNNR(), (112, 96), 27_562_432),
         (CNNH(), (14, 12), 4_723_011),
         (CNNH(scale=4), (28, 24), 3_866_947),
+        (CNNH(8, (64,) * 4, (32,) * 4, (6,) * 3, (256,) * 3), (14, 12), 4_723_011),
+        (TAPERED, (14, 12), 1_083_459),
+        (TAPERED.clone(scale=4), (28, 24), 530_755),
     ],
 )
 def test_parameter_counts(model, size, parameters):
     assert _count(model, _blank(1, *size)) == parameters
+
+
+def test_sizes_of_stages_are_where_they_belong():
+    shapes = _shapes(TAPERED, _blank(2, 14, 12))
+    expected = {
+        'stem': (14, 12, 64),
+        'dense_block1': (14, 12, 64 + 6 * 32),
+        'deconv1': (28, 24, 128),
+        'mapping1': (28, 24, 64),
+        'dense_block2': (28, 24, 64 + 4 * 32),
+        'deconv2': (56, 48, 64),
+        'mapping2': (56, 48, 32),
+        'dense_block3': (56, 48, 32 + 3 * 16),
+        'deconv3': (112, 96, 32),
+        'mapping3': (112, 96, 16),
+        'dense_block_final': (112, 96, 16 + 16),
+    }
+    assert {name: shapes[name][1:] for name in expected} == expected
+    smaller = _shapes(CNNH(4, (9, 8, 7, 6), 2, (1, 2, 3), 5), _blank(2, 28, 24))
+    assert smaller['stem'][1:] == (28, 24, 8)
+    assert smaller['dense_block2'][1:] == (28, 24, 8 + 2 * 2)
+    assert smaller['mapping3'][1:] == (112, 96, 6)
+
+
+def test_the_skip_adds_to_the_bicubic_enlargement():
+    images, params = _initialised(TINY_CNNH.clone(bicubic_skip=True))
+    params['params']['reconstruction'] = jax.tree.map(
+        np.zeros_like, params['params']['reconstruction']
+    )
+    sr = TINY_CNNH.clone(bicubic_skip=True).apply(params, images[:2])
+    levels = to_levels(images[:2])
+    np.testing.assert_allclose(
+        to_levels(sr).astype(int), enlarge(levels).astype(int), atol=2
+    )
+
+
+@pytest.mark.parametrize(
+    ('field', 'sizes', 'count'), [('width', (4, 4, 4), 4), ('depth', (1, 1, 1, 1), 3)]
+)
+def test_another_number_of_sizes_is_refused(field, sizes, count):
+    model = TINY_CNNH.clone(**{field: sizes})
+    with pytest.raises(ValueError, match=f'{field} is .* one number, or {count} of'):
+        jax.eval_shape(model.init, jax.random.key(0), _blank(1, 14, 12))
+
+
+def test_the_gain_of_the_reconstruction_makes_first_faces_greyer():
+    images, params = _initialised(TINY_CNNH)
+    _, greyer = _initialised(TINY_CNNH.clone(reconstruction_gain=0.1))
+    kernels = [p['params']['reconstruction']['kernel'] for p in (params, greyer)]
+    np.testing.assert_allclose(0.1 * kernels[0], kernels[1], rtol=1e-6)
+    sr = jax.jit(TINY_CNNH.apply)
+    assert np.std(sr(greyer, images)) < 0.2 * np.std(sr(params, images))
 
 
 TINY_CNNR = CNNR(widths=(2, 3, 4, 5), depths=(1, 1, 2, 1), feature_dim=6)
@@ -155,7 +221,7 @@ def test_models_are_rebuilt_from_their_record():
     assert cnnh_from(record) == CNNH(scale=4, width=4)
 
 
-@pytest.mark.parametrize('kernel_size', [3, 4, 5, 7])
+@pytest.mark.parametrize('kernel_size', [2, 3, 4, 5, 6, 7])
 @pytest.mark.parametrize('size', [(4, 3), (5, 6), (1, 1)])
 def test_deconvolution_equals_the_transposed_convolution(kernel_size, size):
     x = jax.random.normal(jax.random.key(0), (2, *size, 3))

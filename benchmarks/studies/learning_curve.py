@@ -1,0 +1,115 @@
+"""How good configs/real.py gets in how many minutes of one core, at 8× and at 4×.
+
+    python -m benchmarks.studies.learning_curve --data=data/lfw --pairs=pairs.txt \\
+        --judges=dlib,judge.onnx --scale=8
+
+`--data` as of `benchmarks.studies.allocation`. The command keeps to one core and trains
+in pieces: each point goes on from the network of the one before, for as many steps as
+the minutes between them take, with a learning rate that falls to zero. Fold 8 is
+reported. What is trained is kept below `--runs`, and the command goes on where it was
+interrupted.
+"""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from benchmarks.measuring import earlier_record, markdown, write_record
+from benchmarks.studies.light import REPORT, Folds, super_resolve, time_steps
+from configs import real
+from sicnn_jax import train
+
+
+def configure(data: Path, scale: int) -> ConfigDict:
+    """configs/real.py with its first stage alone, on one core."""
+    config = real.get_config()
+    config.scale = scale
+    config.data.dir = str(data)
+    config.cpu_devices = 0
+    config.stages = ('hallucination',)
+    del config.sr_only
+    config.hallucination.evaluate_every = 1_000
+    return config
+
+
+def train_piece(config: ConfigDict, steps: int, before: Path | None, workdir: Path):
+    """Trains from the network of the piece before; returns the stage's directory."""
+    stage = config.hallucination
+    stage.steps = steps
+    stage.init.cnnh = str(before) if before else ''
+    # Other faces than in the pieces before.
+    stage.data_seed = 1 + steps
+    train.run(config, workdir)
+    return workdir / 'hallucination'
+
+
+def table(record: dict[str, Any]) -> str:
+    """What fold 8 came to by minutes, and by each judge."""
+    rows = []
+    for minutes, point in record['points'].items():
+        cells = [str(point['steps'])]
+        for judge in record['judges']:
+            found = point[judge][str(REPORT)]
+            cells += [f'{found["similarity"]:.4f}', f'{found["verification"]:.1%}']
+        psnr = point[record['judges'][0]][str(REPORT)]['psnr']
+        rows.append((minutes, [*cells, f'{psnr:.2f}']))
+    columns = ['steps']
+    for judge in record['judges']:
+        columns += [f'similarity ({judge})', f'verification ({judge})']
+    return markdown((*columns, 'PSNR'), rows, first='minutes')
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add('--data', type=Path, required=True, help='shards, test: people of folds 7, 8')
+    add('--pairs', required=True, help="LFW's pairs.txt")
+    add(
+        '--judges', default='dlib', help='as of sicnn_jax.evaluate, separated by commas'
+    )
+    add('--scale', type=int, choices=(8, 4), default=8)
+    add('--minutes', default='2,5,10,20,60')
+    add('--core', type=int, default=0, help='which core to keep to')
+    add('--runs', type=Path, default=Path('runs/learning_curve'))
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {options.core})
+    config = configure(options.data, options.scale)
+    name = f'learning_curve_{options.scale}x'
+    record = earlier_record(name)
+    judges = options.judges.split(',')
+    if record is None:
+        timed = time_steps(config)
+        print(timed, flush=True)
+        record = {'judges': [Path(judge).name for judge in judges], **timed}
+        record['points'] = {}
+        write_record(name, record)
+    folds = {
+        Path(judge).name: Folds(options.data, options.pairs, judge, options.scale)
+        for judge in judges
+    }
+    record['originals'] = {judge: each.originals for judge, each in folds.items()}
+    record['points']['bicubic'] = {'steps': ''} | {
+        judge: each.bicubic for judge, each in folds.items()
+    }
+    before, done, total = None, 0.0, 0
+    for minutes in map(float, options.minutes.split(',')):
+        workdir = options.runs / f'{options.scale}x-{minutes:g}'
+        steps = round((minutes - done) * 60 / record['step_seconds'] / 20) * 20
+        before, done, total = (
+            train_piece(config, steps, before, workdir),
+            minutes,
+            total + steps,
+        )
+        record['points'][f'{minutes:g}'] = {'steps': total} | {
+            judge: each.measure(super_resolve(before, each.lr))
+            for judge, each in folds.items()
+        }
+        write_record(name, record)
+    print(table(record))
+
+
+if __name__ == '__main__':
+    main()

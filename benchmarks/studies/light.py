@@ -1,0 +1,124 @@
+"""What the studies of light networks share: the time of a step, and two judged folds.
+
+The folds are 7 and 8 of LFW's pairs, people whom no network is trained on here: what is
+to be chosen is chosen by fold 7, and fold 8 is for the report.
+"""
+
+import statistics
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from benchmarks.counting import multiply_adds
+from benchmarks.measuring import time_calls
+from configs import real
+from sicnn_jax import checkpoint, evaluate, inference, metrics, models, parallel, train
+from sicnn_jax.data import dataset
+from sicnn_jax.metrics.judge import load_judge
+from sicnn_jax.models.convolution import on_any_backend
+from sicnn_jax.train_state import TrainState
+
+CHOICE, REPORT = 7, 8
+_STEPS_TIMED = 12
+
+
+def time_steps(config: ConfigDict) -> dict[str, float]:
+    """Seconds of a step (median) and of the first one, which is compiled, and sizes.
+
+    Args:
+      config: with the stage `hallucination`; its faces are drawn at random here.
+    """
+    stage = train.build_stage(config, 'hallucination', Path('unused'))
+    rng = np.random.default_rng(0)
+    hr = rng.integers(0, 256, (stage.config.batch_size, 112, 96, 3), np.uint8)
+    lr = jax.ShapeDtypeStruct((1, *models.LR_SHAPES[config.scale], 3), jnp.float32)
+    shapes = jax.eval_shape(stage.method.cnnh.init, jax.random.key(0), lr)
+    params = jax.tree.map(
+        lambda leaf: rng.normal(0, 0.02, leaf.shape).astype(np.float32),
+        shapes['params'],
+    )
+    state = train.place(
+        stage.method, TrainState.create({'cnnh': params}, stage.method.optimizers)
+    )
+    faces = dataset.RecordFaces(Path('unused'))
+    update = train.dispatch(stage, faces, winograd=config.winograd)
+    batch = parallel.shard({'hr': hr, 'label': np.zeros(len(hr), np.int32)})
+
+    def step():
+        nonlocal state
+        state, metrics = update(state, batch, {})
+        return metrics
+
+    first, *seconds = time_calls(step, _STEPS_TIMED + 1)
+    return {
+        'step_seconds': statistics.median(seconds),
+        'compile_seconds': first,
+        'parameters': sum(leaf.size for leaf in jax.tree.leaves(params)),
+        'multiply_adds': _multiply_adds(stage.method.cnnh, shapes['params'], lr),
+    }
+
+
+def _multiply_adds(cnnh, params, lr):
+    """Of a face, by convolutions as they are defined."""
+    with on_any_backend():
+        return multiply_adds(
+            lambda params, lr: cnnh.apply({'params': params}, lr), params, lr
+        )
+
+
+class Folds:
+    """People of folds 7 and 8 as a judge sees them; their originals only once.
+
+    Args:
+      data: shards.
+      pairs: LFW's pairs.txt.
+      judge: of `load_judge`.
+      scale: 8 or 4.
+    """
+
+    def __init__(self, data: Path, pairs: str, judge: str, scale: int = 8):
+        config = real.get_config()
+        self._judge = load_judge(judge)
+        self._pairs = {}
+        for fold in (CHOICE, REPORT):
+            self.hr, self._pairs[fold], _ = evaluate.load_test_faces(
+                config, data, data=str(data), pairs=pairs, folds=(7, 8), report=(fold,)
+            )
+        self.lr = inference.degrade_faces(self.hr, scale=scale, kind='bicubic')
+        self._seen, verified = self._judge.describe(self.hr)
+        self._centre = self._seen.mean(0) if self._judge.centred else 0.0
+        self.originals = {
+            str(fold): {'verification': self._verify(verified, pairs)}
+            for fold, pairs in self._pairs.items()
+        }
+        self.bicubic = self.measure(inference.enlarge_faces(self.lr))
+
+    def measure(self, sr: np.ndarray) -> dict[str, dict[str, float]]:
+        """PSNR, similarity and verification of all faces, for each fold."""
+        seen, verified = self._judge.describe(sr)
+        similarity = metrics.pair_scores(seen - self._centre, self._seen - self._centre)
+        psnr = metrics.psnr(sr, self.hr)
+        return {
+            str(fold): {
+                'psnr': float(psnr[pairs.shown].mean()),
+                'similarity': float(similarity[pairs.shown].mean()),
+                'verification': self._verify(verified, pairs),
+            }
+            for fold, pairs in self._pairs.items()
+        }
+
+    def _verify(self, features, pairs):
+        """Accuracy on the reported fold, by the threshold that is best on the other."""
+        result = metrics.verify(
+            features[pairs.a], features[pairs.b], pairs.same, pairs.fold
+        )
+        return float(result.right[pairs.reported].mean())
+
+
+def super_resolve(stage: Path, lr: np.ndarray) -> np.ndarray:
+    """Faces by the CNNH of a finished stage."""
+    params, record = checkpoint.load_networks(stage, ['cnnh'])
+    return inference.super_resolve(models.cnnh_from(record), params['cnnh'], lr)

@@ -1,0 +1,164 @@
+"""Augmentation of training faces: small changes of place and of light, on the device.
+
+Mirror images and shifts are made where faces are read (`pipeline`, `dataset`); what
+takes interpolation or arithmetic is made here, by randomness from (seed, step) alone.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+# Tells these draws from those of other randomness of a step.
+_STREAM = 2
+# Shares of red, green and blue in the grey of a pixel (BT.601).
+_GREY = (0.299, 0.587, 0.114)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How far each face may be changed; every draw is uniform, and 0 turns it off.
+
+    Attributes:
+      zoom: the face is enlarged or reduced by up to this share, about the middle.
+      rotation: it is turned by up to so many degrees, about the middle.
+      brightness: it is made lighter or darker by up to this share of 255 levels.
+      contrast: distances from its mean level change by up to this share.
+      saturation: distances from the grey of each pixel change by up to this share.
+    """
+
+    zoom: float = 0.0
+    rotation: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels are interpolated."""
+        return bool(self.zoom or self.rotation)
+
+    @property
+    def relights(self) -> bool:
+        """Whether levels change."""
+        return bool(self.brightness or self.contrast or self.saturation)
+
+    def draw(self, batch_size: int, seed: int, step: int) -> dict[str, np.ndarray]:
+        """What `augment` needs for the global batch of a step.
+
+        Returns:
+          {'draws': float32 [batch_size, 5] in [−1, 1)}, one column for each field; or
+          nothing where nothing is changed.
+        """
+        if not (self.moves or self.relights):
+            return {}
+        rng = np.random.default_rng([seed, _STREAM, step])
+        count = len(dataclasses.fields(self))
+        return {'draws': rng.uniform(-1, 1, (batch_size, count)).astype(np.float32)}
+
+
+NONE = Augmentation()
+
+
+def with_draws(
+    batches: Iterator[Mapping[str, Any]],
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    rows: slice,
+) -> Iterator[dict[str, Any]]:
+    """Batches with the draws that `augment` takes.
+
+    Args:
+      batches: of this process, from `start_step` on.
+      augmentation: how far faces may be changed.
+      batch_size: of the global batch.
+      seed: of the order.
+      start_step: step of the first batch.
+      rows: of the global batch, which this process has.
+    """
+    for step, batch in enumerate(batches, start=start_step):
+        draws = augmentation.draw(batch_size, seed, step)
+        yield {**batch, **{name: values[rows] for name, values in draws.items()}}
+
+
+def augment(
+    augmentation: Augmentation,
+    hr: UInt8[Array, 'n h w 3'],
+    draws: Float[Array, 'n 5'],
+) -> UInt8[Array, 'n h w 3']:
+    """Faces that are turned, zoomed and lit otherwise, rounded and clipped to levels.
+
+    Args:
+      augmentation: how far.
+      hr: the faces.
+      draws: of `Augmentation.draw`.
+    """
+    zoom, rotation, brightness, contrast, saturation = draws.T
+    x = hr.astype(jnp.float32)
+    if augmentation.moves:
+        factor = 1 + augmentation.zoom * zoom
+        angle = math.radians(augmentation.rotation) * rotation
+        x = jax.vmap(_turn)(x, factor, angle)
+    if augmentation.relights:
+
+        def by(share, drawn):
+            return (share * drawn)[:, None, None, None]
+
+        grey = (x @ jnp.array(_GREY))[..., None]
+        x = grey + (1 + by(augmentation.saturation, saturation)) * (x - grey)
+        mean = x.mean((1, 2, 3), keepdims=True)
+        x = mean + (1 + by(augmentation.contrast, contrast)) * (x - mean)
+        x = x + by(255 * augmentation.brightness, brightness)
+    return jnp.clip(jnp.round(x), 0, 255).astype(jnp.uint8)
+
+
+def _turn(x, factor, angle):
+    """A face enlarged and turned about its middle; its edges are repeated.
+
+    Two passes of cubic interpolation, along rows and then along columns (Catmull &
+    Smith 1980): half the taps of one in two dimensions.
+    """
+    height, width, _ = x.shape
+    rows, columns = (jnp.arange(size) - (size - 1) / 2 for size in (height, width))
+    rows = rows[:, None]
+    cosine, sine = jnp.cos(angle) / factor, jnp.sin(angle) / factor
+    # Output (row, column) is input (cosine · row + sine · column, cosine · column −
+    # sine · row). The first pass finds, for an input row and an output column, the
+    # input column.
+    output_row = (rows - sine * columns) / cosine
+    x = _interpolate(x, cosine * columns - sine * output_row + (width - 1) / 2, 1)
+    return _interpolate(x, cosine * rows + sine * columns + (height - 1) / 2, 0)
+
+
+def _interpolate(x, positions, axis):
+    """x at other positions along an axis, by Keys' cubic kernel, a = −0.5.
+
+    Args:
+      x: float32 [h, w, 3].
+      positions: [h, w], in pixels along the axis.
+      axis: 0 or 1.
+    """
+    first = jnp.floor(positions)
+    offset = positions - first
+    last = x.shape[axis] - 1
+    total = 0.0
+    for tap in range(-1, 3):
+        place = jnp.clip(first.astype(jnp.int32) + tap, 0, last)
+        values = jnp.take_along_axis(x, place[..., None], axis, mode='clip')
+        total += _keys(jnp.abs(offset - tap))[..., None] * values
+    return total
+
+
+def _keys(distance):
+    """Weight of a pixel so far away."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return jnp.where(distance < 1, near, far)
