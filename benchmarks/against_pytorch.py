@@ -91,7 +91,7 @@ def _ours(work, batch, path, dtype):
         apply = functools.partial(
             models.CNNH(dtype=dtype).apply, {'params': params['cnnh']}
         )
-        cnnh = jax.jit(apply, compiler_options=convolution.frozen_options())
+        cnnh = jax.jit(apply, compiler_options=convolution.inference_options())
         lr = images.to_float(_degrade(parallel.unreplicate(faces)['hr']))
 
         def infer():

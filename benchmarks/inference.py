@@ -95,7 +95,7 @@ def _ours(scale, params, lr):
     variables = {'params': jax.device_put(params)}
     apply = jax.jit(
         lambda lr: models.CNNH(scale=scale).apply(variables, lr),
-        compiler_options=convolution.frozen_options(),
+        compiler_options=convolution.inference_options(),
     )
     return lambda lr: np.asarray(apply(lr))
 

@@ -103,7 +103,7 @@ def base() -> ConfigDict:
     # A CPU counts as so many devices, each of which has its share of a batch; 0: as
     # one, unless XLA_FLAGS says otherwise. With one for each core, cores wait less.
     config.cpu_devices = 0
-    # Updates on a CPU compute convolutions of many channels in Winograd's tiles: fewer
+    # A CPU computes convolutions of many channels in Winograd's tiles: fewer
     # multiplications, but four times as long to compile (models/convolution.py).
     config.winograd = True
     config.log_every = 100

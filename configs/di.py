@@ -27,7 +27,7 @@ def get_config(variant: str = '') -> ConfigDict:
     config = common.base()
     config.stages = ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
     if variant == 'demo':
-        _drawn(config, identities=400, recognition=1_100, hallucination=260, third=120)
+        _drawn(config, identities=400, recognition=880, hallucination=200, third=60)
     elif variant == 'light':
         _drawn(
             config,
@@ -140,7 +140,7 @@ def _drawn(
     config.evaluation.pairs = 400
     config.evaluation.final_pairs = 2_000
     annealing = {'base': 1500.0, 'gamma': 0.05}
-    often = {'evaluate_every': 400, 'checkpoint_every': 200}
+    often = {'evaluate_every': 440, 'checkpoint_every': 220}
     config.recognition = common.stage(
         'recognition',
         steps=recognition,
@@ -155,7 +155,7 @@ def _drawn(
         'hallucination',
         steps=hallucination,
         batch_size=16,
-        optimizers={'cnnh': adam(1e-3, 2_000.0)},
+        optimizers={'cnnh': adam(2e-3, 2_000.0)},
         data_seed=1,
         best='psnr',
         **often,
@@ -186,7 +186,7 @@ def _drawn(
             'cnnh': 'hallucination',
         },
         # At this scale the paper's 8 moves nothing: docs/results.md.
-        alpha=384.0,
+        alpha=256.0,
         fused=True,
         annealing=annealing | {'offset': recognition},
         **third_stage,

@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
         'hallucination',
         steps=1_000,
         batch_size=16,
-        optimizers={'cnnh': adam(1e-3)},
+        optimizers={'cnnh': adam(2e-3)},
         data_seed=1,
         best='psnr',
         evaluate_every=500,

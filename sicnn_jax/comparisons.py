@@ -12,9 +12,9 @@ from sicnn_jax.experiments import Run
 from sicnn_jax.methods import LEARNED, TITLES
 
 SCALES = {'demo': ':demo', 'small': ':small', 'paper': ''}
-# What the paper's α is multiplied by. At demo scale α = 8 moves nothing, and 384 is
+# What the paper's α is multiplied by. At demo scale α = 8 moves nothing, and 256 is
 # what configs/di.py:demo has in its place (docs/results.md).
-_ALPHA_FACTOR = {'demo': 48.0, 'small': 1.0, 'paper': 1.0}
+_ALPHA_FACTOR = {'demo': 32.0, 'small': 1.0, 'paper': 1.0}
 # Methods of others → config and variant.
 _COMPARED = {
     'ma': ('position_patch', ''),

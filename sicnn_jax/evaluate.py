@@ -39,6 +39,7 @@ from sicnn_jax.data import dataset, records
 from sicnn_jax.methods import TITLES, compared_stages, load_methods
 from sicnn_jax.metrics import PairIndices
 from sicnn_jax.metrics.judge import LEAST_ACCURACY, Judge, check_originals, load_judge
+from sicnn_jax.models.convolution import use_winograd
 
 # What the rows are means of, as METHOD/COLUMN, beside results.json.
 EACH_FILE = 'each.npz'
@@ -91,8 +92,10 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     cnnr_directory = None
     if 'recognition' in config:
         cnnr_directory = train.stage_directory(config, 'recognition', workdir)
-    faces = load_methods(config, workdir)(hr)
-    rows, each, judged = compare(faces, pairs, cnnr_directory, judge)
+    # Runs of before there was this field are evaluated, too.
+    with use_winograd(config.get('winograd', True)):
+        faces = load_methods(config, workdir)(hr)
+        rows, each, judged = compare(faces, pairs, cnnr_directory, judge)
     results = {
         'rows': rows,
         **about,

@@ -27,7 +27,7 @@ def enlarge_faces(lr: np.ndarray) -> np.ndarray:
 
 def super_resolve(cnnh: nn.Module, params: Any, lr: np.ndarray) -> np.ndarray:
     """Hallucinated faces: uint8 [n, h, w, 3] → uint8 [n, 112, 96, 3]."""
-    return _in_batches(functools.partial(_super_resolve, cnnh, params), lr)
+    return _in_batches(functools.partial(_super_resolve_program(), cnnh, params), lr)
 
 
 def frozen(cnnh: nn.Module, params: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -41,7 +41,7 @@ def frozen(cnnh: nn.Module, params: Any) -> Callable[[np.ndarray], np.ndarray]:
     """
     program = jax.jit(
         functools.partial(_hallucinate, cnnh, params),
-        compiler_options=convolution.frozen_options(),
+        compiler_options=convolution.inference_options(),
     )
     return functools.partial(_in_batches, program)
 
@@ -77,7 +77,11 @@ def _hallucinate(cnnh, params, lr):
     return images.to_levels(cnnh.apply({'params': params}, images.to_float(lr)))
 
 
-_super_resolve = jax.jit(_hallucinate, static_argnums=0)
+@functools.cache
+def _super_resolve_program():
+    return jax.jit(
+        _hallucinate, static_argnums=0, compiler_options=convolution.inference_options()
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from sicnn_jax import report, train
+from sicnn_jax import parallel, report, train
 from sicnn_jax.html_page import image_source
 
 LOG = 'train.log'
@@ -61,6 +61,7 @@ def train_live(
     """
     from IPython.display import HTML, display
 
+    parallel.divide_cpu(config.cpu_devices)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     stop, errors = threading.Event(), []

@@ -1,6 +1,5 @@
 """The loop: one train state, a list of stages, hooks."""
 
-import contextlib
 import dataclasses
 import functools
 import itertools
@@ -35,7 +34,7 @@ from sicnn_jax.hooks import (
     measure_hallucination,
     measure_recognition,
 )
-from sicnn_jax.models.convolution import without_winograd
+from sicnn_jax.models.convolution import use_winograd
 from sicnn_jax.optimizers import make_optimizer
 from sicnn_jax.train_state import TrainState
 
@@ -92,7 +91,8 @@ def run(
         elif checkpoint.has_networks(stage.directory):
             print(f'[{stage.name}] finished already: {stage.directory}', flush=True)
         else:
-            train_stage(config, stage, faces, asked_to_stop)
+            with use_winograd(config.winograd):
+                train_stage(config, stage, faces, asked_to_stop)
             # The next one begins with what the first process writes.
             parallel.wait(stage.name)
 
@@ -254,7 +254,7 @@ def train_stage(
         print(_headline(stage, state, start), flush=True)
 
     together = config.steps_per_dispatch
-    update = dispatch(stage, faces, together, winograd=config.winograd)
+    update = dispatch(stage, faces, together)
     batches = parallel.prefetch(
         faces.train_batches(
             batch_size=stage.config.batch_size,
@@ -349,16 +349,13 @@ def make_hooks(
     return hooks
 
 
-def dispatch(
-    stage: Stage, faces: dataset.Faces, together: int = 1, *, winograd: bool = True
-) -> Callable:
+def dispatch(stage: Stage, faces: dataset.Faces, together: int = 1) -> Callable:
     """An iteration of a stage, or several in one program, mapped over devices.
 
     Args:
       stage: which.
       faces: where its batches come from.
       together: iterations a call.
-      winograd: see `convolution.without_winograd`.
 
     Returns:
       (state, batch, resident) → (state, metrics). State and `faces.resident` are
@@ -380,12 +377,10 @@ def dispatch(
     )
 
     def update(state, batch, resident):
-        # Programs are traced at their first call.
-        with contextlib.nullcontext() if winograd else without_winograd():
-            state, metrics = first(state, batch, resident)
-            for other in others:
-                state, more = other(state, batch, resident)
-                metrics = steps.merge_metrics(metrics, more)
+        state, metrics = first(state, batch, resident)
+        for other in others:
+            state, more = other(state, batch, resident)
+            metrics = steps.merge_metrics(metrics, more)
         return state, metrics
 
     return update

@@ -143,5 +143,5 @@ def test_ur_dgn_star_differs_by_the_perceptual_loss_only(size):
 
 @pytest.mark.parametrize('module', [di, *COMPARED])
 def test_unknown_variant_names_the_choices(module):
-    with pytest.raises(ValueError, match='small, demo'):
+    with pytest.raises(ValueError, match='small, light, demo'):
         module.get_config('large')

@@ -41,7 +41,7 @@ def test_differences_within_their_error_are_ties(difference, error, verdict):
 def test_alpha_of_the_config_is_the_main_run(runs):
     assert runs.alpha(8, 0) == runs.sicnn(0)
     other = runs.alpha(32, 0)
-    assert other.resolved.domain_integrated.alpha == 32 * 48
+    assert other.resolved.domain_integrated.alpha == 32 * 32
     assert other.own_stages == ('domain_integrated',)
 
 
@@ -141,11 +141,11 @@ def test_dry_run_trains_nothing(tmp_path, capsys):
     arguments += [f'--cache={tmp_path}']
     assert reproduce.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert 'approach_ii 350' in printed and 'alpha16-seed0' in printed
+    assert 'approach_ii 60' in printed and 'alpha16-seed0' in printed
     assert 'misaligned-seed0' in printed
-    assert 'hallucination 800, sr_only 350, domain_integrated 350 steps' in printed
-    assert 'ii_longer-seed0' in printed and 'approach_ii 1,400' in printed
-    assert '(hallucination 3,200, ur_dgn_perceptual 1,400 steps)' in printed
+    assert 'hallucination 200, sr_only 60, domain_integrated 60 steps' in printed
+    assert 'ii_longer-seed0' in printed and 'approach_ii 240' in printed
+    assert '(hallucination 800, ur_dgn_perceptual 240 steps)' in printed
     assert not list(tmp_path.iterdir())
 
 

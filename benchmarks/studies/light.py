@@ -18,7 +18,7 @@ from configs import real
 from sicnn_jax import checkpoint, evaluate, inference, metrics, models, parallel, train
 from sicnn_jax.data import dataset
 from sicnn_jax.metrics.judge import load_judge
-from sicnn_jax.models.convolution import on_any_backend
+from sicnn_jax.models.convolution import on_any_backend, use_winograd
 from sicnn_jax.train_state import TrainState
 
 CHOICE, REPORT = 7, 8
@@ -44,7 +44,7 @@ def time_steps(config: ConfigDict) -> dict[str, float]:
         stage.method, TrainState.create({'cnnh': params}, stage.method.optimizers)
     )
     faces = dataset.RecordFaces(Path('unused'))
-    update = train.dispatch(stage, faces, winograd=config.winograd)
+    update = train.dispatch(stage, faces)
     batch = parallel.shard({'hr': hr, 'label': np.zeros(len(hr), np.int32)})
 
     def step():
@@ -52,7 +52,8 @@ def time_steps(config: ConfigDict) -> dict[str, float]:
         state, metrics = update(state, batch, {})
         return metrics
 
-    first, *seconds = time_calls(step, _STEPS_TIMED + 1)
+    with use_winograd(config.winograd):
+        first, *seconds = time_calls(step, _STEPS_TIMED + 1)
     return {
         'step_seconds': statistics.median(seconds),
         'compile_seconds': first,

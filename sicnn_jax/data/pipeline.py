@@ -291,6 +291,9 @@ def _augment(tf, image, seed, place, flip, shift):
 def _iterate(tf, dataset, info, examples):
     options = tf.data.Options()
     options.deterministic = True
+    # Everything is set by hand. The thread that tunes sleeps for up to a minute between
+    # two looks, and whoever closes the iterator waits for it.
+    options.autotune.enabled = False
     options.threading.private_threadpool_size = runtime.num_cpus()
     options.threading.max_intra_op_parallelism = 1
     # By a name of its own: at interpreter exit `tf` may be gone before this generator.

@@ -81,7 +81,7 @@ class CNNH(nn.Module):
           In (−1, 1) like the input; with `bicubic_skip` not bounded by that.
 
         Raises:
-          ValueError: for another scale.
+          ValueError: for another scale, or another number of sizes.
         """
         if self.scale not in LR_SHAPES:
             raise ValueError(f'CNNH.scale is {self.scale}; expected 8 or 4.')

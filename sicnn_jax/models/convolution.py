@@ -2,7 +2,7 @@
 
 `convolution` and `transposed_convolution` choose the way by backend and shape; the
 choices are measured by benchmarks/convolutions.py, and those for constant kernels, with
-`frozen_options`, by benchmarks/inference.py.
+`inference_options`, by benchmarks/inference.py.
 """
 
 import contextlib
@@ -87,8 +87,8 @@ _YNNPACK = 'xla_cpu_experimental_ynn_fusion_type'
 
 
 @functools.cache
-def frozen_options() -> dict[str, str]:
-    """Compiler options for `jax.jit` of an inference whose kernels are constants.
+def inference_options() -> dict[str, str]:
+    """Compiler options for `jax.jit` of an inference.
 
     Empty for other backends, and for releases of XLA that have no such option. Programs
     of training are faster without.
@@ -114,12 +114,13 @@ def on_any_backend() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def without_winograd() -> Iterator[None]:
-    """What is traced inside has no Winograd tiles: it compiles four times as fast.
+def use_winograd(used: bool) -> Iterator[None]:
+    """Whether what is traced inside has Winograd tiles where they are faster.
 
-    Where each core is a device of its own, light networks train no slower without them.
+    Without, programs compile four times as fast, and where each core is a device of its
+    own, light networks train no slower.
     """
-    token = _WINOGRAD.set(False)
+    token = _WINOGRAD.set(used)
     try:
         yield
     finally:

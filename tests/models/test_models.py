@@ -15,8 +15,8 @@ from sicnn_jax.models import CNNH, CNNR, cnnh_from, cnnr_from
 from sicnn_jax.models.convolution import (
     convolution,
     frozen_convolution,
-    frozen_options,
     image_convolution,
+    inference_options,
     patch_convolution,
     tap_convolution,
     transposed_convolution,
@@ -268,11 +268,11 @@ def test_tap_convolution_equals_the_convolution(kernel_size):
     assert 'conv_general_dilated' not in names
 
 
-def test_frozen_options_are_those_that_the_compiler_knows(monkeypatch):
-    assert jax.jit(jnp.negative, compiler_options=frozen_options())(1.0) == -1
+def test_inference_options_are_those_that_the_compiler_knows(monkeypatch):
+    assert jax.jit(jnp.negative, compiler_options=inference_options())(1.0) == -1
     option = 'sicnn_jax.models.convolution._YNNPACK'
     monkeypatch.setattr(option, 'xla_cpu_of_another_release')
-    assert frozen_options.__wrapped__() == {}
+    assert inference_options.__wrapped__() == {}
 
 
 @pytest.mark.parametrize('sides', [(3, 3), (2, 3), (3, 2), (2, 2)])
