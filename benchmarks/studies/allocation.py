@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from benchmarks.measuring import earlier_record, markdown, write_record
+from benchmarks.studies import light
 from benchmarks.studies.light import CHOICE, REPORT, Folds, super_resolve, time_steps
 from configs import real
 from sicnn_jax import models, parallel, train
@@ -119,15 +120,12 @@ ALLOCATIONS = {
 
 
 def configure(allocation: Allocation, data: Path, seed: int) -> ConfigDict:
-    """configs/real.py with one stage, which trains the allocation."""
-    config = real.get_config()
+    """The config that trains an allocation."""
+    config = light.configure(data)
     config.seed = seed
-    config.data.dir = str(data)
     with config.cnnh.ignore_type():
         config.cnnh.update(_TAPERED)
         config.cnnh.update(dict(allocation.sizes))
-    config.stages = ('hallucination',)
-    del config.sr_only
     stage = config.hallucination
     stage.batch_size = allocation.batch_size
     stage.optimizer.cnnh.learning_rate = allocation.learning_rate
@@ -140,7 +138,7 @@ def train_one(
     """Trains an allocation, unless it is trained; returns the minutes it took now."""
     config = configure(allocation, data, seed)
     config.hallucination.steps = steps
-    config.hallucination.evaluate_every = config.hallucination.checkpoint_every = 1_000
+    config.hallucination.checkpoint_every = 1_000
     start = time.monotonic()
     train.run(config, workdir)
     return (time.monotonic() - start) / 60
@@ -215,7 +213,7 @@ def main():
     for seed in options.seeds.split(','):
         for name in names:
             one = record['allocations'][name]
-            steps = round(options.minutes * 60 / one['step_seconds'] / 20) * 20
+            steps = light.steps_in(options.minutes, one['step_seconds'])
             workdir = options.runs / f'{name}-{seed}'.replace(' ', '_')
             minutes = train_one(
                 ALLOCATIONS[name], options.data, int(seed), steps, workdir

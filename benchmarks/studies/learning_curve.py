@@ -18,20 +18,16 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from benchmarks.measuring import earlier_record, markdown, write_record
+from benchmarks.studies import light
 from benchmarks.studies.light import REPORT, Folds, super_resolve, time_steps
-from configs import real
 from sicnn_jax import train
 
 
 def configure(data: Path, scale: int) -> ConfigDict:
-    """configs/real.py with its first stage alone, on one core."""
-    config = real.get_config()
+    """The config of a scale, on one core."""
+    config = light.configure(data)
     config.scale = scale
-    config.data.dir = str(data)
     config.cpu_devices = 0
-    config.stages = ('hallucination',)
-    del config.sr_only
-    config.hallucination.evaluate_every = 1_000
     return config
 
 
@@ -97,7 +93,7 @@ def main():
     before, done, total = None, 0.0, 0
     for minutes in map(float, options.minutes.split(',')):
         workdir = options.runs / f'{options.scale}x-{minutes:g}'
-        steps = round((minutes - done) * 60 / record['step_seconds'] / 20) * 20
+        steps = light.steps_in(minutes - done, record['step_seconds'])
         before, done, total = (
             train_piece(config, steps, before, workdir),
             minutes,

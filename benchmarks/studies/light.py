@@ -25,6 +25,22 @@ CHOICE, REPORT = 7, 8
 _STEPS_TIMED = 12
 
 
+def configure(data: Path) -> ConfigDict:
+    """configs/real.py with its first stage alone, which is trained by L_SR."""
+    config = real.get_config()
+    config.data.dir = str(data)
+    config.stages = ('hallucination',)
+    del config.sr_only
+    config.hallucination.evaluate_every = 1_000
+    return config
+
+
+def steps_in(minutes: float, step_seconds: float) -> int:
+    """How many steps take so many minutes, a multiple of `config.log_every`."""
+    every = real.get_config().log_every
+    return round(minutes * 60 / step_seconds / every) * every
+
+
 def time_steps(config: ConfigDict) -> dict[str, float]:
     """Seconds of a step (median) and of the first one, which is compiled, and sizes.
 
