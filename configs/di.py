@@ -27,7 +27,7 @@ def get_config(variant: str = '') -> ConfigDict:
     config = common.base()
     config.stages = ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
     if variant == 'demo':
-        _drawn(config, identities=400, recognition=880, hallucination=200, third=60)
+        _drawn(config, identities=400, recognition=1_600, hallucination=200, third=80)
     elif variant == 'light':
         _drawn(
             config,

@@ -95,15 +95,15 @@ def test_faces_that_are_rendered_cannot_be_super_resolved(cache):
 
 def test_time_is_estimated_from_what_was_trained(cache):
     (unknown,) = experiments.describe(cache, [SECOND])
-    assert 'known once' in unknown and '60 steps' in unknown
+    assert 'known once' in unknown and '80 steps' in unknown
     stage = cache.directory(FIRST) / 'domain_integrated'
     stage.mkdir(parents=True)
     config = {'domain_integrated': {'update_rule': 'domain_integrated'}}
     (stage.parent / 'config.json').write_text(json.dumps(config))
     (stage / 'metrics.jsonl').write_text('{"step": 20, "images_per_second": 10.0}\n')
     line, total = experiments.describe(cache, [SECOND])
-    # 60 steps of 16 faces.
-    assert '0:01:36' in line and '0:01:36' in total
+    # 80 steps of 16 faces.
+    assert '0:02:08' in line and '0:02:08' in total
 
 
 def test_a_run_that_fails_is_named():

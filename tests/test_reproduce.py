@@ -141,11 +141,11 @@ def test_dry_run_trains_nothing(tmp_path, capsys):
     arguments += [f'--cache={tmp_path}']
     assert reproduce.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert 'approach_ii 60' in printed and 'alpha16-seed0' in printed
+    assert 'approach_ii 80' in printed and 'alpha16-seed0' in printed
     assert 'misaligned-seed0' in printed
-    assert 'hallucination 200, sr_only 60, domain_integrated 60 steps' in printed
-    assert 'ii_longer-seed0' in printed and 'approach_ii 240' in printed
-    assert '(hallucination 800, ur_dgn_perceptual 240 steps)' in printed
+    assert 'hallucination 200, sr_only 80, domain_integrated 80 steps' in printed
+    assert 'ii_longer-seed0' in printed and 'approach_ii 320' in printed
+    assert '(hallucination 800, ur_dgn_perceptual 320 steps)' in printed
     assert not list(tmp_path.iterdir())
 
 
