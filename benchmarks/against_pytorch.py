@@ -79,7 +79,8 @@ def _ours(work, batch, path, dtype):
     config.cnnr.dtype = config.cnnh.dtype = dtype
     stage = config[stage_name]
     stage.batch_size = batch
-    stage.annealing.base = stage.annealing.minimum
+    if 'annealing' in stage:
+        stage.annealing.base = stage.annealing.minimum
     for optimizer in stage.optimizer.values():
         optimizer.learning_rate, optimizer.warmup_steps = 1e-4, 0
         optimizer.weight_decay = 5e-4

@@ -100,17 +100,17 @@ def iteration(config: ConfigDict, stage_name: str) -> tuple[Callable, tuple]:
             size = (config.cnnr.feature_dim, config.data.identities)
             params[name] = jax.ShapeDtypeStruct(size, 'float32')
         else:
-            _, (variables, _) = forward(getattr(stage.method, name))
+            _, (variables, _) = forward(getattr(stage.recipe, name))
             params[name] = variables['params']
-    create = functools.partial(TrainState.create, optimizers=stage.method.optimizers)
+    create = functools.partial(TrainState.create, optimizers=stage.recipe.optimizers)
     batch = {
         'hr': jax.ShapeDtypeStruct((1, 112, 96, 3), 'uint8'),
         'label': jax.ShapeDtypeStruct((1,), 'int32'),
     }
     # Mapped over a single device, for the named axis.
-    (program,) = stage.update.programs
-    update = parallel.parallel(
-        functools.partial(program, stage.method), jax.devices()[:1]
+    program = stage.rule.fused or stage.rule.programs[0]
+    update = parallel.map_over_devices(
+        functools.partial(program, stage.recipe), jax.devices()[:1]
     )
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype),

@@ -23,6 +23,7 @@ from benchmarks.measuring import append_record, time_calls
 from configs import di
 from sicnn_jax import parallel, train
 from sicnn_jax.data.dataset import open_faces
+from sicnn_jax.descent import finite_networks
 from sicnn_jax.train_state import TrainState
 
 
@@ -38,14 +39,11 @@ def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
         network: train.initialise(config, stage, network, faces)
         for network in stage.networks
     }
-    state = train.place(
-        stage.method, TrainState.create(params, stage.method.optimizers)
-    )
-    (program,) = stage.update.programs
-    update = parallel.parallel(functools.partial(program, stage.method))
+    state = parallel.to_devices(TrainState.create(params, stage.recipe.optimizers))
+    update = train.dispatch(stage, lambda batch: batch)
     drawn = next(faces.train_batches(batch_size=stage.config.batch_size, seed=0))
     batch = jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn))
-    return update, state, parallel.shard(batch)
+    return functools.partial(update, resident={}), state, parallel.shard(batch)
 
 
 def measure(stage_name: str, batch: int, dtype: str, steps: int) -> dict:
@@ -62,7 +60,7 @@ def measure(stage_name: str, batch: int, dtype: str, steps: int) -> dict:
 
     metrics = None
     first, *seconds = time_calls(take_step, steps + 1)
-    if not parallel.unreplicate(metrics['finite']):
+    if not all(finite_networks(parallel.unreplicate(metrics)).values()):
         raise FloatingPointError(f'{stage_name}: the last step was not finite.')
     step = float(np.median(seconds))
     return {

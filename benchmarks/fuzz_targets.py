@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 
 from benchmarks import mutations
 from benchmarks.mutations import LITERALS, NUMBERS
-from sicnn_jax import main, train
-from sicnn_jax.config_check import ConfigError
+from sicnn_jax.config import ConfigError
+from sicnn_jax.config.load import load
 from sicnn_jax.data import pipeline, recordio, records, runtime
 from sicnn_jax.data.records import DatasetError, Face
 
@@ -455,18 +455,15 @@ def _opcodes():
 
 
 def overrides_target(directory: Path) -> Target:
-    """`--config.FIELD=VALUE`: `main.load_config` and `train.check`.
+    """`--config.FIELD=VALUE`: `config.load`, which checks it, too.
 
     What is accepted is what was asked for, and every number of it is finite.
     """
-    default = main.load_config(CONFIG)
+    default = load(CONFIG)
     fields = _flatten(default)
 
     def attempt(arguments):
-        config = main.load_config(
-            CONFIG, [f'--config.{argument}' for argument in arguments]
-        )
-        train.check(config, directory / 'run')
+        config = load(CONFIG, [f'--config.{argument}' for argument in arguments])
         found = _flatten(config)
         for field, value in found.items():
             if isinstance(value, float) and not math.isfinite(value):

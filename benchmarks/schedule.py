@@ -22,6 +22,7 @@ from benchmarks.measuring import append_record, markdown, matmul_gflops
 from configs import di
 from sicnn_jax import parallel, train
 from sicnn_jax.data.dataset import open_faces
+from sicnn_jax.descent import finite_networks
 from sicnn_jax.train_state import TrainState
 
 STAGES = ('recognition', 'hallucination', 'domain_integrated')
@@ -45,33 +46,26 @@ def measure(config, name: str, iterations: int) -> dict:
         network: train.initialise(config, stage, network, faces)
         for network in stage.networks
     }
-    state = train.place(
-        stage.method, TrainState.create(params, stage.method.optimizers)
-    )
+    state = parallel.to_devices(TrainState.create(params, stage.recipe.optimizers))
     together = config.steps_per_dispatch
     batches = parallel.prefetch(
         faces.train_batches(batch_size=stage.config.batch_size, seed=0),
         together=together,
     )
     calls = max(iterations // together, 1)
-    update = train.dispatch(stage, faces, together)
+    update = train.dispatch(stage, faces.to_hr, together)
     state, first = _run(update, state, batches, 1)
     state, trained = _run(update, state, batches, calls)
 
     # The same without rendering: one batch, over and over.
     drawn = next(faces.train_batches(batch_size=stage.config.batch_size, seed=0))
     given = parallel.shard(jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn)))
-    (program,) = stage.update.programs
-
-    def on_given(state, batch):
-        return program(stage.method, state, batch)
-
-    update = parallel.parallel(on_given)
-    state, _ = update(state, given)
+    update = train.dispatch(stage, lambda batch: batch)
+    state, _ = update(state, given, {})
     jax.block_until_ready(state)
     start = time.perf_counter()
     for _ in range(calls * together):
-        state, _ = update(state, given)
+        state, _ = update(state, given, {})
     jax.block_until_ready(state)
     alone = (time.perf_counter() - start) / (calls * together)
     iteration = trained / (calls * together)
@@ -97,10 +91,10 @@ def _run(update, state, batches, calls):
     finite = []
     for _ in range(calls):
         state, metrics = update(state, next(batches), {})
-        finite.append(metrics['finite'])
+        finite.append(finite_networks(metrics))
     jax.block_until_ready(state)
     seconds = time.perf_counter() - start
-    if not all(np.all(parallel.unreplicate(value)) for value in finite):
+    if not all(np.all(leaf) for leaf in jax.tree.leaves(parallel.unreplicate(finite))):
         raise FloatingPointError('A step was not finite.')
     return state, seconds
 
@@ -127,6 +121,8 @@ def main():
         config = di.get_config()
         config.cnnr.dtype = config.cnnh.dtype = arguments.dtype
         config.steps_per_dispatch = arguments.steps_per_dispatch
+        # Two programs cannot be taken several iterations at a time.
+        config.domain_integrated.fused = arguments.steps_per_dispatch > 1
         stage = config[name]
         iterations, paper_batch = stage.steps, stage.batch_size
         if arguments.batch:

@@ -20,71 +20,14 @@ of configs/di.py gives the first two:
 
 from ml_collections import ConfigDict
 
-from configs import common, di
+from configs import di
 
 VARIANTS = di.VARIANTS
 
 
 def get_config(variant: str = '') -> ConfigDict:
     """The experiment; raises ValueError for an unknown variant."""
-    if variant not in VARIANTS:
-        raise ValueError(
-            f'configs/approaches.py has no variant {variant!r}; it has '
-            f'{", ".join(v or "none (the paper)" for v in VARIANTS)}.'
-        )
-    config = di.get_config(variant)
-    algorithm_1, recognition = config.domain_integrated, config.recognition
-    third_stage = {
-        field: algorithm_1[field]
-        for field in (
-            'steps',
-            'batch_size',
-            'data_seed',
-            'evaluate_every',
-            'checkpoint_every',
-        )
-    }
-    config.approach_i = common.stage(
-        'joint',
-        optimizers={
-            'cnnr': recognition.optimizer.cnnr,
-            'class_weights': recognition.optimizer.class_weights,
-            'cnnh': config.hallucination.optimizer.cnnh,
-        },
-        alpha=algorithm_1.alpha,
-        annealing=recognition.annealing.to_dict(),
-        best='psnr',
-        **third_stage
-        | {
-            'steps': config.hallucination.steps + algorithm_1.steps,
-            'batch_size': config.hallucination.batch_size,
-        },
-    )
-    config.mixed = common.stage(
-        'mixed_recognition',
-        optimizers={
-            network: algorithm_1.optimizer[network]
-            for network in ('cnnr', 'class_weights')
-        },
-        init={
-            'cnnr': 'recognition',
-            'class_weights': 'recognition',
-            'cnnh': 'hallucination',
-        },
-        annealing=algorithm_1.annealing.to_dict(),
-        best='verification_accuracy',
-        **third_stage,
-    )
-    for name, cnnr in (('approach_ii', 'recognition'), ('approach_iii', 'mixed')):
-        config[name] = common.stage(
-            'hallucination',
-            optimizers={'cnnh': algorithm_1.optimizer.cnnh},
-            init={'cnnr': cnnr, 'cnnh': 'hallucination'},
-            alpha=algorithm_1.alpha,
-            best='identity_similarity',
-            **third_stage,
-        )
-    del config.sr_only, config.domain_integrated
+    config = di.start('configs/approaches.py', variant)
     config.stages = (
         'recognition',
         'hallucination',
@@ -93,4 +36,31 @@ def get_config(variant: str = '') -> ConfigDict:
         'mixed',
         'approach_iii',
     )
+    config.hallucination = di.second_stage(variant, 'hallucination')
+    # From scratch, over the batches that CNNH sees elsewhere in two stages.
+    _, second, third = di.STEPS[variant]
+    config.approach_i = di.second_stage(
+        variant,
+        'joint',
+        steps=second + third,
+        data_seed=2,
+        optimizers={**config.recognition.optimizer, **config.hallucination.optimizer},
+        alpha=di.alpha(variant),
+        annealing=config.recognition.annealing.to_dict(),
+    )
+    config.mixed = di.third_stage(
+        variant,
+        'mixed_recognition',
+        optimizers=di.recogniser_optimizers(variant),
+        init=di.FROM_BOTH,
+        annealing=di.mixed_annealing(variant),
+        best='verification_accuracy',
+    )
+    for name, cnnr in (('approach_ii', 'recognition'), ('approach_iii', 'mixed')):
+        config[name] = di.third_stage(
+            variant,
+            'hallucination',
+            init={'cnnr': cnnr, 'cnnh': 'hallucination'},
+            alpha=di.alpha(variant),
+        )
     return config

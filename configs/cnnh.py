@@ -2,11 +2,12 @@
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import di
+from sicnn_jax.config import schema
 
 
 def get_config() -> ConfigDict:
-    config = common.base()
+    config = schema.base()
     config.stages = ('hallucination',)
-    config.hallucination = common.hallucination_stage()
+    config.hallucination = di.second_stage('', 'hallucination')
     return config

@@ -11,11 +11,11 @@ same shape would begin with the same weights. The one that ships was made by
 
 from ml_collections import ConfigDict
 
-from configs import common
+from sicnn_jax.config import schema
 
 
 def get_config() -> ConfigDict:
-    config = common.base()
+    config = schema.base()
     # Not one that anybody takes for an experiment: the day ECCV 2018 began.
     config.seed = 180_908
     config.data.source = 'embedded'
@@ -35,10 +35,10 @@ def get_config() -> ConfigDict:
     config.evaluation.pairs = 2_000
 
     def adam(learning_rate):
-        return common.optimizer('adam', learning_rate, schedule='cosine', clip=5.0)
+        return schema.optimizer('adam', learning_rate, schedule='cosine', clip=5.0)
 
     config.stages = ('recognition',)
-    config.recognition = common.stage(
+    config.recognition = schema.stage(
         'recognition',
         steps=5_000,
         batch_size=16,

@@ -15,19 +15,24 @@ are measured by the same one and nothing is trained again:
 
 from ml_collections import ConfigDict
 
-from configs import compared
+from configs import di
 
-VARIANTS = compared.VARIANTS
+VARIANTS = di.VARIANTS
+
+WIDTHS = {'': 64, 'small': 32, 'light': 16, 'demo': 16}
+# Of its 8× network; 10 for 4×.
+DEPTHS = {'': 5, 'small': 5, 'light': 3, 'demo': 3}
 
 
 def get_config(variant: str = '') -> ConfigDict:
     """The experiment; raises ValueError for an unknown variant."""
-    config = compared.start('configs/lapsrn.py', variant, 'lapsrn')
-    config.cnnh.width = {'': 64, 'small': 32, 'light': 16, 'demo': 16}[variant]
-    # Of its 8× network; 10 for 4×.
-    config.cnnh.depth = {'': 5, 'small': 5, 'light': 3, 'demo': 3}[variant]
+    config = di.start('configs/lapsrn.py', variant)
+    config.stages = ('recognition', 'hallucination', 'lapsrn')
+    config.cnnh = ConfigDict({'kind': 'lapsrn', 'width': WIDTHS[variant]})
+    config.cnnh.depth = DEPTHS[variant]
     config.cnnh.init_std = 1.0
     config.cnnh.dtype = config.cnnr.dtype
     config.cnnh.param_dtype = 'float32'
-    compared.train(config, 'lapsrn', 'pyramid')
+    config.hallucination = di.second_stage(variant, 'pyramid')
+    config.lapsrn = di.third_stage(variant, 'pyramid', init={'cnnh': 'hallucination'})
     return config

@@ -15,30 +15,21 @@ recognition network and the faces:
 
 from ml_collections import ConfigDict
 
-from configs import common, compared
+from configs import di
 
-VARIANTS = compared.VARIANTS
+VARIANTS = di.VARIANTS
 
 
 def get_config(variant: str = '') -> ConfigDict:
     """The experiment; raises ValueError for an unknown variant."""
-    config = compared.start('configs/position_patch.py', variant, 'position_patch')
+    config = di.start('configs/position_patch.py', variant)
+    config.stages = ('recognition', 'ma')
     # Pixels of the input. This and the next are from docs/decisions.md.
-    config.cnnh.patch = 4
-    config.cnnh.overlap = 2
+    config.cnnh = ConfigDict({'kind': 'position_patch', 'patch': 4, 'overlap': 2})
     config.cnnh.num_faces = 1_000
     config.cnnh.regularisation = 1e-4
     # The batch is only read; log, evaluation and checkpoint follow the one step.
-    config.ma = common.stage(
-        'fit',
-        steps=1,
-        batch_size=config.hallucination.batch_size,
-        optimizers={},
-        data_seed=config.hallucination.data_seed,
-        best='psnr',
-        evaluate_every=0,
-        checkpoint_every=0,
+    config.ma = di.second_stage(
+        variant, 'fit', steps=1, optimizers={}, evaluate_every=0, checkpoint_every=0
     )
-    del config.hallucination, config.sr_only
-    config.stages = ('recognition', 'ma')
     return config

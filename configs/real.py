@@ -17,10 +17,11 @@ other losses, which starts from it.
 from ml_collections import ConfigDict
 
 from configs import common
+from sicnn_jax.config import schema
 
 
 def get_config() -> ConfigDict:
-    config = common.base()
+    config = schema.base()
     common.light_networks(config)
     config.data.source = 'records'
     config.data.placement = 'device'
@@ -36,10 +37,10 @@ def get_config() -> ConfigDict:
     config.evaluation.final_pairs = 2_000
 
     def adam(learning_rate):
-        return common.optimizer('adam', learning_rate, schedule='cosine', clip=2_000.0)
+        return schema.optimizer('adam', learning_rate, schedule='cosine', clip=2_000.0)
 
     config.stages = ('hallucination', 'sr_only')
-    config.hallucination = common.stage(
+    config.hallucination = schema.stage(
         'hallucination',
         steps=1_000,
         batch_size=16,
@@ -49,7 +50,7 @@ def get_config() -> ConfigDict:
         evaluate_every=500,
         checkpoint_every=100,
     )
-    config.sr_only = common.stage(
+    config.sr_only = schema.stage(
         'hallucination',
         steps=400,
         batch_size=16,

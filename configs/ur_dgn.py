@@ -16,12 +16,13 @@ network, which UR-DGN* is trained against, and the faces:
 
 from ml_collections import ConfigDict
 
-from configs import common, compared
+from configs import di
+from sicnn_jax.config import schema
 
 _PERCEPTUAL = 'perceptual'
 VARIANTS = (
-    *compared.VARIANTS,
-    *(f'{variant}_{_PERCEPTUAL}'.lstrip('_') for variant in compared.VARIANTS),
+    *di.VARIANTS,
+    *(f'{variant}_{_PERCEPTUAL}'.lstrip('_') for variant in di.VARIANTS),
 )
 
 # Weights beside a mean over pixels, of which L_SR is the sum: docs/decisions.md.
@@ -30,37 +31,45 @@ ADVERSARIAL_WEIGHT = 0.01 * _VALUES
 PERCEPTUAL_WEIGHT = 0.1 * _VALUES
 
 
+# Of the generator and of the discriminator.
+WIDTHS = {
+    '': ((256, 128, 64), (32, 64, 128, 256)),
+    'small': ((128, 64, 32), (16, 32, 64, 128)),
+    'light': ((48, 32, 16), (8, 16, 32, 64)),
+    'demo': ((48, 32, 16), (8, 16, 32, 64)),
+}
+
+
 def get_config(variant: str = '') -> ConfigDict:
     """The experiment; raises ValueError for an unknown variant."""
     size = variant.removesuffix(_PERCEPTUAL).rstrip('_')
     starred = variant.endswith(_PERCEPTUAL)
-    config = compared.start('configs/ur_dgn.py', size, 'ur_dgn')
-    widths = {
-        '': ((256, 128, 64), (32, 64, 128, 256)),
-        'small': ((128, 64, 32), (16, 32, 64, 128)),
-        'light': ((48, 32, 16), (8, 16, 32, 64)),
-        'demo': ((48, 32, 16), (8, 16, 32, 64)),
-    }
-    config.cnnh.widths, config.discriminator.widths = widths[size]
+    method = 'ur_dgn_perceptual' if starred else 'ur_dgn'
+    config = di.start('configs/ur_dgn.py', size)
+    config.stages = ('recognition', 'hallucination', method)
+    config.discriminator = schema.discriminator()
+    config.discriminator.widths = WIDTHS[size][1]
+    config.discriminator.dtype = config.cnnr.dtype
+    config.cnnh = ConfigDict({'kind': 'ur_dgn', 'widths': WIDTHS[size][0]})
     config.cnnh.depth = 1
     config.cnnh.kernel_size = 5
     config.cnnh.init_std = 1.0
     config.cnnh.dtype = config.cnnr.dtype
     config.cnnh.param_dtype = 'float32'
-    config.discriminator.dtype = config.cnnh.dtype
-    method = 'ur_dgn_perceptual' if starred else 'ur_dgn'
-    compared.train(
-        config,
-        method,
+    weights = {
+        'adversarial_weight': ADVERSARIAL_WEIGHT,
+        'perceptual_weight': PERCEPTUAL_WEIGHT if starred else 0.0,
+    }
+    cnnr = {'cnnr': 'recognition'} if starred else {}
+    config.hallucination = di.second_stage(size, 'adversarial', init=cnnr, **weights)
+    config[method] = di.third_stage(
+        size,
         'adversarial',
-        adversarial_weight=ADVERSARIAL_WEIGHT,
-        perceptual_weight=PERCEPTUAL_WEIGHT if starred else 0.0,
+        init=cnnr | {'cnnh': 'hallucination', 'discriminator': 'hallucination'},
+        **weights,
     )
     for name in ('hallucination', method):
-        config[name].optimizer.discriminator = common.optimizer(
+        config[name].optimizer.discriminator = schema.optimizer(
             'adam', 2e-4, schedule='constant', clip=5.0
         )
-        if starred:
-            config[name].init.cnnr = 'recognition'
-    config[method].init.discriminator = 'hallucination'
     return config

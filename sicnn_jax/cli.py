@@ -13,8 +13,9 @@ import runpy
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import TextIO
+
+from sicnn_jax.config import find
 
 # Command → module, and what it does.
 COMMANDS = {
@@ -31,10 +32,6 @@ COMMANDS = {
     'export': ('sicnn_jax.export', 'write CNNH as ONNX, StableHLO or safetensors'),
     'report': ('sicnn_jax.report', 'write an HTML page about a run'),
 }
-
-# Where the configs are: in an installed package, and in a clone.
-_PACKAGE = Path(__file__).resolve().parent
-_ROOTS = (_PACKAGE / 'shipped', _PACKAGE.parent)
 
 _USAGE, _INTERRUPTED = 2, 130
 
@@ -69,50 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _set_noise(verbose)
     if command == 'train':
         try:
-            rest = [_named_config(argument) for argument in _join_config(rest)]
+            for value in find.given(find.join_value(rest)):
+                find.find(value)
         except ValueError as error:
             return _fail(str(error), _USAGE)
         if verbose:
             # Orbax's lines as well.
             rest.append('--verbosity=0')
     return _run(COMMANDS[command][0], rest, quiet)
-
-
-def find_config(value: str) -> str:
-    """The file of a shipped config, `di[:VARIANT]` → `/…/configs/di.py[:VARIANT]`.
-
-    What is a path (has a slash or a suffix) stays as it is.
-
-    Raises:
-      ValueError: no config of that name ships.
-    """
-    name, colon, variant = value.partition(':')
-    if os.sep in name or Path(name).suffix:
-        return value
-    for root in _ROOTS:
-        path = root / 'configs' / f'{name}.py'
-        if path.is_file():
-            # Configs import `configs.common`.
-            sys.path.append(str(root))
-            return f'{path}{colon}{variant}'
-    raise ValueError(
-        f'--config={value}: no config {name!r} ships; expected one of '
-        f'{", ".join(config_names())}, or the path of a file.'
-    )
-
-
-def config_names() -> list[str]:
-    """Names of the shipped configs."""
-    for root in _ROOTS:
-        # Others hold what several share.
-        found = sorted(
-            path.stem
-            for path in (root / 'configs').glob('*.py')
-            if 'def get_config(' in path.read_text(encoding='utf-8')
-        )
-        if found:
-            return found
-    return []
 
 
 def _run(module, arguments, quiet):
@@ -176,22 +137,6 @@ def _has_flag(arguments, *flags):
     return any(argument.partition('=')[0] in flags for argument in arguments)
 
 
-def _join_config(arguments):
-    """`--config FILE` as `--config=FILE`."""
-    if '--config' in arguments[:-1]:
-        at = arguments.index('--config')
-        joined = f'--config={arguments[at + 1]}'
-        return [*arguments[:at], joined, *arguments[at + 2 :]]
-    return arguments
-
-
-def _named_config(argument):
-    option, equals, value = argument.partition('=')
-    if equals and option.lstrip('-') == 'config':
-        return f'{option}={find_config(value)}'
-    return argument
-
-
 def _help():
     commands = '\n'.join(f'  {name:<13}{what}' for name, (_, what) in COMMANDS.items())
     return (
@@ -200,7 +145,7 @@ def _help():
         '  --quiet      nothing but errors\n'
         '  --verbose    what TensorFlow, XLA and Orbax have to say, too\n'
         '  --version\n\n'
-        f'Configs that ship: {", ".join(config_names())}; for example\n'
+        f'Configs that ship: {", ".join(find.names())}; for example\n'
         '  sicnn train --config=di:demo\n\n'
         'sicnn COMMAND --help lists the flags of one. Exit status: 0 done, 1 error, '
         '2 wrong usage,\n75 stopped by a signal (the same command continues).'

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sicnn_jax import published
-from sicnn_jax.config_check import ConfigError
+from sicnn_jax.config import ConfigError
 from sicnn_jax.experiments import Run
 from sicnn_jax.methods import LEARNED, TITLES
 

@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import functools
 import io
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,7 +31,6 @@ from sicnn_jax import (
     models,
     pictures,
     results_file,
-    train,
     verify,
 )
 from sicnn_jax.data import dataset, records
@@ -40,6 +38,7 @@ from sicnn_jax.methods import TITLES, compared_stages, load_methods
 from sicnn_jax.metrics import PairIndices
 from sicnn_jax.metrics.judge import LEAST_ACCURACY, Judge, check_originals, load_judge
 from sicnn_jax.models.convolution import use_winograd
+from sicnn_jax.workdir import read_config, recognition_directory
 
 # What the rows are means of, as METHOD/COLUMN, beside results.json.
 EACH_FILE = 'each.npz'
@@ -89,9 +88,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
         options.pop('onnx_settings', {}),
     )
     hr, pairs, about = load_test_faces(config, workdir, **options)
-    cnnr_directory = None
-    if 'recognition' in config:
-        cnnr_directory = train.stage_directory(config, 'recognition', workdir)
+    cnnr_directory = recognition_directory(config, workdir)
     # Runs of before there was this field are evaluated, too.
     with use_winograd(config.get('winograd', True)):
         faces = load_methods(config, workdir)(hr)
@@ -330,7 +327,7 @@ def _write_each(each, path):
 
 def _titled(faces):
     shown = dict(faces) | {'lr': pictures.enlarge_pixels(faces['lr'])}
-    return {TITLES[method]: images for method, images in shown.items()}
+    return {TITLES.get(method, method): images for method, images in shown.items()}
 
 
 def _main():
@@ -346,11 +343,8 @@ def _main():
         name: options.pop(name)
         for name in ('images', 'landmarks', 'flip', 'video', 'frames')
     }
-    path = workdir / 'config.json'
     try:
-        if not path.is_file():
-            raise ValueError(f'{path} is missing: is {workdir} the workdir of a run?')
-        config = ConfigDict(json.loads(path.read_text()))
+        config = read_config(workdir)
         in_files = photographs['images'] or options['pairs'].lower().endswith('.bin')
         if in_files and (options['data'] or not options['pairs']):
             raise ValueError('--images needs --pairs and goes without --data.')

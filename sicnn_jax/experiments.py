@@ -22,9 +22,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sicnn_jax import checkpoint, report
+from sicnn_jax.config.load import load
 from sicnn_jax.data import dataset
-from sicnn_jax.main import load_config
 from sicnn_jax.methods import compared_stages
+from sicnn_jax.workdir import read_config
 
 _HASH_DIGITS = 10
 
@@ -156,7 +157,7 @@ class Cache:
         """Images a second of each update rule, the median of what was trained here."""
         found: dict[str, list[float]] = {}
         for path in sorted(self.root.glob('*/*/metrics.jsonl')):
-            config = json.loads((path.parent.parent / 'config.json').read_text())
+            config = read_config(path.parent.parent)
             rule = config[path.parent.name]['update_rule']
             for line in report.read_metrics(path.parent):
                 found.setdefault(rule, []).append(line['images_per_second'])
@@ -222,7 +223,7 @@ def _duration(seconds):
 @functools.cache
 def _resolve(config, *overrides):
     """Once, for all runs that are made of the same."""
-    return load_config(config, overrides)
+    return load(config, overrides)
 
 
 def _with_parents(run):

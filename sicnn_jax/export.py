@@ -26,9 +26,9 @@ from safetensors.numpy import save
 
 from sicnn_jax import checkpoint, images, models
 from sicnn_jax.data import align
-from sicnn_jax.hallucinator import find_stage
 from sicnn_jax.models.convolution import on_any_backend
 from sicnn_jax.results_file import write_whole
+from sicnn_jax.workdir import find_stage
 
 FORMATS = ('onnx', 'stablehlo', 'safetensors')
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')

@@ -6,22 +6,20 @@ sr = Hallucinator('runs/di')(lr)  # uint8 [n, 14, 12, 3] → uint8 [n, 112, 96, 
 """
 
 import functools
-import json
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from ml_collections import ConfigDict
 from PIL import Image
 
-from sicnn_jax import checkpoint, images, inference, models, train
+from sicnn_jax import checkpoint, images, inference, models
 from sicnn_jax.data import align, detect
 from sicnn_jax.data.detect import DetectedFace
+from sicnn_jax.workdir import find_recognition, find_stage
 
 # Pixels of the photograph for one of the network's input, up to which it is sampled
 # directly. From there on the face is brought to 96×112 and degraded as in training.
@@ -34,8 +32,6 @@ _SAMPLED_UP_TO = 1.2
 _BATCH, _BATCH_ON_CPU = 32, 8
 # Enlarged photographs stay below this many pixels: 150 MB each.
 _MAX_PASTED = 50_000_000
-
-_PREFERRED = 'domain_integrated'
 
 
 class Hallucinator:
@@ -66,7 +62,7 @@ class Hallucinator:
         self.scale: int = record['scale']
         self.degradation: str = record['degradation']
         self.lr_shape = (*models.LR_SHAPES[self.scale], 3)
-        self.cnnr_stage = _find_recognition(self.stage)
+        self.cnnr_stage = find_recognition(self.stage)
         self._super_resolve = inference.frozen(models.cnnh_from(record), params['cnnh'])
 
     def __call__(
@@ -163,35 +159,9 @@ class Hallucinator:
 
     @functools.cached_property
     def _recognition(self):
+        assert self.cnnr_stage is not None
         params, record = checkpoint.load_networks(self.cnnr_stage, ['cnnr'])
         return models.cnnr_from(record), params['cnnr']
-
-
-def find_stage(directory: str | os.PathLike) -> Path:
-    """The stage whose CNNH is meant by a stage's directory or a run's workdir.
-
-    Raises:
-      CheckpointError: it is neither, or the run has no finished stage with a CNNH.
-    """
-    directory = Path(directory)
-    if checkpoint.has_networks(directory):
-        return directory
-    config = _read_config(directory)
-    if config is None:
-        raise checkpoint.CheckpointError(
-            f'{directory} is neither a finished stage nor the workdir of a run: it has '
-            'neither networks nor config.json.'
-        )
-    # Python sorts stably: the stages from the last to the first, but that one first.
-    names = sorted(reversed(config.stages), key=lambda name: name != _PREFERRED)
-    for name in names:
-        stage = train.stage_directory(config, name, directory)
-        if _has_cnnh(stage):
-            return stage
-    raise checkpoint.CheckpointError(
-        f'{directory} has no finished stage with a CNNH; its stages are '
-        f'{", ".join(config.stages)}.'
-    )
 
 
 def magnification(landmarks: Float[np.ndarray, '5 2'], scale: int = 1) -> float:
@@ -234,19 +204,6 @@ def paste_back(
     return picture
 
 
-def _find_recognition(stage):
-    config = _read_config(stage.parent)
-    if config is None or 'recognition' not in config:
-        return None
-    directory = train.stage_directory(config, 'recognition', stage.parent)
-    return directory if checkpoint.has_networks(directory) else None
-
-
-def _read_config(workdir):
-    path = workdir / 'config.json'
-    return ConfigDict(json.loads(path.read_text())) if path.is_file() else None
-
-
 def _checked_levels(lr):
     if not np.issubdtype(lr.dtype, np.floating):
         raise ValueError(f'The faces are {lr.dtype}; expected uint8 or floats.')
@@ -270,9 +227,3 @@ def _in_batches(function, faces):
         padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), 0)])
         outputs.append(function(padded)[: len(batch)])
     return np.concatenate(outputs)
-
-
-def _has_cnnh(stage):
-    return (
-        checkpoint.has_networks(stage) and 'cnnh' in checkpoint.load_networks(stage)[0]
-    )

@@ -17,9 +17,11 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from sicnn_jax import inference, metrics, parallel, pictures, results_file, steps
+from sicnn_jax import inference, metrics, parallel, pictures, results_file
 from sicnn_jax.checkpoint import Checkpoints
+from sicnn_jax.descent import finite_networks, without_finite
 from sicnn_jax.models import CNNR
+from sicnn_jax.recipe import Recipe
 from sicnn_jax.train_state import TrainState
 
 # Replicated device scalars of the step (or of several, stacked) under 'step', host
@@ -33,7 +35,7 @@ _NAMED = 4
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss or gradient was not finite; the update was not applied."""
+    """A loss or gradient was not finite; that update was not applied."""
 
 
 class Stopped(Exception):
@@ -140,22 +142,27 @@ class Log:
     def _window(self, step: int) -> dict[str, float]:
         """Of the steps since the last line; stops the run if too many are bad."""
         window = self._take()
-        finite = window.pop('finite') != 0
+        applied = finite_networks(window)
+        window = without_finite(window)
+        finite = np.all([*applied.values()], axis=0)
         first = step - finite.size + 1
         for place in range(finite.size):
             self._bad_in_a_row = 0 if finite[place] else self._bad_in_a_row + 1
             if not finite[place]:
                 values = {key: float(values[place]) for key, values in window.items()}
-                self._note_bad(first + place, values)
+                bad = [name for name, each in applied.items() if not each[place]]
+                good = [name for name in applied if name not in bad]
+                self._note_bad(first + place, values, bad, good)
         return _summary({key: values[finite] for key, values in window.items()}) | (
             {} if finite.all() else {'nonfinite_steps': float((~finite).sum())}
         )
 
-    def _note_bad(self, step, values):
+    def _note_bad(self, step, values, bad, good):
         keys = self._keys(step)
+        half = f' to {", ".join(bad)}' if good else ''
         event = {
             'step': step,
-            'event': 'not finite, not applied',
+            'event': f'not finite, not applied{half}',
             # JSON has neither NaN nor infinity.
             'metrics': {
                 key: value if math.isfinite(value) else str(value)
@@ -168,8 +175,9 @@ class Log:
         found = ', '.join(f'{key} {value:.4g}' for key, value in values.items())
         seen = ', '.join(keys[:_NAMED]) + (', …' if len(keys) > _NAMED else '')
         what = (
-            f'[{self._name}] step {step} was not finite and not applied: {found}. Its '
-            f'faces are {seen} (all in {self._events.name}).'
+            f'[{self._name}] step {step} was not finite and not applied{half}'
+            + (f' (it was to {", ".join(good)})' if good else '')
+            + f': {found}. Its faces are {seen} (all in {self._events.name}).'
         )
         if self._bad_in_a_row < self._patience:
             print(what, flush=True)
@@ -244,7 +252,7 @@ class Picture:
     every: int
     last: int
     directory: Path
-    method: steps.Method
+    recipe: Recipe
     hr: np.ndarray
 
     def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
@@ -252,11 +260,11 @@ class Picture:
             return
         params = parallel.unreplicate(state.networks['cnnh'].params)
         lr = inference.degrade_faces(
-            self.hr, scale=self.method.scale, kind=self.method.degradation
+            self.hr, scale=self.recipe.scale, kind=self.recipe.degradation
         )
         columns = {
             'input': pictures.enlarge_pixels(lr),
-            'SR': inference.super_resolve(self.method.cnnh, params, lr),
+            'SR': inference.super_resolve(self.recipe.cnnh, params, lr),
             'HR': self.hr,
         }
         pictures.save_grid(self.directory / f'{step:07d}.png', columns)
@@ -349,24 +357,24 @@ def verify_recognition(
 
 
 def measure_hallucination(
-    method: steps.Method, hr: np.ndarray, reference: Any | None
+    recipe: Recipe, hr: np.ndarray, reference: Any | None
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
     """PSNR of held-out faces and, given a reference CNNR, identity similarity.
 
     Args:
-      method: the networks and the degradation.
+      recipe: the networks and the degradation.
       hr: uint8 [n, 112, 96, 3].
       reference: parameters of the CNNR trained on HR only, or None.
     """
-    lr = inference.degrade_faces(hr, scale=method.scale, kind=method.degradation)
+    lr = inference.degrade_faces(hr, scale=recipe.scale, kind=recipe.degradation)
     if reference is not None:
-        hr_features = inference.extract_features(method.cnnr, reference, hr)
+        hr_features = inference.extract_features(recipe.cnnr, reference, hr)
 
     def measure(params):
-        sr = inference.super_resolve(method.cnnh, params['cnnh'], lr)
+        sr = inference.super_resolve(recipe.cnnh, params['cnnh'], lr)
         measured = {'psnr': float(metrics.psnr(sr, hr).mean())}
         if reference is not None:
-            features = inference.extract_features(method.cnnr, reference, sr)
+            features = inference.extract_features(recipe.cnnr, reference, sr)
             measured['identity_similarity'] = metrics.identity_similarity(
                 features, hr_features
             )

@@ -16,27 +16,25 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from sicnn_jax import (
     checkpoint,
-    config_check,
     evaluate,
     parallel,
     results_file,
     train,
 )
+from sicnn_jax.config import find, load
 from sicnn_jax.hooks import Stopped
 
 # EX_TEMPFAIL: try again.
 STOPPED = 75
-
-_ROOT = Path(__file__).resolve().parent.parent
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config',
@@ -63,7 +61,7 @@ def main(argv: list[str]) -> None:
             parallel.connect()
             asked_to_stop = stop_on_signals()
             _keep_compiled_programs()
-            train.run(_CONFIG.value, workdir, asked_to_stop=asked_to_stop)
+            train.run(_CONFIG.value, workdir, asked_to_stop=asked_to_stop, checked=True)
             parallel.disconnect()
         if parallel.is_first():
             with _full_disk_in_words(workdir):
@@ -172,148 +170,30 @@ def default_workdir(config: str) -> Path:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Finds the config file, leaves the flags to absl and checks the config.
+    """Finds the config file, checks the config and leaves the flags to absl.
 
     Raises:
       SystemExit: the file is not found, and where it was looked for; or everything that
         is wrong with the config.
     """
-    _make_configs_importable()
-    argv = [
-        f'{option}={_find_config(value)}' if option.lstrip('-') == 'config' else arg
-        for arg, (option, _, value) in (
-            (arg, arg.partition('=')) for arg in _last_of_each(_join_value(argv))
-        )
-    ]
+    argv = load.last_of_each(find.join_value(argv))
     if len(argv) == 1:
         argv.append('--help')
     if not any(arg.startswith(('--verbosity', '-v')) for arg in argv):
         # absl would show Orbax's thirty lines a checkpoint; --verbosity=0 does.
         argv.append('--verbosity=-1')
-    try:
-        config_check.refuse(_argument_problems(argv))
-    except ValueError as error:
-        sys.exit(f'Error: {error}')
+    values = find.given(argv)
+    if values:
+        overrides = [arg for arg in argv if arg.lstrip('-').startswith('config.')]
+        try:
+            load.load(values[-1], overrides)
+            found = find.find(values[-1])
+        except ValueError as error:
+            sys.exit(f'Error: {error}')
+        program, *others = (arg for arg in argv if not find.given([arg]))
+        # First: it defines the flags of the fields.
+        argv = [program, f'--config={found}', *others]
     return app.parse_flags_with_usage(argv)
-
-
-def load_config(value: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """A config as the command line would give it.
-
-    Args:
-      value: FILE[:VARIANT].
-      overrides: `--config.FIELD=VALUE`.
-
-    Raises:
-      ConfigError: with everything that is wrong with it.
-      SystemExit: the file is not found.
-    """
-    _make_configs_importable()
-    argv = [f'--config={_find_config(value)}', *_last_of_each(overrides)]
-    config_check.refuse(_argument_problems(argv))
-    return _load_config(argv)
-
-
-def config_problems(config: ConfigDict) -> list[str]:
-    """Everything that is wrong with a config, by itself."""
-    # Here, where the directory of configs can be imported.
-    from configs import common
-
-    problems, mended = config_check.field_problems(config, *common.known_fields())
-    return problems + config_check.combination_problems(mended)
-
-
-def _argument_problems(argv):
-    """All that is wrong with `--config` and `--config.FIELD=VALUE`; absl and
-    ml_collections would stop at the first.
-    """
-    files = [arg for arg in argv if arg.startswith(('--config=', '-config='))]
-    if not files or not _load_config(files[-1:]):
-        # absl says what is wrong with the file itself.
-        return []
-    overrides = [arg for arg in argv if arg.startswith(('--config.', '-config.'))]
-    problems = {arg: _override_problem(files[-1], arg) for arg in overrides}
-    good = [arg for arg in overrides if problems[arg] is None]
-    found = [problem for problem in problems.values() if problem is not None]
-    try:
-        config = _load_config([files[-1], *good])
-    # Each is good by itself, but a section is given and one of its fields, too. Which
-    # error that is, depends on their order.
-    except Exception as error:
-        return [*found, f'{" ".join(good)} do not go together: {error}']
-    return found + config_problems(config)
-
-
-def _override_problem(file, arg):
-    try:
-        _load_config([file, arg])
-        return None
-    # An unknown field is an AttributeError, KeyError or another, by its place.
-    except Exception as error:
-        reason = str(error)
-    option, _, value = arg.partition('=')
-    name = option.lstrip('-')
-    section, above = _load_config([file]), 'config'
-    for field in name.split('.')[1:]:
-        if not isinstance(section, ConfigDict):
-            return f'{name}: {above} has no fields.'
-        if field not in section:
-            return config_check.unknown_field(f'{above}.{field}', section)
-        above, section = f'{above}.{field}', section[field]
-    return (
-        f'{name} is {value!r}; expected {config_check.type_name(section)}: '
-        f'{reason.removeprefix(f"flag {arg}: ")}'
-    )
-
-
-def _load_config(arguments):
-    """The config that arguments give, None if the file cannot be loaded."""
-    values = flags.FlagValues()
-    argv = ['', *arguments]
-    config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
-    try:
-        values(argv)
-    except (flags.Error, OSError):
-        if len(arguments) > 1:
-            raise
-        return None
-    return values['config'].value
-
-
-def _join_value(argv):
-    """`--config FILE` as `--config=FILE`."""
-    for option in ('--config', '-config'):
-        if option in argv[:-1]:
-            at = argv.index(option)
-            return [*argv[:at], f'{option}={argv[at + 1]}', *argv[at + 2 :]]
-    return argv
-
-
-def _last_of_each(argv):
-    """Of a field that is given twice, the last value; absl would join tuples."""
-    last = {arg.partition('=')[0].lstrip('-'): i for i, arg in enumerate(argv)}
-    return [
-        arg
-        for i, arg in enumerate(argv)
-        if not arg.lstrip('-').startswith('config.')
-        or last[arg.partition('=')[0].lstrip('-')] == i
-    ]
-
-
-def _make_configs_importable():
-    """Configs import `configs.common`, wherever the program is started from."""
-    if str(_ROOT) not in sys.path:
-        sys.path.append(str(_ROOT))
-
-
-def _find_config(value):
-    path, _, variant = value.partition(':')
-    tried = [Path.cwd() / path, _ROOT / path]
-    for candidate in tried:
-        if candidate.is_file():
-            return ':'.join(filter(None, (str(candidate), variant)))
-    looked = ' nor '.join(str(candidate) for candidate in tried)
-    sys.exit(f'Error: --config={value}: there is neither {looked}.')
 
 
 if __name__ == '__main__':

@@ -9,7 +9,8 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, inference, models, train
+from sicnn_jax import checkpoint, inference, models
+from sicnn_jax.workdir import makes_cnnh, stage_directory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +43,21 @@ TITLES = {
 
 
 def compared_stages(config: ConfigDict) -> dict[str, str]:
-    """The learned methods of a run, in the order of `LEARNED`, and their stages."""
-    return {
+    """The learned methods of a run and their stages.
+
+    Those of `LEARNED` in its order; then, under its own name, every other stage that
+    trains a CNNH from which no stage of the run begins.
+    """
+    known = {
         method: learned.stage
         for method, learned in LEARNED.items()
         if learned.stage in config.stages
+    }
+    begun_from = {config[name].init.get('cnnh') for name in config.stages}
+    return known | {
+        name: name
+        for name in config.stages
+        if name not in {*known.values(), *begun_from} and makes_cnnh(config[name])
     }
 
 
@@ -83,14 +94,14 @@ class Methods:
 
 
 def load_methods(config: ConfigDict, workdir: Path) -> Methods:
-    """The methods of a run; bicubic alone where it trains none of `LEARNED`.
+    """The methods of a run; bicubic alone where it trains no CNNH.
 
     Raises:
       CheckpointError: a stage is not finished, or the networks know different
         degradations or scales.
     """
     directories = {
-        method: train.stage_directory(config, stage, workdir)
+        method: stage_directory(config, stage, workdir)
         for method, stage in compared_stages(config).items()
     }
     if not directories:

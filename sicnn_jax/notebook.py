@@ -6,9 +6,8 @@ Needs IPython, which every notebook has.
 import contextlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -16,31 +15,9 @@ from PIL import Image
 
 from sicnn_jax import parallel, report, train
 from sicnn_jax.html_page import image_source
+from sicnn_jax.workdir import stage_directory
 
 LOG = 'train.log'
-
-
-def load_config(name: str, overrides: Mapping[str, Any] = {}) -> ConfigDict:
-    """The config of a name, such as 'di:demo', with fields set.
-
-    Args:
-      name: of a shipped config or the path of a file, and its variant.
-      overrides: by dotted names, such as {'domain_integrated.alpha': 16.0}.
-
-    Raises:
-      ValueError: there is no such config or variant.
-      KeyError: a field is unknown.
-    """
-    # Here: it makes `configs` importable.
-    import runpy
-
-    from sicnn_jax.cli import find_config
-
-    path, _, variant = find_config(name).partition(':')
-    get_config = runpy.run_path(path)['get_config']
-    config = get_config(variant) if variant else get_config()
-    config.update_from_flattened_dict(dict(overrides))
-    return config
 
 
 def train_live(
@@ -93,7 +70,7 @@ def describe_progress(config: ConfigDict, workdir: Path) -> str:
     """How far a run is, as HTML: curves and newest picture of the stage at hand."""
     begun = []
     for name in config.stages:
-        directory = train.stage_directory(config, name, workdir)
+        directory = stage_directory(config, name, workdir)
         lines = report.read_metrics(directory)
         if lines:
             begun.append((name, directory, lines))

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sicnn_jax.steps import AXIS
+from sicnn_jax.descent import AXIS
+from sicnn_jax.train_state import TrainState
 
 Devices = Sequence[jax.Device]
 
@@ -183,9 +185,24 @@ def process() -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
-def parallel(update: Callable, devices: Devices | None = None) -> Callable:
+def map_over_devices(update: Callable, devices: Devices | None = None) -> Callable:
     """Maps (state, batch) → (state, metrics) over devices; the state is donated."""
     return jax.pmap(update, axis_name=AXIS, donate_argnums=0, devices=devices)
+
+
+def on_one_device(update: Callable) -> Callable:
+    """Compiles (state, batch) → (state, metrics) for one device, without an axis.
+
+    For a loop of one's own: arrays go in and come out as they are. Nothing is donated:
+    the state that goes in stays.
+    """
+
+    def alone(state, batch):
+        stacked = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], batch)
+        mapped = jax.vmap(update, in_axes=(None, 0), axis_name=AXIS)
+        return jax.tree.map(lambda leaf: leaf[0], mapped(state, stacked))
+
+    return jax.jit(alone)
 
 
 def replicate(tree: Any, devices: Devices | None = None) -> Any:
@@ -261,6 +278,45 @@ def unsplit(tree: Any, size: int) -> Any:
         return np.concatenate(list(parts), axis=-1)[..., :size]
 
     return jax.tree.map(join, tree)
+
+
+def to_devices(
+    state: TrainState, devices: Devices | None = None, *, split_identities: bool = False
+) -> TrainState:
+    """Host arrays of a whole state, on the devices as the updates take them.
+
+    Args:
+      state: without a device axis.
+      devices: those of this process by default.
+      split_identities: class weights are split, see `split`; the rest is replicated.
+    """
+    replicated = functools.partial(replicate, devices=devices)
+    shares = functools.partial(split, devices=devices)
+    return _by_network(state, replicated, shares if split_identities else replicated)
+
+
+def to_host(state: TrainState, *, num_identities: int | None = None) -> TrainState:
+    """The inverse of `to_devices`; all processes must call it.
+
+    Args:
+      state: on the devices.
+      num_identities: of the data, where the class weights are split.
+    """
+    if num_identities is None:
+        return unreplicate(state)
+    return _by_network(
+        state, unreplicate, functools.partial(unsplit, size=num_identities)
+    )
+
+
+def _by_network(state, move, move_class_weights):
+    return TrainState(
+        step=move(state.step),
+        networks={
+            name: (move_class_weights if name == 'class_weights' else move)(network)
+            for name, network in state.networks.items()
+        },
+    )
 
 
 def shard(batch: Any, devices: Devices | None = None, *, axis: int = 0) -> Any:

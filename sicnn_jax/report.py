@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, inference, metrics, models, published, train
+from sicnn_jax import checkpoint, inference, metrics, models, published
 from sicnn_jax.data import dataset, records
 from sicnn_jax.html_page import (
     Figure,
@@ -32,6 +31,7 @@ from sicnn_jax.html_page import (
 )
 from sicnn_jax.methods import TITLES, load_methods
 from sicnn_jax.results_file import write_whole
+from sicnn_jax.workdir import read_config, recognition_directory, stage_directory
 
 _MEASURES = {
     'psnr': ('PSNR', '{:.2f}'),
@@ -83,10 +83,7 @@ def write_report(workdir: Path, out: Path, *, faces: int = 256) -> None:
     Raises:
       ValueError: the workdir is none.
     """
-    path = workdir / 'config.json'
-    if not path.is_file():
-        raise ValueError(f'{path} is missing: is {workdir} the workdir of a run?')
-    config = ConfigDict(json.loads(path.read_text()))
+    config = read_config(workdir)
     try:
         made = _make_faces(config, workdir, faces)
         pictures = compare_faces(made)
@@ -94,7 +91,7 @@ def write_report(workdir: Path, out: Path, *, faces: int = 256) -> None:
     except (ValueError, OSError) as error:
         pictures = similarity = _left_out(str(error))
     lines = {
-        name: read_metrics(train.stage_directory(config, name, workdir))
+        name: read_metrics(stage_directory(config, name, workdir))
         for name in config.stages
     }
     sections = [
@@ -166,11 +163,10 @@ def _make_faces(config, workdir, limit):
 
 
 def _similarities(config, workdir, made):
-    if 'recognition' not in config:
+    directory = recognition_directory(config, workdir)
+    if directory is None:
         return _left_out('the run has no recognition network')
-    params, record = checkpoint.load_networks(
-        train.stage_directory(config, 'recognition', workdir), ['cnnr']
-    )
+    params, record = checkpoint.load_networks(directory, ['cnnr'])
     cnnr = models.cnnr_from(record)
     hr = inference.extract_features(cnnr, params['cnnr'], made['hr'])
     parts = [
@@ -265,7 +261,7 @@ def _speed(config, lines):
                 stage.update_rule,
                 Figure(f'{steps[-1]:,} of {stage.steps:,}'),
                 stage.batch_size,
-                Figure(f'{stage.alpha:g}'),
+                Figure(f'{stage.get("alpha", 0):g}'),
                 number(statistics.median(rates) if rates else None, '{:.1f}'),
                 number(seconds / 60 if rates else None, '{:.1f}'),
             )

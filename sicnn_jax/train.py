@@ -1,9 +1,7 @@
 """The loop: one train state, a list of stages, hooks."""
 
-import dataclasses
 import functools
 import itertools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,14 @@ from ml_collections import ConfigDict
 
 from sicnn_jax import (
     checkpoint,
-    config_check,
     images,
     inference,
-    losses,
-    models,
     parallel,
     results_file,
-    steps,
 )
+from sicnn_jax.config.check import check, refuse
 from sicnn_jax.data import dataset
+from sicnn_jax.descent import Metrics
 from sicnn_jax.hooks import (
     Checkpoint,
     Evaluate,
@@ -35,27 +31,13 @@ from sicnn_jax.hooks import (
     measure_recognition,
 )
 from sicnn_jax.models.convolution import use_winograd
-from sicnn_jax.optimizers import make_optimizer
+from sicnn_jax.recipe import Batch
+from sicnn_jax.stages import Stage, build_stage, is_fused
 from sicnn_jax.train_state import TrainState
+from sicnn_jax.workdir import CONFIG, recognition_directory, stage_directory
 
 # Faces that data-dependent initialisation looks at.
 _INIT_BATCH = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A stage ready to train: what it updates, with what, for how long."""
-
-    name: str
-    directory: Path
-    config: ConfigDict
-    method: steps.Method
-    update: steps.Update
-    record: dict[str, Any]
-
-    @property
-    def networks(self) -> tuple[str, ...]:
-        return (*self.update.trained, *self.update.fitted, *self.update.frozen)
 
 
 def run(
@@ -63,6 +45,7 @@ def run(
     workdir: Path,
     *,
     asked_to_stop: Callable[[], bool] | None = None,
+    checked: bool = False,
 ) -> None:
     """Trains every stage of the config that is not finished yet.
 
@@ -70,20 +53,23 @@ def run(
     final one; an interrupted one continues from its last checkpoint.
 
     Args:
-      config: see `configs/common.py`.
+      config: see `sicnn_jax.config.schema`.
       workdir: everything is written below it.
       asked_to_stop: called after every step; once it is true, the state is saved.
+      checked: `config.check` has seen the config, as `config.load` has it do.
 
     Raises:
       ConfigError: the config does not fit together; before anything is trained.
       Stopped: it was asked to stop, and has saved its state.
     """
-    stages = check(config, workdir)
+    if not checked:
+        check(config)
+    stages = [build_stage(config, name, workdir) for name in config.stages]
     _check_devices(config)
     with parallel.first_before_others('data'):
         if parallel.is_first():
             text = config.to_json(indent=2)
-            results_file.write_whole(workdir / 'config.json', text.encode())
+            results_file.write_whole(workdir / CONFIG, text.encode())
         faces = dataset.open_faces(config.data, workdir)
     for stage in stages:
         if stage.config.checkpoint:
@@ -95,25 +81,6 @@ def run(
                 train_stage(config, stage, faces, asked_to_stop)
             # The next one begins with what the first process writes.
             parallel.wait(stage.name)
-
-
-def check(config: ConfigDict, workdir: Path) -> list[Stage]:
-    """All stages of a config, put together; touches no device.
-
-    Raises:
-      ConfigError: with everything that is wrong.
-    """
-    problems = config_check.combination_problems(config)
-    stages = []
-    for name in config.stages:
-        try:
-            stages.append(build_stage(config, name, workdir))
-        except (KeyError, TypeError, ValueError) as error:
-            # What was found above may be why; it says more.
-            if not problems:
-                problems.append(f'config.{name}: {error}')
-    config_check.refuse(problems)
-    return stages
 
 
 def _check_devices(config: ConfigDict) -> None:
@@ -133,93 +100,7 @@ def _check_devices(config: ConfigDict) -> None:
                 f'config.{name}.batch_size is {stage.batch_size}; expected a multiple '
                 f'of the {parts}.'
             )
-    config_check.refuse(problems)
-
-
-def stage_directory(config: ConfigDict, name: str, workdir: Path) -> Path:
-    """Where a stage's networks are.
-
-    Args:
-      config: of the run.
-      name: of one of its stages, or the directory of a stage of another run.
-      workdir: of the run.
-
-    Returns:
-      The directory that the stage's config gives, else one below the workdir.
-    """
-    if name not in config:
-        return Path(name)
-    return Path(config[name].checkpoint or workdir / name)
-
-
-def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
-    """Puts a stage together and checks its config.
-
-    Raises:
-      ValueError: a field is unknown or does not go with others, or the stage lacks a
-        network.
-    """
-    if name not in config:
-        raise ValueError(
-            f'config.stages names {name!r}, but there is no config.{name}.'
-        )
-    stage = config[name]
-    update = steps.find_update(
-        stage.update_rule,
-        stage.alpha,
-        perceptual_weight=stage.perceptual_weight,
-        fused=stage.fused,
-    )
-    adversarial = 'discriminator' in update.trained
-    described = ('cnnr', 'cnnh', 'discriminator') if adversarial else ('cnnr', 'cnnh')
-    record = {
-        'convention': images.CONVENTION,
-        'scale': config.scale,
-        'degradation': config.degradation,
-        'models': {name: json.loads(config[name].to_json()) for name in described},
-    }
-    # As the records of before there were other kinds.
-    if record['models']['cnnh']['kind'] == 'cnnh':
-        del record['models']['cnnh']['kind']
-    split = config.recognition_loss.split_identities
-    cnnh = models.cnnh_from(record)
-    _check_rule(config, name, cnnh, update)
-    _check_weights(stage, name)
-    method = steps.Method(
-        cnnr=models.cnnr_from(record),
-        cnnh=cnnh,
-        optimizers={
-            network: make_optimizer(stage.optimizer[network], stage.steps)
-            for network in update.trained
-        },
-        recognition_loss=_recognition_loss(config.recognition_loss),
-        annealing=losses.annealing_schedule(**stage.annealing),
-        scale=config.scale,
-        degradation=config.degradation,
-        alpha=stage.alpha,
-        identity_loss=stage.identity_loss,
-        beta=stage.beta,
-        loss_scale=stage.loss_scale,
-        split_identities=split,
-        sampled_identities=config.recognition_loss.sampled_identities,
-        discriminator=models.discriminator_from(record) if adversarial else None,
-        adversarial_weight=stage.adversarial_weight,
-        perceptual_weight=stage.perceptual_weight,
-        microbatches=stage.microbatches,
-    )
-    if config.steps_per_dispatch > 1 and len(update.programs) > 1:
-        raise ValueError(
-            f'config.steps_per_dispatch is {config.steps_per_dispatch}, but '
-            f'config.{name} dispatches each half of an iteration by itself: set '
-            f'config.{name}.fused to True.'
-        )
-    for network in update.frozen:
-        if not stage.init[network]:
-            raise ValueError(
-                f'config.{name}.init has no {network!r}, which '
-                f'{stage.update_rule} only reads: say from which stage it comes.'
-            )
-    return Stage(name, workdir / name, stage, method, update, record)
+    refuse(problems)
 
 
 def train_stage(
@@ -254,7 +135,7 @@ def train_stage(
         print(_headline(stage, state, start), flush=True)
 
     together = config.steps_per_dispatch
-    update = dispatch(stage, faces, together)
+    update = dispatch(stage, faces.to_hr, together)
     batches = parallel.prefetch(
         faces.train_batches(
             batch_size=stage.config.batch_size,
@@ -265,17 +146,20 @@ def train_stage(
         ),
         together=together,
     )
-    whole = functools.partial(fetch, stage.method, faces.num_identities)
+    split = stage.recipe.split_identities
+    whole = functools.partial(
+        parallel.to_host, num_identities=faces.num_identities if split else None
+    )
     hooks: list[Hook] = []
     if checkpoints:
         hooks += make_hooks(config, stage, faces, checkpoints, start)
-    if checkpoints or stage.method.split_identities:
+    if checkpoints or split:
         every, last = stage.config.checkpoint_every, stage.config.steps
         hooks.append(Checkpoint(every, last, checkpoints, stage.config.best, whole))
     if asked_to_stop:
         logs = [hook.keep for hook in hooks if isinstance(hook, Log)]
         hooks.append(Stop(parallel.any_asked(asked_to_stop), checkpoints, whole, logs))
-    on_devices = place(stage.method, state)
+    on_devices = parallel.to_devices(state, split_identities=split)
     resident = parallel.replicate(faces.resident)
     for step in range(start + together, stage.config.steps + 1, together):
         on_devices, metrics = update(on_devices, next(batches), resident)
@@ -302,7 +186,7 @@ def initial_state(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> Tra
             params[network] = _load(config, stage, source, network, faces)
         else:
             params[network] = initialise(config, stage, network, faces)
-    return TrainState.create(params, stage.method.optimizers)
+    return TrainState.create(params, stage.recipe.optimizers)
 
 
 def make_hooks(
@@ -315,14 +199,14 @@ def make_hooks(
     """Evaluate · log · picture; what is saved comes after them."""
     last = stage.config.steps
     hr, labels = faces.test_faces(config.evaluation.faces)
-    hallucinates = 'cnnh' in (*stage.update.trained, *stage.update.fitted)
+    hallucinates = 'cnnh' in stage.rule.makes
     if hallucinates:
         measure = measure_hallucination(
-            stage.method, hr, _reference(config, stage.directory.parent)
+            stage.recipe, hr, _reference(config, stage.directory.parent)
         )
     else:
         measure = measure_recognition(
-            stage.method.cnnr, hr, labels, num_pairs=config.evaluation.pairs
+            stage.recipe.cnnr, hr, labels, num_pairs=config.evaluation.pairs
         )
     log = Log(
         stage.name,
@@ -344,17 +228,20 @@ def make_hooks(
         drawn = hr[_spread(labels, config.evaluation.pictures)]
         folder = stage.directory / 'samples'
         hooks.append(
-            Picture(stage.config.evaluate_every, last, folder, stage.method, drawn)
+            Picture(stage.config.evaluate_every, last, folder, stage.recipe, drawn)
         )
     return hooks
 
 
-def dispatch(stage: Stage, faces: dataset.Faces, together: int = 1) -> Callable:
+def dispatch(
+    stage: Stage, to_hr: Callable[[dict[str, Any]], Batch], together: int = 1
+) -> Callable:
     """An iteration of a stage, or several in one program, mapped over devices.
 
     Args:
       stage: which.
-      faces: where its batches come from.
+      to_hr: batch and resident arrays → HR and labels, on the device, such as
+        `faces.to_hr`.
       together: iterations a call.
 
     Returns:
@@ -364,117 +251,27 @@ def dispatch(stage: Stage, faces: dataset.Faces, together: int = 1) -> Callable:
     """
 
     def one(program, state, batch, resident):
-        return program(stage.method, state, faces.to_hr({**batch, **resident}))
+        return program(stage.recipe, state, to_hr({**batch, **resident}))
 
     def several(program, state, batches, resident):
         return jax.lax.scan(
             lambda state, batch: one(program, state, batch, resident), state, batches
         )
 
-    first, *others = (
-        parallel.parallel(functools.partial(one if together == 1 else several, program))
-        for program in stage.update.programs
-    )
+    whole = one if together == 1 else several
+    updates = [
+        parallel.map_over_devices(functools.partial(whole, program))
+        for program in stage.rule.iteration(fused=is_fused(stage.config))
+    ]
 
     def update(state, batch, resident):
-        state, metrics = first(state, batch, resident)
-        for other in others:
-            state, more = other(state, batch, resident)
-            metrics = steps.merge_metrics(metrics, more)
+        metrics: Metrics = {}
+        for each in updates:
+            state, more = each(state, batch, resident)
+            metrics |= more
         return state, metrics
 
     return update
-
-
-def place(
-    method: steps.Method, state: TrainState, devices: parallel.Devices | None = None
-) -> TrainState:
-    """Host arrays of a whole state, on the devices as the method's updates take them:
-    replicated, or the class weights split.
-    """
-    replicate = functools.partial(parallel.replicate, devices=devices)
-    split = functools.partial(parallel.split, devices=devices)
-    return _by_network(state, replicate, split if method.split_identities else None)
-
-
-def fetch(method: steps.Method, num_identities: int, state: TrainState) -> TrainState:
-    """The inverse of `place`; all processes must call it."""
-    unsplit = functools.partial(parallel.unsplit, size=num_identities)
-    return _by_network(
-        state, parallel.unreplicate, unsplit if method.split_identities else None
-    )
-
-
-def _by_network(state, move, move_class_weights):
-    return TrainState(
-        step=move(state.step),
-        networks={
-            name: (move_class_weights or move)(network)
-            if name == 'class_weights'
-            else move(network)
-            for name, network in state.networks.items()
-        },
-    )
-
-
-# The method of CNNH that a rule calls.
-_CALLS = {'pyramid': 'pyramid', 'fit': 'fit'}
-
-
-def _check_rule(config, name, cnnh, update):
-    """That CNNH can be trained by the rule."""
-    kind, rule = config.cnnh.kind, config[name].update_rule
-    if rule in _CALLS and not hasattr(cnnh, _CALLS[rule]):
-        fitting = [k for k, c in models.KINDS.items() if hasattr(c, _CALLS[rule])]
-        raise ValueError(
-            f'config.{name}.update_rule is {rule!r}, which is for config.cnnh.kind '
-            f'{", ".join(fitting)}, but that is {kind!r}: start from the config of '
-            'that kind.'
-        )
-    if 'cnnh' in update.trained and hasattr(cnnh, 'fit'):
-        raise ValueError(
-            f'config.{name}.update_rule is {rule!r}, but config.cnnh.kind {kind!r} is '
-            "not trained: expected 'fit'."
-        )
-    if update.fitted and config[name].steps != 1:
-        raise ValueError(
-            f'config.{name}.steps is {config[name].steps}; expected 1: the rule '
-            f'{rule!r} does everything at once.'
-        )
-    for network in update.trained:
-        if network not in config[name].optimizer:
-            raise ValueError(
-                f'config.{name}.optimizer has none for {network!r}, which the rule '
-                f'{rule!r} trains: add one, see configs/common.py.'
-            )
-
-
-# Rules that count a weight.
-_WEIGHING = {
-    'alpha': ('hallucination', 'domain_integrated', 'joint', 'adversarial'),
-    'adversarial_weight': ('adversarial',),
-    'perceptual_weight': ('hallucination', 'domain_integrated', 'adversarial'),
-}
-
-
-def _check_weights(stage, name):
-    """That no weight is without effect."""
-    rule = stage.update_rule
-    for field, rules in _WEIGHING.items():
-        if stage[field] and rule not in rules:
-            raise ValueError(
-                f'config.{name}.{field} is {stage[field]}, but the rule {rule!r} does '
-                f'not count it: expected 0, or one of the rules {", ".join(rules)}.'
-            )
-    if rule == 'adversarial' and stage.adversarial_weight <= 0:
-        raise ValueError(
-            f'config.{name}.adversarial_weight is {stage.adversarial_weight}; expected '
-            "more than 0, or the rule 'hallucination', which has no discriminator."
-        )
-
-
-def _recognition_loss(config):
-    return losses.recognition_loss(config.name, **config.get(config.name, {}))
 
 
 def _load(config, stage, source, network, faces):
@@ -510,8 +307,8 @@ def initialise(
         weights = np.asarray(jax.random.normal(key, shape)) / np.sqrt(shape[0])
         # NumPy's square root is a float64, which the quotient would be as well.
         return weights.astype(np.float32)
-    model = getattr(stage.method, network)
-    fitted = network in stage.update.fitted
+    model = getattr(stage.recipe, network)
+    fitted = network in stage.rule.fits
     x = hr = _first_faces(
         config, stage, faces, model.num_faces if fitted else _INIT_BATCH
     )
@@ -542,10 +339,8 @@ def _data_seed(config, stage):
 
 def _reference(config, workdir):
     """CNNR of stage 1, by which identity similarity is measured; None if unknown."""
-    if 'recognition' not in config:
-        return None
-    directory = stage_directory(config, 'recognition', workdir)
-    if not checkpoint.has_networks(directory):
+    directory = recognition_directory(config, workdir)
+    if directory is None or not checkpoint.has_networks(directory):
         return None
     return checkpoint.load_networks(directory, ['cnnr'])[0]['cnnr']
 

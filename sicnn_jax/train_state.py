@@ -1,12 +1,15 @@
 """The one pytree that training carries from step to step."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax
 import jax
 import jax.numpy as jnp
-import optax
+
+if TYPE_CHECKING:
+    # Whoever only opens a finished run needs no optimiser.
+    import optax
 
 
 @flax.struct.dataclass
@@ -24,7 +27,7 @@ class Network:
 class TrainState:
     """Step and named networks: 'cnnr', 'class_weights', 'cnnh', 'discriminator'.
 
-    `step` counts the updates of the stage, int32 []. Learning rates and λ are
+    `step` counts the iterations of the stage, int32 []. Learning rates and λ are
     functions of it, and so is the data: nothing else is needed to continue.
     """
 
@@ -35,7 +38,7 @@ class TrainState:
     def create(
         cls,
         params: Mapping[str, Any],
-        optimizers: Mapping[str, optax.GradientTransformation],
+        optimizers: Mapping[str, 'optax.GradientTransformation'],
     ) -> 'TrainState':
         """State at step 0; networks without an optimiser stay frozen."""
         return cls(

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import metrics, published, results_file, train, verification_sets
+from sicnn_jax import metrics, published, results_file, verification_sets
 from sicnn_jax.data import align
 from sicnn_jax.methods import load_methods
 from sicnn_jax.metrics import PairIndices
 from sicnn_jax.metrics.judge import Judge, check_originals, load_judge
 from sicnn_jax.verification_sets import Album, Chunk
+from sicnn_jax.workdir import recognition_directory
 
 # How the features of a face and of its mirror image become one.
 FLIPS = ('concat', 'mean', 'none')
@@ -63,8 +64,8 @@ def run(
       ValueError: as `verify_methods`, or a stage is not finished.
     """
     recognisers = []
-    if 'recognition' in config:
-        cnnr_directory = train.stage_directory(config, 'recognition', workdir)
+    cnnr_directory = recognition_directory(config, workdir)
+    if cnnr_directory is not None:
         cnnr = dataclasses.replace(load_judge(cnnr_directory), name='CNNR of stage 1')
         recognisers.append(cnnr)
     judge = judge or config.evaluation.judge

@@ -1,26 +1,30 @@
 """The command `sicnn`, as a user meets it."""
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import pytest
 
 from sicnn_jax import cli
+from sicnn_jax.config import find
 from tests.tiny_run import write_run
 
 ROOT = Path(__file__).parent.parent
 
 
-def run(*arguments, cwd=ROOT, path=ROOT):
-    environment = {**os.environ, 'PYTHONPATH': str(path)}
+def run(*arguments):
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
     environment.pop('TF_CPP_MIN_LOG_LEVEL', None)
     return subprocess.run(
         [sys.executable, '-m', 'sicnn_jax.cli', *arguments],
         capture_output=True,
         text=True,
-        cwd=cwd,
+        cwd=ROOT,
         env=environment,
     )
 
@@ -29,7 +33,7 @@ def test_help_names_every_command_and_config(capsys):
     assert cli.main(['--help']) == 0
     shown = capsys.readouterr().out
     assert all(f'  {command} ' in shown for command in cli.COMMANDS)
-    names = cli.config_names()
+    names = find.names()
     assert {'di', 'cnnr', 'cnnh'} <= set(names) and 'common' not in names
     assert ', '.join(names) in shown
     assert cli.main([]) == 2
@@ -49,12 +53,6 @@ def test_wrong_usage(arguments, message, capsys):
     captured = capsys.readouterr()
     assert captured.err.startswith('Error: ') and message in captured.err
     assert '\033' not in captured.err
-
-
-def test_paths_stay_and_names_are_found():
-    assert cli.find_config('configs/di.py:demo') == 'configs/di.py:demo'
-    assert cli.find_config('mine.py') == 'mine.py'
-    assert cli.find_config('di:small') == f'{ROOT / "configs" / "di.py"}:small'
 
 
 def test_colour_is_for_terminals(monkeypatch):
@@ -90,27 +88,50 @@ def test_quiet_says_nothing(tmp_path, capfd):
 
 @pytest.fixture(scope='module')
 def installed(tmp_path_factory):
-    """What a wheel holds."""
+    """An environment with the wheel, and with the libraries of this one."""
     folder = tmp_path_factory.mktemp('installed')
-    command = [sys.executable, 'setup.py', '-q', 'build_py', f'--build-lib={folder}']
-    subprocess.run(command, check=True, cwd=ROOT)
-    return folder
+    # A copy: building writes beside setup.py.
+    source = folder / 'source'
+    ignored = shutil.ignore_patterns(
+        '.*', '__pycache__', '*.egg-info', 'build', 'runs', 'tests'
+    )
+    shutil.copytree(ROOT, source, ignore=ignored)
+    environment = folder / 'environment'
+    venv.create(environment, system_site_packages=True, with_pip=False)
+    python = environment / 'bin' / 'python'
+    pip = [sys.executable, '-m', 'pip', '--python', str(python), '-q', 'install']
+    options = ['--no-deps', '--no-build-isolation', '--no-index']
+    (site,) = environment.glob('lib/python*/site-packages')
+    # A path alone: what is editable here is not seen there.
+    (site / 'libraries.pth').write_text(f'{sysconfig.get_path("purelib")}\n')
+    subprocess.run([*pip, *options, str(source)], check=True)
+    return environment
 
 
-def test_an_installed_package_finds_its_configs_from_anywhere(installed, tmp_path):
-    assert (installed / 'sicnn_jax' / 'py.typed').is_file()
-    assert not (installed / 'configs').exists()
-    ran = run(
-        'train',
-        '--config=di:demo',
-        '--config.data.source=web',
+@pytest.mark.parametrize('config', ['di:demo', 'mine.py', 'importing.py'])
+def test_an_installed_package_finds_configs_from_anywhere(installed, tmp_path, config):
+    """Those that ship, and one's own, with and without what ships."""
+    alone = 'from sicnn_jax.config import schema\nget_config = schema.base\n'
+    (tmp_path / 'mine.py').write_text(alone)
+    (tmp_path / 'importing.py').write_text('from configs.di import get_config\n')
+    ran = subprocess.run(
+        [
+            installed / 'bin' / 'sicnn',
+            'train',
+            f'--config={config}',
+            '--config.data.source=web',
+        ],
+        capture_output=True,
+        text=True,
         cwd=tmp_path,
-        path=installed,
+        env={name: value for name, value in os.environ.items() if name != 'PYTHONPATH'},
     )
     assert ran.returncode == 1
-    # Nothing else: no start-up messages.
-    assert ran.stderr.startswith('Error: ') and 'data.source' in ran.stderr
-    assert len(ran.stderr.splitlines()) == 1
+    # Nothing else: no start-up messages, no traceback.
+    assert ran.stderr.startswith('Error: ') and "data.source is 'web'" in ran.stderr
+    assert len(ran.stderr.splitlines()) == (3 if config == 'mine.py' else 1)
+    assert list(installed.glob('lib/*/site-packages/sicnn_jax/py.typed'))
+    assert not list(installed.glob('lib/*/site-packages/configs'))
 
 
 def test_help_of_train_lists_its_flags():

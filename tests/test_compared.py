@@ -13,18 +13,22 @@ from ml_collections import ConfigDict
 
 from configs import lapsrn, position_patch, ur_dgn
 from sicnn_jax import (
+    algorithm,
     checkpoint,
+    compared_steps,
     evaluate,
     images,
     inference,
     losses,
     metrics,
     parallel,
-    steps,
     train,
 )
+from sicnn_jax.descent import AXIS, finite_networks
 from sicnn_jax.hallucinator import Hallucinator
 from sicnn_jax.models import CNNR, URDGN, Discriminator, LapSRN, block_activations
+from sicnn_jax.recipe import Recipe
+from sicnn_jax.rules import find_rule
 from sicnn_jax.train_state import TrainState
 
 
@@ -43,15 +47,14 @@ def _pairs(batch):
     return images.to_float(lr), images.to_float(batch['hr'])
 
 
-def _method(cnnh, optimizer=None, **settings):
-    return steps.Method(
+def _recipe(cnnh, optimizer=None, **settings):
+    return Recipe(
         cnnr=CNNR(widths=(2, 2, 2, 3), depths=(1, 1, 1, 1), feature_dim=4),
         cnnh=cnnh,
         optimizers=dict.fromkeys(('cnnh', 'discriminator'), optimizer or optax.sgd(1)),
         recognition_loss=losses.recognition_loss('a_softmax', margin=4),
         annealing=losses.annealing_schedule(),
         scale=4,
-        alpha=0.0,
         discriminator=Discriminator(widths=(2, 3), kernel_size=3),
         **settings,
     )
@@ -66,11 +69,11 @@ def _draw(model, size):
     )
 
 
-def _params(method):
+def _params(recipe):
     return {
-        'cnnr': _draw(method.cnnr, (112, 96)),
-        'cnnh': _draw(method.cnnh, (28, 24)),
-        'discriminator': _draw(method.discriminator, (112, 96)),
+        'cnnr': _draw(recipe.cnnr, (112, 96)),
+        'cnnh': _draw(recipe.cnnh, (28, 24)),
+        'discriminator': _draw(recipe.discriminator, (112, 96)),
     }
 
 
@@ -79,21 +82,20 @@ def _mapped(function):
     return jax.jit(
         lambda x: jax.tree.map(
             lambda leaf: leaf[0],
-            jax.vmap(lambda _: function(x), axis_name=steps.AXIS)(jnp.zeros(1)),
+            jax.vmap(lambda _: function(x), axis_name=AXIS)(jnp.zeros(1)),
         )
     )
 
 
-def _step(method, params, rule, batch, count=1):
+def _step(recipe, params, rule, batch, count=1):
     """The state after some iterations on one batch, and the last metrics."""
-    update = steps.find_update(
-        rule, method.alpha, perceptual_weight=method.perceptual_weight
-    )
-    (program,) = update.programs
-    networks = {name: params[name] for name in (*update.trained, *update.frozen)}
-    state = TrainState.create(networks, method.optimizers)
+    rule = find_rule(rule)
+    (program,) = rule.iteration()
+    names = (*rule.trains, *rule.frozen(recipe.weights))
+    networks = {name: params[name] for name in names}
+    state = TrainState.create(networks, recipe.optimizers)
     # Not in one program: XLA's convolutions are slower by five in a loop on a CPU.
-    iterate = _mapped(lambda state: program(method, state, batch))
+    iterate = _mapped(lambda state: program(recipe, state, batch))
     for _ in range(count):
         state, found = iterate(state)
     return jax.device_get((state, found))
@@ -103,26 +105,26 @@ TINY = URDGN(scale=4, widths=(2, 2, 2), kernel_size=3)
 
 
 def test_ur_dgn_star_updates_generator_and_discriminator_and_no_cnnr():
-    method = _method(
-        TINY, optax.sgd(1e-3), adversarial_weight=100.0, perceptual_weight=50.0
+    recipe = _recipe(
+        TINY, optax.sgd(1e-3), weights={'adversarial': 100.0, 'perceptual': 50.0}
     )
-    params, batch = _params(method), _faces(4)
-    state, found = _step(method, params, 'adversarial', batch)
+    params, batch = _params(recipe), _faces(4)
+    state, found = _step(recipe, params, 'adversarial', batch)
     for name in ('cnnh', 'discriminator'):
         assert found[f'{name}_gradient_norm'] > 0
     np.testing.assert_equal(state.params['cnnr'], params['cnnr'])
     assert set(state.networks) == {'cnnh', 'discriminator', 'cnnr'}
-    assert state.step == 1 and found['finite'] == 1
+    assert state.step == 1 and all(finite_networks(found).values())
 
     @jax.jit
     def expected(params, updated, lr, hr):
         sr = TINY.apply({'params': params['cnnh']}, lr)
 
         def logits(params, faces):
-            return method.discriminator.apply({'params': params}, faces)
+            return recipe.discriminator.apply({'params': params}, faces)
 
         def activations(faces):
-            return block_activations(method.cnnr, params['cnnr'], faces)
+            return block_activations(recipe.cnnr, params['cnnr'], faces)
 
         before = params['discriminator']
         return {
@@ -143,21 +145,21 @@ def test_ur_dgn_star_updates_generator_and_discriminator_and_no_cnnr():
 
 def test_no_gradient_crosses_between_generator_discriminator_and_cnnr():
     """By differentiating each whole update with respect to the other networks."""
-    method = _method(TINY, adversarial_weight=100.0, perceptual_weight=50.0)
-    params, batch = _params(method), _faces(4)
+    recipe = _recipe(TINY, weights={'adversarial': 100.0, 'perceptual': 50.0})
+    params, batch = _params(recipe), _faces(4)
     lr, hr = (
         images.to_float(x) for x in (images.degrade(batch['hr'], scale=4), batch['hr'])
     )
 
     def generator(others):
-        state = TrainState.create(params | others, method.optimizers)
-        _, found = steps.update_cnnh(method, state, lr, hr)
+        state = TrainState.create(params | others, recipe.optimizers)
+        _, found = algorithm.update_cnnh(recipe, state, lr, hr)
         return found['adversarial_loss'] + found['perceptual_loss']
 
     def discriminator(others):
         sr = TINY.apply({'params': others['cnnh']}, lr)
-        state = TrainState.create(params, method.optimizers)
-        _, found = steps.update_discriminator(method, state, sr, hr)
+        state = TrainState.create(params, recipe.optimizers)
+        _, found = compared_steps.update_discriminator(recipe, state, sr, hr)
         return found['discriminator_loss']
 
     for update, others in (
@@ -176,17 +178,18 @@ def test_weights_that_are_zero_need_no_network():
         ('hallucination', 0.0, {'cnnh'}),
         ('hallucination', 1.0, {'cnnh', 'cnnr'}),
     ):
-        update = steps.find_update(rule, 0.0, perceptual_weight=perceptual)
-        assert {*update.trained, *update.frozen} == networks
+        rule = find_rule(rule)
+        frozen = rule.frozen({'super_identity': 0.0, 'perceptual': perceptual})
+        assert {*rule.trains, *frozen} == networks
 
 
 def test_lapsrn_is_held_against_hr_at_every_level():
-    method = _method(LapSRN(scale=4, width=2, depth=1))
-    params, batch = _params(method), _faces(4)
-    state, found = _step(method, params, 'pyramid', batch)
+    recipe = _recipe(LapSRN(scale=4, width=2, depth=1))
+    params, batch = _params(recipe), _faces(4)
+    state, found = _step(recipe, params, 'pyramid', batch)
     lr, hr = _pairs(batch)
     half = images.to_float(images.degrade(batch['hr'], scale=2))
-    apply = jax.jit(functools.partial(method.cnnh.apply, method='pyramid'))
+    apply = jax.jit(functools.partial(recipe.cnnh.apply, method='pyramid'))
     levels = apply({'params': params['cnnh']}, lr)
     expected = [
         losses.charbonnier_loss(level, original)
@@ -204,12 +207,12 @@ def test_lapsrn_is_held_against_hr_at_every_level():
     ],
 )
 def test_it_memorises_16_faces(cnnh, rule, weight, rate):
-    method = _method(cnnh, optax.adam(rate), adversarial_weight=weight)
+    recipe = _recipe(cnnh, optax.adam(rate), weights={'adversarial': weight})
     batch = _faces()
     lr, _ = _pairs(batch)
     fresh = jax.jit(cnnh.init)(jax.random.key(0), lr)['params']
-    params = _params(method) | {'cnnh': fresh}
-    state, _ = _step(method, params, rule, batch, count=60)
+    params = _params(recipe) | {'cnnh': fresh}
+    state, _ = _step(recipe, params, rule, batch, count=60)
     small = inference.degrade_faces(batch['hr'], scale=4, kind='bicubic')
     sr = inference.super_resolve(cnnh, state.params['cnnh'], small)
     # Bicubic has the colours, and none of the patterns.
@@ -230,7 +233,8 @@ def _tiny(get_config, variant, given):
     config.cnnr.widths = (2, 2, 2, 3)
     config.cnnr.depths = (1, 1, 1, 1)
     config.cnnr.feature_dim = 4
-    config.discriminator.widths = (2, 3)
+    if 'discriminator' in config:
+        config.discriminator.widths = (2, 3)
     sizes = {
         'lapsrn': {'width': 2, 'depth': 1},
         'ur_dgn': {'widths': (2, 2, 2), 'kernel_size': 3},
@@ -259,7 +263,7 @@ def given(tmp_path_factory):
         patch.setattr(parallel, 'local_devices', lambda: jax.devices()[:1])
         config = _tiny(lapsrn.get_config, 'demo', directory)
         stage = train.build_stage(config, 'recognition', directory)
-        cnnr = {'cnnr': _draw(stage.method.cnnr, (112, 96))}
+        cnnr = {'cnnr': _draw(stage.recipe.cnnr, (112, 96))}
         checkpoint.save_networks(directory / 'recognition', cnnr, stage.record)
         yield directory
 
@@ -288,8 +292,8 @@ def test_ur_dgn_star_trains_resumes_and_is_evaluated(given, tmp_path):
     begun = config.ur_dgn_perceptual.init.copy_and_resolve_references()
     config.ur_dgn_perceptual.init.update(cnnh='', discriminator='')
     train.run(config, tmp_path)
-    method = tmp_path / 'ur_dgn_perceptual'
-    lines = [json.loads(line) for line in (method / 'metrics.jsonl').open()]
+    recipe = tmp_path / 'ur_dgn_perceptual'
+    lines = [json.loads(line) for line in (recipe / 'metrics.jsonl').open()]
     assert [line['step'] for line in lines] == [2, 4]
     for field in (
         'super_resolution_loss',
@@ -301,11 +305,11 @@ def test_ur_dgn_star_trains_resumes_and_is_evaluated(given, tmp_path):
     ):
         assert np.isfinite(lines[-1][field]), field
 
-    whole, _ = checkpoint.load_networks(method)
-    shutil.rmtree(method / 'final')
-    shutil.rmtree(method / 'last' / '4')
+    whole, _ = checkpoint.load_networks(recipe)
+    shutil.rmtree(recipe / 'final')
+    shutil.rmtree(recipe / 'last' / '4')
     train.run(config, tmp_path)
-    resumed, record = checkpoint.load_networks(method)
+    resumed, record = checkpoint.load_networks(recipe)
     assert set(resumed) == {'cnnh', 'discriminator', 'cnnr'}
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     assert record['models']['discriminator']['widths'] == [2, 3]
@@ -318,7 +322,7 @@ def test_ur_dgn_star_trains_resumes_and_is_evaluated(given, tmp_path):
 
     # What the config has it begin with: both networks of the stage before.
     config.ur_dgn_perceptual.init.update(begun)
-    config.hallucination.checkpoint = str(method)
+    config.hallucination.checkpoint = str(recipe)
     stage = train.build_stage(config, 'ur_dgn_perceptual', tmp_path)
     faces = train.dataset.open_faces(config.data, tmp_path)
     state = train.initial_state(config, stage, faces)

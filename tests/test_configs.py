@@ -16,7 +16,9 @@ from configs import (
     real,
     ur_dgn,
 )
-from sicnn_jax import main, methods, train
+from sicnn_jax import methods
+from sicnn_jax.config import check
+from sicnn_jax.stages import build_stage, is_fused
 
 COMPARED = (lapsrn, position_patch, ur_dgn)
 WITH_VARIANTS = (di, approaches, *COMPARED)
@@ -102,12 +104,11 @@ def test_boundaries_are_where_the_paper_has_them_as_a_share_of_the_steps(name):
 
 
 @pytest.mark.parametrize('name', SHIPPED)
-def test_every_config_fits_together(name, tmp_path):
+def test_every_config_fits_together(name):
     config = SHIPPED[name].copy_and_resolve_references()
     # lfw.py, orl.py and real.py leave it to the command line.
     config.data.dir = 'faces'
-    assert not main.config_problems(config)
-    assert len(train.check(config, tmp_path)) == len(config.stages)
+    assert not check.find_problems(config)
 
 
 @pytest.mark.parametrize('variant', di.VARIANTS)
@@ -145,3 +146,15 @@ def test_ur_dgn_star_differs_by_the_perceptual_loss_only(size):
 def test_unknown_variant_names_the_choices(module):
     with pytest.raises(ValueError, match='small, light, demo'):
         module.get_config('large')
+
+
+@pytest.mark.parametrize('variant', di.VARIANTS)
+def test_algorithm_1_is_two_programs_but_where_it_is_fused(variant, tmp_path):
+    config = di.get_config(variant)
+    config.seed = 3
+    stage = build_stage(config, 'domain_integrated', tmp_path)
+    fused = variant in ('light', 'demo')
+    assert len(stage.rule.iteration(fused=is_fused(stage.config))) == 2 - fused
+    assert stage.recipe.seed == 3
+    # Every other rule has one program, and nothing to fuse.
+    assert [name for name in config.stages if 'fused' in config[name]] == [stage.name]

@@ -1,5 +1,6 @@
 """README and docs: what they show is there, and runs."""
 
+import importlib
 import importlib.util
 import os
 import re
@@ -17,6 +18,9 @@ from tests.documents import ROOT, commands, snippet
 PAGES = ['README.md', 'CONTRIBUTING.md'] + [
     str(path.relative_to(ROOT)) for path in sorted((ROOT / 'docs').glob('*.md'))
 ]
+# Packages whose names the pages use, and names of files.
+ELSEWHERE = ('jax', 'tests')
+SCHEMA = ROOT / 'sicnn_jax' / 'config' / 'schema.py'
 # Of absl and of the command `sicnn`.
 EVERYWHERE = {'help', 'verbose', 'quiet', 'version', 'verbosity'}
 
@@ -43,7 +47,7 @@ def test_commands_have_the_flags_that_are_shown(page):
                 continue
             if flag.startswith('config.'):
                 field = flag.rpartition('.')[2]
-                configs = (ROOT / 'configs').glob('*.py')
+                configs = [*(ROOT / 'configs').glob('*.py'), SCHEMA]
                 assert any(field in path.read_text() for path in configs), argument
             else:
                 named = re.search(rf"'(--)?{flag}'", text)
@@ -57,12 +61,55 @@ def test_the_pages_show_commands():
 
 
 def test_the_library_page_runs():
-    shown = ('margin_diagnostics', 'models.CNNH')
+    shown = (
+        'margin_diagnostics',
+        "# the paper's by default",
+        'def train(',
+        'def cnnh_twice(',
+        'def sr_at_half(',
+        'def total_variation(',
+    )
     code = '\n'.join(snippet('docs/library.md', containing) for containing in shown)
     # It runs for a moment: compiling it well would take longer.
     flags = {'XLA_FLAGS': '--xla_backend_optimization_level=0', 'PYTHONPATH': str(ROOT)}
     command = [sys.executable, '-c', code]
     subprocess.run(command, check=True, env={**os.environ, **flags})
+
+
+def test_what_the_pages_name_is_there():
+    """`module.name` of paper_to_code.md, and what the API pages and library.md have."""
+    folder = ROOT / 'docs'
+    text = (folder / 'paper_to_code.md').read_text() + (
+        folder / 'library.md'
+    ).read_text()
+    named = re.findall(r'`([a-z_]+(?:\.(?!py\b)\w+)+)[(`]', text)
+    named += re.findall(
+        r'^::: sicnn_jax\.([\w.]+)$',
+        ''.join(path.read_text() for path in (folder / 'api').glob('*.md')),
+        re.MULTILINE,
+    )
+    named = [name.removeprefix('sicnn_jax.') for name in named]
+    missing = [name for name in named if not resolves(name)]
+    assert len(named) > 60 and missing == []
+
+
+def resolves(name):
+    """Whether the package has a module or a name in it; other packages do not count."""
+    module, _, attributes = name.partition('.')
+    if importlib.util.find_spec(f'sicnn_jax.{module}') is None:
+        return module in ELSEWHERE
+    value = importlib.import_module(f'sicnn_jax.{module}')
+    for attribute in filter(None, attributes.split('.')):
+        if not hasattr(value, attribute):
+            submodule = f'{value.__name__}.{attribute}'
+            if not hasattr(value, '__path__') or not importlib.util.find_spec(
+                submodule
+            ):
+                return False
+            value = importlib.import_module(submodule)
+        else:
+            value = getattr(value, attribute)
+    return True
 
 
 def quoted():

@@ -30,7 +30,8 @@ def make_log(tmp_path):
 
 
 def _call(log, step, loss, finite=True):
-    values = {'recognition_loss': loss, 'feature_norm': 10.0 / step, 'finite': finite}
+    values = {'recognition_loss': loss, 'feature_norm': 10.0 / step}
+    values |= {'cnnr_finite': finite}
     arrays = {key: np.float32(value) for key, value in values.items()}
     log(step, None, {'step': parallel.replicate(arrays)})
 
@@ -61,6 +62,19 @@ def test_a_bad_step_is_recorded_and_counts_in_no_mean(make_log, tmp_path, capsys
     assert event['keys'] == ['ann/2.png', 'bob/2.png']
     assert event['metrics'] == {'recognition_loss': 'inf', 'feature_norm': 5.0}
     assert 'step 2 was not finite and not applied' in capsys.readouterr().out
+
+
+def test_a_step_that_was_half_applied_says_to_which(make_log, tmp_path, capsys):
+    log = make_log(3)
+    values = {'recognition_loss': np.inf, 'cnnr_finite': 0, 'cnnh_finite': 1}
+    arrays = {key: np.float32(value) for key, value in values.items()}
+    for step in (1, 2):
+        log(step, None, {'step': parallel.replicate(arrays)})
+    said = capsys.readouterr().out
+    assert 'step 2 was not finite and not applied to cnnr (it was to cnnh)' in said
+    for event in _lines(tmp_path / 'events.jsonl'):
+        assert event['event'] == 'not finite, not applied to cnnr'
+        assert event['metrics'] == {'recognition_loss': 'inf'}
 
 
 def test_so_many_in_a_row_stop_the_run(make_log):

@@ -4,19 +4,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
+from sicnn_jax.config import schema
 from sicnn_jax.optimizers import learning_rate_schedule, make_optimizer
 
 
 def test_steps_divide_by_ten_at_the_boundaries_of_section_4_1():
-    config = common.optimizer('sgd', 0.1, boundaries=(20_000, 30_000))
+    config = schema.optimizer('sgd', 0.1, boundaries=(20_000, 30_000))
     schedule = learning_rate_schedule(config, 35_000)
     for step, expected in ((0, 0.1), (19_999, 0.1), (20_001, 0.01), (34_999, 0.001)):
         assert float(schedule(step)) == pytest.approx(expected)
 
 
 def test_warmup_rises_linearly_and_does_not_shift_the_boundaries():
-    config = common.optimizer('sgd', 0.1, boundaries=(100,), warmup_steps=10)
+    config = schema.optimizer('sgd', 0.1, boundaries=(100,), warmup_steps=10)
     schedule = learning_rate_schedule(config, 200)
     assert float(schedule(0)) == pytest.approx(0.01)
     assert float(schedule(10)) == pytest.approx(0.1)
@@ -26,7 +26,7 @@ def test_warmup_rises_linearly_and_does_not_shift_the_boundaries():
 
 def test_cosine_ends_at_zero():
     schedule = learning_rate_schedule(
-        common.optimizer('adam', 0.2, schedule='cosine'), 50
+        schema.optimizer('adam', 0.2, schedule='cosine'), 50
     )
     assert float(schedule(25)) == pytest.approx(0.1)
     assert float(schedule(50)) == pytest.approx(0, abs=1e-8)
@@ -34,7 +34,7 @@ def test_cosine_ends_at_zero():
 
 def test_sgd_is_that_of_caffe():
     """v ← μ v + clip(g) + decay · w; w ← w − lr · v; no decay of vectors."""
-    config = common.optimizer(
+    config = schema.optimizer(
         'sgd', 0.1, schedule='constant', momentum=0.9, weight_decay=0.01, clip=1.0
     )
     optimizer = make_optimizer(config, 10)
@@ -56,7 +56,7 @@ def test_sgd_is_that_of_caffe():
 def test_clipping_is_by_the_norm_that_is_given():
     """It may be of more than these gradients: of those of all devices."""
     optimizer = make_optimizer(
-        common.optimizer('sgd', 1.0, schedule='constant', momentum=0.0, clip=2.0), 10
+        schema.optimizer('sgd', 1.0, schedule='constant', momentum=0.0, clip=2.0), 10
     )
     gradients = jnp.array([3.0, 4.0])
     state = optimizer.init(gradients)
@@ -72,7 +72,7 @@ def test_clipping_is_by_the_norm_that_is_given():
     [('name', 'rmsprop', 'sgd, adam'), ('schedule', 'linear', 'steps, cosine')],
 )
 def test_unknown_choices_are_named(field, value, choices):
-    config = common.optimizer('sgd', 0.1)
+    config = schema.optimizer('sgd', 0.1)
     config[field] = value
     with pytest.raises(ValueError, match=choices):
         make_optimizer(config, 10)

@@ -73,7 +73,7 @@ def test_parallel_averages_gradients_over_devices():
         return state + jax.lax.pmean(batch.mean(), 'batch'), {'mean': batch.mean()}
 
     state = parallel.replicate(np.float32(1))
-    state, _ = parallel.parallel(update)(state, parallel.shard(np.arange(16.0)))
+    state, _ = parallel.map_over_devices(update)(state, parallel.shard(np.arange(16.0)))
     assert parallel.unreplicate(state) == 1 + np.arange(16).mean()
 
 

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from configs import common
 from sicnn_jax import html_page, report
+from sicnn_jax.config import schema
 from sicnn_jax.data import dataset
 from tests.tiny_run import write_run
 
@@ -37,10 +37,10 @@ class FewFaces:
 @pytest.fixture
 def workdir(tmp_path):
     write_run(tmp_path)
-    config = common.base()
+    config = schema.base()
     config.stages = ('recognition', 'domain_integrated')
     for name in config.stages:
-        config[name] = common.stage(
+        config[name] = schema.stage(
             'hallucination', steps=40, batch_size=8, optimizers={}, data_seed=0, best=''
         )
     (tmp_path / 'config.json').write_text(config.to_json())

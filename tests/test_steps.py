@@ -9,10 +9,13 @@ import numpy as np
 import optax
 import pytest
 
-from configs import common
-from sicnn_jax import images, losses, parallel, steps, train
+from sicnn_jax import algorithm, images, losses, parallel
+from sicnn_jax.config import schema
+from sicnn_jax.descent import AXIS, counted, finite_networks, merge_metrics
 from sicnn_jax.models import CNNH, CNNR
 from sicnn_jax.optimizers import make_optimizer
+from sicnn_jax.recipe import Recipe, both, pairs
+from sicnn_jax.rules import find_rule
 from sicnn_jax.train_state import TrainState
 
 IDENTITIES = 5
@@ -43,17 +46,17 @@ def _networks():
     )
 
 
-def _method(alpha=8.0, optimizer=None, **settings):
+def _recipe(alpha=8.0, optimizer=None, **settings):
     cnnr, cnnh = _networks()
     # Plain SGD: the change of a parameter is proportional to its gradient.
     optimizer = optimizer or optax.sgd(1e-3)
-    return steps.Method(
+    return Recipe(
         cnnr=cnnr,
         cnnh=cnnh,
         optimizers=dict.fromkeys(('cnnr', 'class_weights', 'cnnh'), optimizer),
         recognition_loss=losses.recognition_loss('a_softmax', margin=4),
         annealing=losses.annealing_schedule(),
-        alpha=alpha,
+        weights={'super_identity': alpha},
         **settings,
     )
 
@@ -66,33 +69,43 @@ def _batch(n=8, seed=0):
     }
 
 
-def _step(rule, params, batch, *, method=None, devices=1, steps_taken=1, fused=True):
-    method = method or _method()
-    update = steps.find_update(rule, method.alpha, fused=fused)
-    networks = {name: params[name] for name in (*update.trained, *update.frozen)}
-    state = TrainState.create(networks, method.optimizers)
+def _step(rule, params, batch, *, recipe=None, devices=1, steps_taken=1, fused=True):
+    recipe = recipe or _recipe()
+    rule = find_rule(rule)
+    networks = {name: params[name] for name in _networks_of(rule, recipe)}
+    state = TrainState.create(networks, recipe.optimizers)
     devices = jax.devices()[:devices]
     programs = [
-        parallel.parallel(functools.partial(program, method), devices)
-        for program in update.programs
+        parallel.map_over_devices(functools.partial(program, recipe), devices)
+        for program in rule.iteration(fused=fused)
     ]
-    state = train.place(method, state, devices)
+    split = recipe.split_identities
+    state = parallel.to_devices(state, devices, split_identities=split)
     batch = parallel.shard(batch, devices)
     for _ in range(steps_taken):
-        state, metrics = programs[0](state, batch)
-        for program in programs[1:]:
+        metrics = {}
+        for program in programs:
             state, more = program(state, batch)
-            metrics = steps.merge_metrics(metrics, more)
-    return train.fetch(method, IDENTITIES, state), parallel.unreplicate(metrics)
+            metrics |= more
+    state = parallel.to_host(state, num_identities=IDENTITIES if split else None)
+    return state, parallel.unreplicate(metrics)
 
 
-def _compile(rule, params, method):
+def _networks_of(rule, recipe):
+    return (*rule.trains, *rule.frozen(recipe.weights))
+
+
+def _is_finite(metrics):
+    return all(finite_networks(metrics).values())
+
+
+def _compile(rule, params, recipe):
     """XLA's program of an iteration on one device, to be looked at and not run."""
-    update = steps.find_update(rule, method.alpha)
-    networks = {name: params[name] for name in (*update.trained, *update.frozen)}
-    state = TrainState.create(networks, method.optimizers)
-    (program,) = update.programs
-    function = jax.vmap(functools.partial(program, method), axis_name=steps.AXIS)
+    rule = find_rule(rule)
+    networks = {name: params[name] for name in _networks_of(rule, recipe)}
+    state = TrainState.create(networks, recipe.optimizers)
+    (program,) = rule.iteration(fused=True)
+    function = jax.vmap(functools.partial(program, recipe), axis_name=AXIS)
     stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, _batch()))
     return jax.jit(function).lower(*stacked).compile()
 
@@ -107,37 +120,37 @@ def _changed(before, after):
 @pytest.mark.parametrize('rule', RULES)
 def test_each_rule_updates_its_networks_and_no_other(rule, params):
     state, metrics = _step(rule, params, _batch())
-    update = steps.find_update(rule, 8.0)
+    rule = find_rule(rule)
     changed = {
         name
         for name in state.networks
         if _changed(params[name], state.networks[name].params)
     }
-    assert changed == set(update.trained)
-    assert set(state.networks) - changed == set(update.frozen)
+    assert changed == set(rule.trains)
+    assert set(state.networks) - changed == set(rule.frozen({'super_identity': 8.0}))
     assert state.step == 1
-    assert metrics['finite'] == 1
+    assert _is_finite(metrics)
     assert all(np.isfinite(value) for value in metrics.values())
 
 
 def test_no_gradient_reaches_cnnr_from_cnnh_nor_cnnh_from_cnnr(params):
     """By differentiating the whole update with respect to the other network."""
-    method = _method()
+    recipe = _recipe()
     batch = _batch(2)
     lr = images.to_float(images.degrade(batch['hr']))
     hr = images.to_float(batch['hr'])
 
-    @functools.partial(jax.vmap, axis_name=steps.AXIS, in_axes=(None, 0), out_axes=0)
+    @functools.partial(jax.vmap, axis_name=AXIS, in_axes=(None, 0), out_axes=0)
     def through_cnnh_update(cnnr, _):
-        state = TrainState.create({**params, 'cnnr': cnnr}, method.optimizers)
-        _, metrics = steps.update_cnnh(method, state, lr, hr)
+        state = TrainState.create({**params, 'cnnr': cnnr}, recipe.optimizers)
+        _, metrics = algorithm.update_cnnh(recipe, state, lr, hr)
         return metrics['super_identity_loss']
 
-    @functools.partial(jax.vmap, axis_name=steps.AXIS, in_axes=(None, 0), out_axes=0)
+    @functools.partial(jax.vmap, axis_name=AXIS, in_axes=(None, 0), out_axes=0)
     def through_cnnr_update(cnnh, _):
-        state = TrainState.create(params, method.optimizers)
-        sr = method.cnnh.apply({'params': cnnh}, lr)
-        _, metrics = steps.update_cnnr(method, state, sr, batch['label'])
+        state = TrainState.create(params, recipe.optimizers)
+        sr = recipe.cnnh.apply({'params': cnnh}, lr)
+        _, metrics = algorithm.update_cnnr(recipe, state, sr, batch['label'])
         return metrics['recognition_loss']
 
     for function, network in (
@@ -153,19 +166,19 @@ def test_no_gradient_reaches_cnnr_from_cnnh_nor_cnnh_from_cnnr(params):
 @pytest.mark.parametrize('rule', ['recognition', 'domain_integrated', 'joint'])
 @pytest.mark.parametrize('split', [False, True])
 def test_eight_devices_equal_one(rule, split, params):
-    def method(split):
-        clipped = common.optimizer('sgd', 1e-3, clip=0.5, weight_decay=0.1)
+    def recipe(split):
+        clipped = schema.optimizer('sgd', 1e-3, clip=0.5, weight_decay=0.1)
         optimizers = {
             name: make_optimizer(clipped, 10)
             for name in ('cnnr', 'class_weights', 'cnnh')
         }
         return dataclasses.replace(
-            _method(), optimizers=optimizers, split_identities=split
+            _recipe(), optimizers=optimizers, split_identities=split
         )
 
-    one, one_metrics = _step(rule, params, _batch(16), method=method(False))
+    one, one_metrics = _step(rule, params, _batch(16), recipe=recipe(False))
     eight, eight_metrics = _step(
-        rule, params, _batch(16), method=method(split), devices=8
+        rule, params, _batch(16), recipe=recipe(split), devices=8
     )
     for name in one_metrics:
         np.testing.assert_allclose(
@@ -186,11 +199,11 @@ def test_eight_devices_equal_one(rule, split, params):
 
 def test_cnnh_learns_through_the_cnnr_that_was_just_updated(params):
     """Algorithm 1 in one program equals its two halves done one after the other."""
-    method, batch = _method(), _batch()
-    whole, _ = _step('domain_integrated', params, batch, method=method)
-    first, _ = _step('mixed_recognition', params, batch, method=method)
-    second, _ = _step('hallucination', first.params, batch, method=method)
-    stale, _ = _step('hallucination', params, batch, method=method)
+    recipe, batch = _recipe(), _batch()
+    whole, _ = _step('domain_integrated', params, batch, recipe=recipe)
+    first, _ = _step('mixed_recognition', params, batch, recipe=recipe)
+    second, _ = _step('hallucination', first.params, batch, recipe=recipe)
+    stale, _ = _step('hallucination', params, batch, recipe=recipe)
     _assert_close(whole.params['cnnr'], first.params['cnnr'])
     _assert_close(whole.params['cnnh'], second.params['cnnh'])
     assert _distance(whole, second) < 0.05 * _distance(whole, stale)
@@ -213,7 +226,7 @@ def test_one_program_equals_two(params):
 def test_microbatches_make_the_same_step(params):
     rule = 'domain_integrated'
     whole, metrics = _step(rule, params, _batch())
-    parts, found = _step(rule, params, _batch(), method=_method(microbatches=2))
+    parts, found = _step(rule, params, _batch(), recipe=_recipe(microbatches=2))
     assert set(found) == set(metrics)
     for name, value in metrics.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
@@ -226,7 +239,7 @@ def test_microbatches_take_less_memory(params, monkeypatch):
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
 
     def memory(microbatches):
-        compiled = _compile('recognition', params, _method(microbatches=microbatches))
+        compiled = _compile('recognition', params, _recipe(microbatches=microbatches))
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert memory(4) < memory(1) / 2
@@ -246,13 +259,14 @@ def test_only_the_sampled_identities_learn(params):
     """Ten of twenty, the three of the batch among them."""
     params = params | {'class_weights': np.tile(params['class_weights'], (1, 4))}
     batch = _batch() | {'label': np.array([0, 7, 19, 0, 7, 19, 0, 7], np.int32)}
-    method = _method(sampled_identities=10, optimizer=optax.sgd(1.0))
-    update = steps.find_update('recognition', 0.0)
+    recipe = _recipe(sampled_identities=10, optimizer=optax.sgd(1.0))
+    rule = find_rule('recognition')
     devices = jax.devices()[:1]
     state = TrainState.create(
-        {name: params[name] for name in update.trained}, method.optimizers
+        {name: params[name] for name in rule.trains}, recipe.optimizers
     )
-    update = parallel.parallel(functools.partial(update.programs[0], method), devices)
+    (program,) = rule.iteration()
+    update = parallel.map_over_devices(functools.partial(program, recipe), devices)
     state, metrics = update(
         parallel.replicate(state, devices), parallel.shard(batch, devices)
     )
@@ -260,22 +274,22 @@ def test_only_the_sampled_identities_learn(params):
     learned = np.flatnonzero(np.any(after != params['class_weights'], axis=0))
     assert len(learned) == 10
     assert {0, 7, 19} <= set(learned)
-    assert parallel.unreplicate(metrics)['finite'] == 1
+    assert _is_finite(parallel.unreplicate(metrics))
 
 
 def test_alpha_zero_needs_no_cnnr(params):
-    state, metrics = _step('hallucination', params, _batch(), method=_method(alpha=0.0))
+    state, metrics = _step('hallucination', params, _batch(), recipe=_recipe(alpha=0.0))
     assert set(state.networks) == {'cnnh'}
     assert 'super_identity_loss' not in metrics
 
 
 def test_metrics_are_those_of_the_losses(params):
-    method, batch = _method(), _batch()
-    _, metrics = _step('hallucination', params, batch, method=method)
+    recipe, batch = _recipe(), _batch()
+    _, metrics = _step('hallucination', params, batch, recipe=recipe)
     hr = images.to_float(batch['hr'])
     lr = images.to_float(images.degrade(batch['hr']))
-    sr = method.cnnh.apply({'params': params['cnnh']}, lr)
-    features = [method.cnnr.apply({'params': params['cnnr']}, x) for x in (sr, hr)]
+    sr = recipe.cnnh.apply({'params': params['cnnh']}, lr)
+    features = [recipe.cnnr.apply({'params': params['cnnr']}, x) for x in (sr, hr)]
     np.testing.assert_allclose(
         metrics['super_resolution_loss'],
         np.mean(np.sum(np.square(np.float64(sr) - np.float64(hr)), (1, 2, 3))),
@@ -289,7 +303,7 @@ def test_metrics_are_those_of_the_losses(params):
 def test_loss_scale_scales_the_gradient_of_cnnh(params):
     batch = _batch()
     _, plain = _step('hallucination', params, batch)
-    _, scaled = _step('hallucination', params, batch, method=_method(loss_scale=0.01))
+    _, scaled = _step('hallucination', params, batch, recipe=_recipe(loss_scale=0.01))
     np.testing.assert_allclose(
         scaled['cnnh_gradient_norm'], 0.01 * plain['cnnh_gradient_norm'], rtol=1e-4
     )
@@ -299,9 +313,9 @@ def test_joint_lets_every_loss_reach_every_network(params):
     """With the sole weight on L_FR CNNH still moves; with L_SI alone CNNR does."""
     batch = _batch()
     # SR and its loss are a function of CNNH alone: subtract nothing, compare.
-    _, plain = _step('joint', params, batch, method=_method(alpha=0.0, beta=0.0))
-    _, with_fr = _step('joint', params, batch, method=_method(alpha=0.0, beta=100.0))
-    _, with_si = _step('joint', params, batch, method=_method(alpha=8.0, beta=0.0))
+    _, plain = _step('joint', params, batch, recipe=_recipe(alpha=0.0, beta=0.0))
+    _, with_fr = _step('joint', params, batch, recipe=_recipe(alpha=0.0, beta=100.0))
+    _, with_si = _step('joint', params, batch, recipe=_recipe(alpha=8.0, beta=0.0))
     assert plain['cnnr_gradient_norm'] == 0
     assert with_fr['cnnr_gradient_norm'] > 0
     assert with_fr['cnnh_gradient_norm'] != plain['cnnh_gradient_norm']
@@ -313,9 +327,9 @@ def test_joint_lets_every_loss_reach_every_network(params):
 def test_a_finite_step_is_applied(backend, params, monkeypatch):
     """Where it is a branch and where it is not."""
     monkeypatch.setattr(jax, 'default_backend', lambda: backend)
-    method = _method(optimizer=optax.sgd(0.5))
-    state, metrics = _step('recognition', params, _batch(), method=method)
-    assert metrics['finite'] == 1
+    recipe = _recipe(optimizer=optax.sgd(0.5))
+    state, metrics = _step('recognition', params, _batch(), recipe=recipe)
+    assert _is_finite(metrics)
     change = params['class_weights'] - state.params['class_weights']
     np.testing.assert_allclose(
         np.linalg.norm(change), 0.5 * metrics['class_weights_gradient_norm'], rtol=1e-4
@@ -329,9 +343,12 @@ def test_a_step_that_is_not_finite_is_not_applied(rule, backend, params, monkeyp
     broken = jax.tree.map(np.array, params)
     broken['class_weights'][0, 0] = np.nan
     state, metrics = _step(
-        rule, broken, _batch(), method=_method(optimizer=optax.adam(1))
+        rule, broken, _batch(), recipe=_recipe(optimizer=optax.adam(1))
     )
-    assert metrics['finite'] == 0
+    # Line 5 goes through the CNNR that was not updated, and is finite.
+    assert finite_networks(metrics) == {
+        name: name == 'cnnh' for name in find_rule(rule).trains
+    }
     for name in ('cnnr', 'class_weights'):
         assert not any(
             np.any(leaf) for leaf in jax.tree.leaves(state.networks[name].opt_state)
@@ -349,14 +366,14 @@ def test_annealing_follows_the_step_of_the_state(params):
 
 def test_cnnh_is_evaluated_once_an_iteration(params):
     """XLA merges the two forward passes of Algorithm 1 (Sec. 3.6)."""
-    method = _method()
+    recipe = _recipe()
 
     def flops(rule):
-        return _compile(rule, params, method).cost_analysis()['flops']
+        return _compile(rule, params, recipe).cost_analysis()['flops']
 
     lr = np.zeros((len(_batch()['label']), 14, 12, 3), np.float32)
     forward = (
-        jax.jit(method.cnnh.apply)
+        jax.jit(recipe.cnnh.apply)
         .lower({'params': params['cnnh']}, lr)
         .compile()
         .cost_analysis()['flops']
@@ -368,4 +385,76 @@ def test_cnnh_is_evaluated_once_an_iteration(params):
 
 def test_unknown_rule_names_the_choices():
     with pytest.raises(ValueError, match='recognition, mixed_recognition'):
-        steps.find_update('gan', 0.0)
+        find_rule('gan')
+
+
+def test_cnnh_may_be_updated_twice_in_an_iteration(params):
+    """One step is counted, so λ and the rates go on as they should."""
+
+    def twice(recipe, state, batch):
+        lr, hr, _ = pairs(recipe, batch)
+        state, first = algorithm.update_cnnh(recipe, state, lr, hr)
+        state, second = algorithm.update_cnnh(recipe, state, lr, hr)
+        return state, merge_metrics(first, second)
+
+    recipe, batch = _recipe(), _batch()
+    update = parallel.on_one_device(functools.partial(counted(twice), recipe))
+    state, metrics = update(TrainState.create(params, recipe.optimizers), batch)
+    assert state.step == 1
+    assert _is_finite(metrics)
+    after, last = _step('hallucination', params, batch, steps_taken=2)
+    assert after.step == 2
+    _assert_close(state.params['cnnh'], after.params['cnnh'])
+    np.testing.assert_allclose(
+        metrics['super_resolution_loss'], last['super_resolution_loss'], rtol=1e-4
+    )
+
+
+def test_an_update_that_was_not_finite_stays_so_when_the_second_is():
+    merged = merge_metrics(
+        {'cnnh_finite': np.float32(0), 'loss': np.float32(1)},
+        {'cnnh_finite': np.float32(1), 'loss': np.float32(2)},
+    )
+    assert not _is_finite(merged)
+    assert merged['loss'] == 2
+
+
+def test_sampled_identities_follow_the_seed(params):
+    params = params | {'class_weights': np.tile(params['class_weights'], (1, 8))}
+
+    def learned(seed):
+        recipe = _recipe(sampled_identities=6, optimizer=optax.sgd(1.0), seed=seed)
+        (program,) = find_rule('recognition').iteration()
+        update = parallel.on_one_device(functools.partial(program, recipe))
+        state = TrainState.create(
+            {name: params[name] for name in ('cnnr', 'class_weights')},
+            recipe.optimizers,
+        )
+        state, _ = update(state, _batch(2))
+        change = state.params['class_weights'] != params['class_weights']
+        return set(np.flatnonzero(np.any(change, axis=0)))
+
+    assert learned(0) == learned(0)
+    assert learned(0) != learned(1)
+
+
+def test_faces_may_weigh_differently_in_l_fr(params):
+    """SR at half: the loss is half of theirs and all of the originals', in the mean."""
+    recipe, batch = _recipe(), _batch()
+    lr, hr, labels = pairs(recipe, batch)
+    weights = jnp.repeat(jnp.array([0.5, 1.0]), len(labels))
+
+    def loss(faces, labels, weights=None):
+        state = TrainState.create(params, recipe.optimizers)
+        update = parallel.on_one_device(
+            lambda state, batch: algorithm.update_cnnr(recipe, state, *batch)
+        )
+        batch = (faces, labels) if weights is None else (faces, labels, weights)
+        return update(state, batch)[1]['recognition_loss']
+
+    sr = recipe.cnnh.apply({'params': params['cnnh']}, lr)
+    np.testing.assert_allclose(
+        loss(both(sr, hr), both(labels, labels), weights),
+        (0.5 * loss(sr, labels) + loss(hr, labels)) / 2,
+        rtol=1e-4,
+    )

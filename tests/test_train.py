@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks import drilling
 from configs import di, real
-from sicnn_jax import checkpoint, evaluate, hooks, train, verify
+from sicnn_jax import checkpoint, evaluate, hooks, terms, train, verify
 from sicnn_jax.data import records
 from sicnn_jax.data.dataset import ProceduralFaces
 from sicnn_jax.data.records import DatasetError
@@ -306,7 +306,7 @@ def test_a_step_that_is_not_finite_stops_the_run(finished, tmp_path, monkeypatch
     shutil.copytree(workdir, broken)
     shutil.rmtree(broken / 'sr_only')
     monkeypatch.setattr(
-        train.steps.losses, 'super_resolution_loss', lambda sr, hr: sr.sum() / 0
+        terms.losses, 'super_resolution_loss', lambda sr, hr: sr.sum() / 0
     )
     with pytest.raises(hooks.NonFiniteError, match=r'sr_only\] step 1 was not finite'):
         train.run(config, broken)

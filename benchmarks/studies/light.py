@@ -16,7 +16,6 @@ from benchmarks.counting import multiply_adds
 from benchmarks.measuring import time_calls
 from configs import real
 from sicnn_jax import checkpoint, evaluate, inference, metrics, models, parallel, train
-from sicnn_jax.data import dataset
 from sicnn_jax.metrics.judge import load_judge
 from sicnn_jax.models.convolution import on_any_backend, use_winograd
 from sicnn_jax.train_state import TrainState
@@ -51,16 +50,15 @@ def time_steps(config: ConfigDict) -> dict[str, float]:
     rng = np.random.default_rng(0)
     hr = rng.integers(0, 256, (stage.config.batch_size, 112, 96, 3), np.uint8)
     lr = jax.ShapeDtypeStruct((1, *models.LR_SHAPES[config.scale], 3), jnp.float32)
-    shapes = jax.eval_shape(stage.method.cnnh.init, jax.random.key(0), lr)
+    shapes = jax.eval_shape(stage.recipe.cnnh.init, jax.random.key(0), lr)
     params = jax.tree.map(
         lambda leaf: rng.normal(0, 0.02, leaf.shape).astype(np.float32),
         shapes['params'],
     )
-    state = train.place(
-        stage.method, TrainState.create({'cnnh': params}, stage.method.optimizers)
+    state = parallel.to_devices(
+        TrainState.create({'cnnh': params}, stage.recipe.optimizers)
     )
-    faces = dataset.RecordFaces(Path('unused'))
-    update = train.dispatch(stage, faces)
+    update = train.dispatch(stage, lambda batch: batch)
     batch = parallel.shard({'hr': hr, 'label': np.zeros(len(hr), np.int32)})
 
     def step():
@@ -74,7 +72,7 @@ def time_steps(config: ConfigDict) -> dict[str, float]:
         'step_seconds': statistics.median(seconds),
         'compile_seconds': first,
         'parameters': sum(leaf.size for leaf in jax.tree.leaves(params)),
-        'multiply_adds': _multiply_adds(stage.method.cnnh, shapes['params'], lr),
+        'multiply_adds': _multiply_adds(stage.recipe.cnnh, shapes['params'], lr),
     }
 
 

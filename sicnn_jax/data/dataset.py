@@ -19,9 +19,8 @@ SOURCES = ('embedded', 'records', 'procedural')
 PLACEMENTS = ('host', 'device')
 ON_ERROR = ('raise', 'skip')
 _CHUNK = 64
-_MOST_IDENTITIES = 2**31 - 1
 # What the fields of `augment.Augmentation` stay below: degrees, or shares.
-_AUGMENTATION = {
+AUGMENTATION = {
     field.name: 45 if field.name == 'rotation' else 1
     for field in dataclasses.fields(augment.Augmentation)
 }
@@ -309,9 +308,9 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
         the shards do not fit the device.
       DatasetError: the shards are not as they should be.
     """
-    problems = config_problems(config)
-    if problems:
-        raise ValueError('\n'.join(problems))
+    for field, choices in (('source', SOURCES), ('placement', PLACEMENTS)):
+        if config[field] not in choices:
+            raise ValueError(unknown_choice(field, config[field], choices))
     procedural = ProceduralFaces(
         config.seed,
         config.identities,
@@ -336,7 +335,7 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
     info = records.read_dataset_info(directory)
     # Runs of before there was augmentation are evaluated, too.
     augmentation = augment.Augmentation(
-        **{field: config.get(field, 0.0) for field in _AUGMENTATION}
+        **{field: config.get(field, 0.0) for field in AUGMENTATION}
     )
     if config.placement == 'host':
         return RecordFaces(directory, config.flip, config.shift, augmentation)
@@ -344,69 +343,9 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
     return ResidentFaces(directory, config.flip, config.shift, augmentation)
 
 
-def config_problems(config: ConfigDict) -> list[str]:
-    """Values of `open_faces`' config that are not possible, alone or together."""
-    problems = [
-        f'data.{field} is {config[field]!r}; expected one of {", ".join(choices)}.'
-        for field, choices in (
-            ('source', SOURCES),
-            ('placement', PLACEMENTS),
-            ('on_error', ON_ERROR),
-        )
-        # Runs of before there was `on_error` are evaluated, too.
-        if field in config and config[field] not in choices
-    ]
-    if config.source == 'records' and not config.dir:
-        problems.append(
-            "data.source is 'records' but data.dir is empty: set "
-            '--config.data.dir to a directory made by sicnn_jax.data.prepare.'
-        )
-    if config.source == 'procedural' and config.placement == 'device':
-        problems.append(
-            "data.placement is 'device', but data.source 'procedural' is rendered "
-            "there in each step: set data.source to 'embedded', or data.placement to "
-            "'host'."
-        )
-    least = 1 if config.source != 'records' else 0
-    for field in (
-        'identities',
-        'images_per_identity',
-        'test_identities',
-        'test_images_per_identity',
-    ):
-        if config[field] < least:
-            problems.append(
-                f'data.{field} is {config[field]}; expected at least {least}.'
-            )
-    if config.identities + config.test_identities > _MOST_IDENTITIES:
-        problems.append(
-            f'data.identities and data.test_identities are {config.identities:,} and '
-            f'{config.test_identities:,}; labels are int32, so expected no more than '
-            f'{_MOST_IDENTITIES:,} in all.'
-        )
-    if config.shift < 0:
-        problems.append(f'data.shift is {config.shift}; it may not be negative.')
-    problems += [
-        f'data.{field} is {config[field]}; expected at least 0 and less than {limit}.'
-        for field, limit in _AUGMENTATION.items()
-        if not 0 <= config.get(field, 0.0) < limit
-    ]
-    misalignment = config.get('misalignment', 0.0)
-    if not 0 <= misalignment <= 1:
-        problems.append(
-            f'data.misalignment is {misalignment}; expected a number from 0 to 1.'
-        )
-    if misalignment and config.source == 'records':
-        problems.append(
-            f"data.misalignment is {misalignment}, but data.source is 'records', whose "
-            'faces are as they were prepared: set it to 0.'
-        )
-    share = config.get('max_error_share', 0)
-    if not 0 <= share < 1:
-        problems.append(
-            f'data.max_error_share is {share}; expected at least 0 and less than 1.'
-        )
-    return problems
+def unknown_choice(field: str, value: object, choices: tuple[str, ...]) -> str:
+    """That a field of `config.data` has a value that is not one of its choices."""
+    return f'data.{field} is {value!r}; expected one of {", ".join(choices)}.'
 
 
 def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:

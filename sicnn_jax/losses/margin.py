@@ -71,7 +71,8 @@ def a_softmax_loss(
     margin: int = 4,
     annealing: Float[Array, ''] | float = 0.0,
     axis_name: str | None = None,
-) -> Float32[Array, '']:
+    elementwise: bool = False,
+) -> Float32[Array, '*n']:
     """Angular softmax loss, Eq. 2 of the paper (SphereFace, Liu et al., CVPR 2017).
 
     Softmax cross entropy of the logits ‖x‖ cos θ_j (unit-norm weights, no bias), but
@@ -88,6 +89,8 @@ def a_softmax_loss(
       annealing: λ ≥ 0, a number or a scalar array (see `annealing_schedule`); 0 is
         the loss as published, ∞ the same as margin 1.
       axis_name: see the top of this file.
+      elementwise: return one value a face, [n], instead of their mean; under
+        `axis_name` those of all devices, in order.
 
     Returns:
       The mean over the batch; NaN if a label is out of range.
@@ -111,7 +114,12 @@ def a_softmax_loss(
     target += (_psi(target, margin) - target) / (1.0 + annealing)
     norms = _norms(features)
     return _cross_entropy(
-        norms[:, None] * cosines, norms * target, labels, class_weights, axis_name
+        norms[:, None] * cosines,
+        norms * target,
+        labels,
+        class_weights,
+        axis_name,
+        elementwise,
     )
 
 
@@ -123,7 +131,8 @@ def cosface_loss(
     scale: float = 64.0,
     margin: float = 0.35,
     axis_name: str | None = None,
-) -> Float32[Array, '']:
+    elementwise: bool = False,
+) -> Float32[Array, '*n']:
     """Large margin cosine loss (CosFace, Wang et al., CVPR 2018).
 
     Softmax cross entropy of the logits s cos θ_j, but for the true identity, whose
@@ -136,6 +145,8 @@ def cosface_loss(
       scale: s, the feature norm that replaces the features' own.
       margin: m, subtracted from the true identity's cosine.
       axis_name: see the top of this file.
+      elementwise: return one value a face, [n], instead of their mean; under
+        `axis_name` those of all devices, in order.
 
     Returns:
       The mean over the batch; NaN if a label is out of range.
@@ -148,7 +159,12 @@ def cosface_loss(
     cosines = cosine_logits(features, class_weights)
     target = _own_target_cosine(cosines, labels) - margin
     return _cross_entropy(
-        scale * cosines, scale * target, labels, class_weights, axis_name
+        scale * cosines,
+        scale * target,
+        labels,
+        class_weights,
+        axis_name,
+        elementwise,
     )
 
 
@@ -160,7 +176,8 @@ def arcface_loss(
     scale: float = 64.0,
     margin: float = 0.5,
     axis_name: str | None = None,
-) -> Float32[Array, '']:
+    elementwise: bool = False,
+) -> Float32[Array, '*n']:
     """Additive angular margin loss (ArcFace, Deng et al., CVPR 2019).
 
     Softmax cross entropy of the logits s cos θ_j, but for the true identity, whose
@@ -175,6 +192,8 @@ def arcface_loss(
       scale: s, the feature norm that replaces the features' own.
       margin: m, radians in [0, π/2], added to the true identity's angle.
       axis_name: see the top of this file.
+      elementwise: return one value a face, [n], instead of their mean; under
+        `axis_name` those of all devices, in order.
 
     Returns:
       The mean over the batch; NaN if a label is out of range.
@@ -204,7 +223,12 @@ def arcface_loss(
         target - margin * math.sin(margin),
     )
     return _cross_entropy(
-        scale * cosines, scale * target, labels, class_weights, axis_name
+        scale * cosines,
+        scale * target,
+        labels,
+        class_weights,
+        axis_name,
+        elementwise,
     )
 
 
@@ -361,7 +385,9 @@ def margin_diagnostics(
     }
 
 
-def recognition_loss(name: str, **settings: float) -> Callable[..., Float32[Array, '']]:
+def recognition_loss(
+    name: str, **settings: float
+) -> Callable[..., Float32[Array, '*n']]:
     """The margin loss a config names, all called alike.
 
     Args:
@@ -370,8 +396,8 @@ def recognition_loss(name: str, **settings: float) -> Callable[..., Float32[Arra
         the default of `a_softmax_loss`, `cosface_loss` or `arcface_loss`.
 
     Returns:
-      loss(features, class_weights, labels, *, annealing=0.0, axis_name=None). CosFace
-      and ArcFace have no annealing and ignore it.
+      loss(features, class_weights, labels, *, annealing=0.0, axis_name=None,
+      elementwise=False). CosFace and ArcFace have no annealing and ignore it.
 
     Raises:
       ValueError: there is no such loss, or it has no such setting.
@@ -388,9 +414,9 @@ def recognition_loss(name: str, **settings: float) -> Callable[..., Float32[Arra
             f'only {", ".join(_SETTINGS[name])}.'
         )
 
-    def loss(features, class_weights, labels, *, annealing=0.0, axis_name=None):
+    def loss(features, class_weights, labels, *, annealing=0.0, **options):
         arguments = (features, class_weights, labels)
-        options = settings | {'axis_name': axis_name}
+        options = settings | options
         if name == 'a_softmax':
             return a_softmax_loss(*arguments, annealing=annealing, **options)
         if name == 'cosface':
@@ -470,15 +496,17 @@ def _cross_entropy(
     labels: Int[Array, ' n'],
     class_weights: Float[Array, 'feature_dim num_identities'],
     axis_name: str | None,
-) -> Float32[Array, '']:
-    """Mean softmax cross entropy, with `target` as the logits at the labels."""
+    elementwise: bool,
+) -> Float32[Array, '*n']:
+    """Softmax cross entropy, with `target` as the logits at the labels, or its mean."""
     if axis_name is not None:
         logits = jnp.where(jnp.any(class_weights != 0, axis=0), logits, -jnp.inf)
     logits = jnp.where(_is_target(labels, logits.shape[1]), target[:, None], logits)
     largest = _max_over(jnp.max(logits, axis=1), axis_name)
     total = _sum_over(jnp.sum(jnp.exp(logits - largest[:, None]), axis=1), axis_name)
     target = _from_owner(target, labels, logits.shape[1], axis_name)
-    return jnp.mean(jnp.log(total) + largest - target)
+    values = jnp.log(total) + largest - target
+    return values if elementwise else jnp.mean(values)
 
 
 def _from_owner(own, labels, num_identities, axis_name):

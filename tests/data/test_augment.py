@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from configs import common
+from sicnn_jax.config import schema
 from sicnn_jax.data import dataset, records
 from sicnn_jax.data.augment import Augmentation, augment
 
@@ -84,7 +84,7 @@ def directory(tmp_path_factory):
 
 @pytest.mark.parametrize('placement', dataset.PLACEMENTS)
 def test_augmented_faces_are_a_function_of_seed_and_step(directory, placement):
-    config = common.base().data
+    config = schema.base().data
     config.update({'source': 'records', 'dir': str(directory), 'placement': placement})
     plain = dataset.open_faces(config, directory)
     config.update({'rotation': 5.0, 'contrast': 0.2, 'shift': 1})

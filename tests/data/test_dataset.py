@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import common
+from sicnn_jax.config import schema
 from sicnn_jax.data import dataset, records
 
 
@@ -28,7 +28,7 @@ def directory(tmp_path_factory):
 
 
 def _config(directory, **changes) -> ConfigDict:
-    config = common.base().data
+    config = schema.base().data
     config.update({'source': 'records', 'dir': str(directory), 'placement': 'device'})
     config.update(changes)
     return config

@@ -1,7 +1,7 @@
 """What is wrong with a config, all of it at once and before any device starts.
 
-`field_problems` compares a config with all fields that there are,
-`combination_problems` looks at what goes together. Neither touches a device.
+`check` is called once in a run. Fields are compared with those of `schema`; then come
+values that are not possible, alone or together; then each stage is put together.
 """
 
 import difflib
@@ -14,8 +14,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sicnn_jax import images, losses, models
+from sicnn_jax.config import ConfigError, schema
 from sicnn_jax.data import dataset
 from sicnn_jax.optimizers import make_optimizer
+from sicnn_jax.rules import RULES
+from sicnn_jax.stages import build_stage
 
 # Fields that None turns off.
 _OPTIONAL = {'init_std'}
@@ -23,6 +26,8 @@ _OPTIONAL = {'init_std'}
 _ITEMS = {'stages': 'recognition', 'boundaries': 1}
 # As large as a seed can be; what counts is smaller.
 _LARGEST = 2**32 - 1
+# Labels are int32.
+_LARGEST_LABEL = 2**31 - 1
 _SIZES = 'widths', 'feature_dim', 'width', 'growth', 'deconv_width', 'kernel_size'
 # Of CNNR, Table 1.
 _LEVELS = 4
@@ -30,10 +35,8 @@ _LEVELS = 4
 _LEAST_KERNEL = 2
 _POSITIVE = ('steps', 'batch_size', 'microbatches')
 _NOT_NEGATIVE = ('evaluate_every', 'checkpoint_every', 'alpha', 'beta')
-
-
-class ConfigError(ValueError):
-    """A config has unknown or mistyped fields, or they do not go together."""
+# Fields of this one stand in for those of a stage whose rule is unknown.
+_SOME_RULE = 'domain_integrated'
 
 
 def refuse(problems: Iterable[str]) -> None:
@@ -46,16 +49,27 @@ def refuse(problems: Iterable[str]) -> None:
         raise ConfigError(f'{len(problems)} things are wrong:\n{listed}')
 
 
-def field_problems(
-    config: ConfigDict, known: ConfigDict, stage: ConfigDict, optimizer: ConfigDict
-) -> tuple[list[str], ConfigDict]:
-    """Fields that are unknown, missing or of another type.
+def check(config: ConfigDict, others: Iterable[str] = ()) -> None:
+    """Raises a ConfigError with everything that is wrong, and what else was found."""
+    refuse([*others, *find_problems(config)])
 
-    Args:
-      config: the experiment.
-      known: every field that is not a stage's, such as `configs.common.base()`.
-      stage: every field of a stage but its optimisers.
-      optimizer: every field of one.
+
+def find_problems(config: ConfigDict) -> list[str]:
+    """Everything that is wrong with a config, by itself."""
+    problems, mended = field_problems(config)
+    found = combination_problems(mended)
+    if not problems and not found:
+        # Else that may be why a stage cannot be put together, and says more.
+        return [
+            f'config.{name}: {problem}'
+            for name in mended.stages
+            for problem in _raised(build_stage, mended, name, Path('unused'))
+        ]
+    return problems + found
+
+
+def field_problems(config: ConfigDict) -> tuple[list[str], ConfigDict]:
+    """Fields that are unknown, missing or of another type.
 
     Returns:
       The problems, and the config with known values in the place of what is wrong, of
@@ -63,14 +77,29 @@ def field_problems(
     """
     problems: list[str] = []
     mended = ConfigDict()
+    known = schema.base()
+    optimizer = schema.optimizer('sgd', 0.1)
     stages = [name for name in config if _is_stage(config, name)]
+    if 'discriminator' in config:
+        known.discriminator = schema.discriminator()
     for name, value in config.items():
         if name in stages:
             given = dict(value.items())
             optimizers = given.pop('optimizer', ConfigDict())
             if not _is_section(optimizers, f'{name}.optimizer', problems):
                 optimizers = ConfigDict()
-            mended[name] = _mend(ConfigDict(given), stage, name, problems)
+            rule = given['update_rule']
+            if not isinstance(rule, str) or rule not in RULES:
+                problems.append(
+                    f'config.{name}.update_rule is {rule!r}; expected one of '
+                    f'{", ".join(RULES)}.'
+                )
+                mended[name] = schema.stage_fields(_SOME_RULE)
+                mended[name].optimizer = ConfigDict()
+                continue
+            mended[name] = _mend(
+                ConfigDict(given), schema.stage_fields(rule), name, problems
+            )
             mended[name].optimizer = ConfigDict(
                 {
                     network: _mend(
@@ -100,7 +129,7 @@ def combination_problems(config: ConfigDict) -> list[str]:
     problems = [
         *_choices(config),
         *_network_problems(config),
-        *dataset.config_problems(config.data),
+        *_data_problems(config.data),
         *_raised(
             losses.recognition_loss,
             config.recognition_loss.name,
@@ -175,8 +204,7 @@ def _mend(section, known, path, problems):
         if field not in section:
             where = f'{path}.{field}' if path else field
             problems.append(
-                f'config.{where} is missing; configs/common.py has '
-                f'{_plain(known[field])!r}.'
+                f'config.{where} is missing; its default is {_plain(known[field])!r}.'
             )
     return mended
 
@@ -266,7 +294,7 @@ def _choices(config: ConfigDict) -> Iterator[str]:
 def _network_problems(config: ConfigDict) -> Iterator[str]:
     for network in ('cnnr', 'cnnh', 'discriminator'):
         for field in _SIZES:
-            value = config[network].get(field, 1)
+            value = config.get(network, {}).get(field, 1)
             sizes = value if _is_tuple(value) else [value]
             if not all(isinstance(size, int) and size >= 1 for size in sizes):
                 yield f'config.{network}.{field} is {value}; expected at least 1.'
@@ -281,7 +309,7 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
         if _is_tuple(value) and len(value) != count:
             yield (
                 f'config.cnnh.{field} is {value}; expected one number, or {count} of '
-                'them (configs/common.py says for what).'
+                'them (sicnn_jax/config/schema.py says for what).'
             )
     kernels = config.cnnh.get('deconv_kernels', (3, 5, 5))
     if len(kernels) != models.STAGES or min(kernels) < _LEAST_KERNEL:
@@ -291,28 +319,85 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
         )
 
 
+def _data_problems(config: ConfigDict) -> Iterator[str]:
+    """Values of `config.data` that are not possible, alone or together."""
+    for field, choices in (
+        ('source', dataset.SOURCES),
+        ('placement', dataset.PLACEMENTS),
+        ('on_error', dataset.ON_ERROR),
+    ):
+        if config[field] not in choices:
+            yield dataset.unknown_choice(field, config[field], choices)
+    if config.source == 'records' and not config.dir:
+        yield (
+            "data.source is 'records' but data.dir is empty: set "
+            '--config.data.dir to a directory made by sicnn_jax.data.prepare.'
+        )
+    if config.source == 'procedural' and config.placement == 'device':
+        yield (
+            "data.placement is 'device', but data.source 'procedural' is rendered "
+            "there in each step: set data.source to 'embedded', or data.placement to "
+            "'host'."
+        )
+    least = 1 if config.source != 'records' else 0
+    for field in (
+        'identities',
+        'images_per_identity',
+        'test_identities',
+        'test_images_per_identity',
+    ):
+        if config[field] < least:
+            yield (f'data.{field} is {config[field]}; expected at least {least}.')
+    if config.identities + config.test_identities > _LARGEST_LABEL:
+        yield (
+            f'data.identities and data.test_identities are {config.identities:,} and '
+            f'{config.test_identities:,}; labels are int32, so expected no more than '
+            f'{_LARGEST_LABEL:,} in all.'
+        )
+    if config.shift < 0:
+        yield f'data.shift is {config.shift}; it may not be negative.'
+    for field, limit in dataset.AUGMENTATION.items():
+        if not 0 <= config[field] < limit:
+            yield (
+                f'data.{field} is {config[field]}; expected at least 0 and less than '
+                f'{limit}.'
+            )
+    misalignment = config.misalignment
+    if not 0 <= misalignment <= 1:
+        yield (f'data.misalignment is {misalignment}; expected a number from 0 to 1.')
+    if misalignment and config.source == 'records':
+        yield (
+            f"data.misalignment is {misalignment}, but data.source is 'records', whose "
+            'faces are as they were prepared: set it to 0.'
+        )
+    share = config.max_error_share
+    if not 0 <= share < 1:
+        yield (f'data.max_error_share is {share}; expected at least 0 and less than 1.')
+
+
 def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
     stage = config[name]
     for field in _POSITIVE:
         if stage[field] < 1:
             yield f'config.{name}.{field} is {stage[field]}; expected at least 1.'
-    yield from (
-        f'config.{name}.identity_loss: {problem}'
-        for problem in _raised(losses.identity_loss, stage.identity_loss)
-    )
-    if stage.perceptual_weight and not all(config.cnnr.depths[1::2]):
+    if 'identity_loss' in stage:
+        yield from (
+            f'config.{name}.identity_loss: {problem}'
+            for problem in _raised(losses.identity_loss, stage.identity_loss)
+        )
+    if stage.get('perceptual_weight') and not all(config.cnnr.depths[1::2]):
         yield (
             f'config.{name}.perceptual_weight is {stage.perceptual_weight}, but '
             f'config.cnnr.depths is {config.cnnr.depths}: it compares the residual '
             'blocks of the second and the last level, so expected some there.'
         )
     for field in _NOT_NEGATIVE:
-        if stage[field] < 0:
+        if stage.get(field, 0) < 0:
             yield f'config.{name}.{field} is {stage[field]}; it may not be negative.'
     yield from _period_problems(config, name)
     yield from (
         f'config.{name}: {problem}'
-        for problem in _raised(losses.annealing_schedule, **stage.annealing)
+        for problem in _raised(losses.annealing_schedule, **stage.get('annealing', {}))
     )
     for network, optimizer in stage.optimizer.items():
         where = f'config.{name}.optimizer.{network}'
@@ -359,6 +444,6 @@ def _raised(function: Callable, *arguments: Any, **settings: Any) -> list[str]:
     """What a constructor says of its arguments."""
     try:
         function(*arguments, **settings)
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         return [str(error)]
     return []

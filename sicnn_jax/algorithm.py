@@ -1,0 +1,207 @@
+"""The paper: Algorithm 1, the stages before it, and approaches I to III of Sec. 3.5.
+
+An iteration is a pure function (recipe, state, batch) → (state, metrics) for the batch
+of one device under the named axis `descent.AXIS`. Updates are what iterations are made
+of; neither counts the step (`descent.counted` does).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sicnn_jax import losses, terms
+from sicnn_jax.descent import AXIS, Metrics, descend, in_parts
+from sicnn_jax.recipe import Batch, Recipe, apply, both, pairs
+from sicnn_jax.train_state import TrainState
+
+
+def domain_integrated(
+    recipe: Recipe, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """One iteration of Algorithm 1, as one program.
+
+    CNNH is the same in lines 3 and 5, so XLA computes its forward pass once (not with
+    microbatches, which are there to keep no residuals). As two programs, the iteration
+    is `mixed_recognition` and then `hallucination`.
+    """
+    lr, hr, labels = pairs(recipe, batch)  # line 2
+    sr = super_resolve(recipe, state, lr)  # line 3: constant from here on
+    faces, labels = both(sr, hr), both(labels, labels)
+    state, recognised = update_cnnr(recipe, state, faces, labels)  # line 4
+    state, hallucinated = update_cnnh(recipe, state, lr, hr)  # line 5, new CNNR
+    return state, recognised | hallucinated
+
+
+def update_cnnr(
+    recipe: Recipe,
+    state: TrainState,
+    faces: jax.Array,
+    labels: jax.Array,
+    face_weights: jax.Array | None = None,
+) -> tuple[TrainState, Metrics]:
+    """Line 4 of Algorithm 1: one step of CNNR and its class weights by L_FR (Eq. 2).
+
+    Args:
+      recipe: CNNR, L_FR, λ and the optimisers count.
+      state: with networks 'cnnr' and 'class_weights'.
+      faces: float32 [n, 112, 96, 3]: HR, or SR and HR mixed. They are constants
+        here: no gradient reaches a network that made them.
+      labels: int32 [n].
+      face_weights: float32 [n], factors of each face's loss; the paper's are 1.
+
+    Returns:
+      The state with both networks updated (`step` unchanged), and metrics.
+    """
+    batch = {'faces': jax.lax.stop_gradient(faces), 'label': labels}
+    if face_weights is not None:
+        batch['weight'] = face_weights
+
+    def l_fr(params, part):
+        return _recognition_loss(recipe, params, state.step, **part)
+
+    return descend(recipe, state, ('cnnr', 'class_weights'), l_fr, batch)
+
+
+def update_cnnh(
+    recipe: Recipe, state: TrainState, lr: jax.Array, hr: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """Line 5 of Algorithm 1: one step of CNNH by L_SR + α L_SI (Eq. 5).
+
+    The recipe's weights may name other terms as well (`terms.TERMS`). The gradient
+    flows through CNNR and the discriminator to the super-resolved faces; their own
+    parameters get none.
+
+    Args:
+      recipe: CNNH, the weights, the loss scale and the optimiser count.
+      state: with network 'cnnh' and those that the weighed terms read.
+      lr: float32 [n, 112 / scale, 96 / scale, 3].
+      hr: float32 [n, 112, 96, 3].
+
+    Returns:
+      The state with CNNH updated (`step` unchanged), and metrics.
+    """
+    frozen = jax.lax.stop_gradient(state.params)
+
+    def l_cnnh(params, part):
+        sr = apply(recipe.cnnh, params['cnnh'], part['lr'])
+        loss, metrics = terms.hallucination_loss(recipe, frozen, sr, part['hr'])
+        return recipe.loss_scale * loss, metrics
+
+    return descend(recipe, state, ('cnnh',), l_cnnh, {'lr': lr, 'hr': hr})
+
+
+def super_resolve(recipe: Recipe, state: TrainState, lr: jax.Array) -> jax.Array:
+    """Line 3 of Algorithm 1: SR = CNNH(LR), float32 [n, 112, 96, 3]."""
+    params = state.networks['cnnh'].params
+    return in_parts(
+        lambda part: apply(recipe.cnnh, params, part), lr, recipe.microbatches
+    )
+
+
+def recognition(
+    recipe: Recipe, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """An iteration of stage 1: CNNR on HR faces."""
+    _, hr, labels = pairs(recipe, batch)
+    return update_cnnr(recipe, state, hr, labels)
+
+
+def hallucination(
+    recipe: Recipe, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """An iteration of CNNH alone, lines 2 and 5.
+
+    Stage 2 by L_SR, where the recipe has no weights; approaches II and III by
+    L_SR + α L_SI, against a frozen CNNR.
+    """
+    lr, hr, _ = pairs(recipe, batch)
+    return update_cnnh(recipe, state, lr, hr)
+
+
+def mixed_recognition(
+    recipe: Recipe, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """An iteration of CNNR on SR and HR, lines 2 to 4; approach III's second stage."""
+    lr, hr, labels = pairs(recipe, batch)
+    sr = super_resolve(recipe, state, lr)
+    return update_cnnr(recipe, state, both(sr, hr), both(labels, labels))
+
+
+def joint(
+    recipe: Recipe, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """An iteration of approach I."""
+    return update_joint(recipe, state, *pairs(recipe, batch))
+
+
+def update_joint(
+    recipe: Recipe, state: TrainState, lr: jax.Array, hr: jax.Array, labels: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """One step of both networks by L_SR + α L_SI + β L_FR (Eq. 4, approach I).
+
+    All gradients go everywhere: L_FR reaches CNNH and L_SI reaches CNNR.
+    L_FR is the mean over the SR and HR faces.
+
+    Args:
+      recipe: the networks, losses, weights and optimisers.
+      state: with networks 'cnnr', 'class_weights' and 'cnnh'.
+      lr: float32 [n, 112 / scale, 96 / scale, 3].
+      hr: float32 [n, 112, 96, 3].
+      labels: int32 [n].
+
+    Returns:
+      The state with all networks updated (`step` unchanged), and metrics.
+    """
+
+    def objective(params, part):
+        sr = apply(recipe.cnnh, params['cnnh'], part['lr'])
+        l_cnnh, metrics = terms.hallucination_loss(recipe, params, sr, part['hr'])
+        faces, labels = both(sr, part['hr']), both(part['label'], part['label'])
+        l_fr, more = _recognition_loss(recipe, params, state.step, faces, labels)
+        loss = recipe.loss_scale * l_cnnh + recipe.loss_scale * recipe.beta * l_fr
+        return loss, metrics | more
+
+    batch = {'lr': lr, 'hr': hr, 'label': labels}
+    return descend(recipe, state, ('cnnr', 'class_weights', 'cnnh'), objective, batch)
+
+
+def _recognition_loss(
+    recipe: Recipe,
+    params: Mapping[str, Any],
+    step: jax.Array,
+    faces: jax.Array,
+    label: jax.Array,
+    weight: jax.Array | None = None,
+) -> tuple[jax.Array, Metrics]:
+    """L_FR of faces, and what is watched beside it."""
+    features = apply(recipe.cnnr, params['cnnr'], faces)
+    class_weights = params['class_weights']
+    axis = AXIS if recipe.split_identities else None
+    if recipe.sampled_identities:
+        key = jax.random.fold_in(jax.random.key(recipe.seed), step)
+        class_weights, label = losses.sample_identities(
+            jax.random.fold_in(key, jax.lax.axis_index(AXIS)),
+            class_weights,
+            label,
+            recipe.sampled_identities,
+            axis_name=axis,
+        )
+    arguments = features, class_weights, label
+    annealing = recipe.annealing(step)
+    options = {'annealing': annealing, 'axis_name': axis}
+    if weight is None:
+        loss = recipe.recognition_loss(*arguments, **options)
+    else:
+        values = recipe.recognition_loss(*arguments, elementwise=True, **options)
+        if axis:
+            # As the values, of the faces of all devices.
+            weight = jax.lax.all_gather(weight, axis, tiled=True)
+        loss = jnp.mean(weight * values)
+    diagnostics = losses.margin_diagnostics(*arguments, axis_name=axis)
+    return loss, {
+        'recognition_loss': loss,
+        'annealing': annealing,
+        **diagnostics,
+    }

@@ -1,0 +1,94 @@
+"""Updates and iterations of the compared methods: LapSRN, UR-DGN, Ma et al.
+
+As in `algorithm.py`: pure functions (recipe, state, batch) → (state, metrics).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from sicnn_jax import images, losses, terms
+from sicnn_jax.algorithm import super_resolve, update_cnnh
+from sicnn_jax.descent import Metrics, descend
+from sicnn_jax.recipe import Batch, Recipe, apply, both, pairs
+from sicnn_jax.train_state import TrainState
+
+
+def update_pyramid(
+    recipe: Recipe, state: TrainState, lr: jax.Array, pyramid: tuple[jax.Array, ...]
+) -> tuple[TrainState, Metrics]:
+    """One step of a network with a pyramid by its Charbonnier losses (LapSRN, Eq. 2).
+
+    Args:
+      recipe: CNNH, the loss scale and the optimiser count.
+      state: with network 'cnnh'.
+      lr: float32 [n, 112 / scale, 96 / scale, 3].
+      pyramid: float32 originals in the sizes of the network's levels, 112×96 last.
+
+    Returns:
+      The state with CNNH updated (`step` unchanged), and metrics.
+    """
+
+    def objective(params, part):
+        levels = apply(recipe.cnnh, params['cnnh'], part['lr'], method='pyramid')
+        loss = sum(
+            losses.charbonnier_loss(level, original)
+            for level, original in zip(levels, part['pyramid'], strict=True)
+        )
+        return recipe.loss_scale * loss, {'charbonnier_loss': loss}
+
+    batch = {'lr': lr, 'pyramid': pyramid}
+    return descend(recipe, state, ('cnnh',), objective, batch)
+
+
+def update_discriminator(
+    recipe: Recipe, state: TrainState, sr: jax.Array, hr: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """One step of the discriminator by the cross-entropy of HR and SR faces.
+
+    Args:
+      recipe: the discriminator and its optimiser count.
+      state: with network 'discriminator'.
+      sr: float32 [n, 112, 96, 3]. They are constants here: no gradient reaches the
+        network that made them.
+      hr: float32 [n, 112, 96, 3].
+
+    Returns:
+      The state with the discriminator updated (`step` unchanged), and metrics.
+    """
+    batch = jax.lax.stop_gradient({'sr': sr, 'hr': hr})
+
+    def objective(params, part):
+        logits = terms.discriminate(recipe, params, both(part['hr'], part['sr']))
+        loss = losses.discriminator_loss(*jnp.split(logits, 2))
+        return loss, {'discriminator_loss': loss}
+
+    return descend(recipe, state, ('discriminator',), objective, batch)
+
+
+def pyramid(
+    recipe: Recipe, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """An iteration of LapSRN: its levels against HR, made smaller by bicubic."""
+    lr, hr, _ = pairs(recipe, batch)
+    levels = [
+        images.to_float(images.degrade(batch['hr'], scale=factor))
+        for factor in (8, 4, 2)
+        if factor < recipe.scale
+    ]
+    return update_pyramid(recipe, state, lr, (*levels, hr))
+
+
+def adversarial(
+    recipe: Recipe, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """An iteration of UR-DGN: the discriminator, then CNNH through the new one."""
+    lr, hr, _ = pairs(recipe, batch)
+    sr = super_resolve(recipe, state, lr)
+    state, discriminated = update_discriminator(recipe, state, sr, hr)
+    state, hallucinated = update_cnnh(recipe, state, lr, hr)
+    return state, discriminated | hallucinated
+
+
+def fit(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """The one iteration of a network that was fitted when the stage began."""
+    return state, {'cnnh_finite': jnp.ones(())}

@@ -1,0 +1,121 @@
+"""Loads a config and sets fields, for every command, notebook and study."""
+
+import copy
+import inspect
+import runpy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from sicnn_jax.config import ConfigError, check
+from sicnn_jax.config.find import find, make_importable, split
+
+
+def load(value: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> ConfigDict:
+    """A config, checked.
+
+    Args:
+      value: the name of a shipped config or the path of a file, and its variant:
+        'di:demo', 'configs/di.py:demo', 'mine.py'.
+      overrides: fields to set, as on the command line ('--config.sr_only.steps=3') or
+        by their names ({'sr_only.steps': 3}). Of one that is given twice, the last
+        value counts.
+
+    Raises:
+      ConfigError: with everything that is wrong with it, or the file is not found.
+    """
+    if isinstance(overrides, Mapping):
+        overrides = [f'--config.{name}={value}' for name, value in overrides.items()]
+    config, problems = _override(execute(value), last_of_each(overrides))
+    check.check(config, problems)
+    return config
+
+
+def execute(value: str) -> ConfigDict:
+    """The config that a file makes, not checked; see `find.find`.
+
+    Raises:
+      ConfigError: the file is not found or is no config, or has no such variant.
+    """
+    path, variant = split(find(value))
+    make_importable()
+    get_config = runpy.run_path(path).get('get_config')
+    if get_config is None:
+        raise ConfigError(
+            f'--config={value}: {path} has no function get_config, which returns the '
+            'config.'
+        )
+    if variant and not inspect.signature(get_config).parameters:
+        raise ConfigError(f'--config={value}: {path} has no variants: leave out :…')
+    try:
+        return get_config(variant) if variant else get_config()
+    except ValueError as error:
+        raise ConfigError(f'--config={value}: {error}') from error
+
+
+def last_of_each(arguments: Sequence[str]) -> list[str]:
+    """Of a field that is given twice, the last value; absl would join tuples."""
+    last = {_field(argument): i for i, argument in enumerate(arguments)}
+    return [
+        argument
+        for i, argument in enumerate(arguments)
+        if not _field(argument).startswith('config.') or last[_field(argument)] == i
+    ]
+
+
+def _override(config, overrides):
+    """The config with fields set, and what is wrong with these settings.
+
+    All of it: absl and ml_collections would stop at the first.
+    """
+    try:
+        return _set(config, overrides), []
+    except Exception:
+        problems = {each: _problem(config, each) for each in overrides}
+    good = [each for each, problem in problems.items() if problem is None]
+    found = [problem for problem in problems.values() if problem is not None]
+    try:
+        return _set(config, good), found
+    # Each is good by itself, but a section is given and one of its fields, too. Which
+    # error that is, depends on their order.
+    except Exception as error:
+        return config, [*found, f'{" ".join(good)} do not go together: {error}']
+
+
+def _problem(config, override):
+    """What is wrong with one setting; None if nothing is."""
+    try:
+        _set(config, [override])
+        return None
+    # An unknown field is an AttributeError, KeyError or another, by its place.
+    except Exception as error:
+        reason = str(error)
+    name = _field(override)
+    section, above = config, 'config'
+    for field in name.split('.')[1:]:
+        if not isinstance(section, ConfigDict):
+            return f'{name}: {above} has no fields.'
+        if field not in section:
+            return check.unknown_field(f'{above}.{field}', section)
+        above, section = f'{above}.{field}', section[field]
+    return (
+        f'{name} is {override.partition("=")[2]!r}; expected '
+        f'{check.type_name(section)}: {reason.removeprefix(f"flag {override}: ")}'
+    )
+
+
+def _set(config, overrides):
+    """A copy with fields set, read as absl reads them."""
+    values = flags.FlagValues()
+    argv = ['', *overrides]
+    config_flags.DEFINE_config_dict(
+        'config', copy.deepcopy(config), flag_values=values, sys_argv=argv
+    )
+    values(argv)
+    return values['config'].value
+
+
+def _field(argument):
+    return argument.partition('=')[0].lstrip('-')

@@ -1,0 +1,212 @@
+"""The engine under the updates: one step of some networks against an objective.
+
+An update is written for the batch of one device under a named axis 'batch', over which
+gradients and metrics are averaged; `parallel.py` maps it over the devices.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sicnn_jax.recipe import Recipe
+from sicnn_jax.train_state import Network, TrainState
+
+AXIS = 'batch'
+
+Metrics = dict[str, jax.Array]
+# (recipe, state, batch) → (state, metrics)
+Iteration = Callable[..., tuple[TrainState, Metrics]]
+
+_FINITE = '_finite'
+
+
+def descend(
+    recipe: Recipe,
+    state: TrainState,
+    names: tuple[str, ...],
+    objective: Callable[[dict[str, Any], Any], tuple[jax.Array, Metrics]],
+    batch: Any,
+) -> tuple[TrainState, Metrics]:
+    """One step of the named networks, unless loss or gradient is not finite.
+
+    Args:
+      recipe: its optimisers, microbatches and split identities count.
+      state: with the named networks.
+      names: of the networks that are updated.
+      objective: (params of these, part of the batch) → (loss, metrics), both means
+        over the faces of the part.
+      batch: arrays with a leading axis of faces.
+
+    Returns:
+      The state with these networks updated (`step` unchanged); the metrics of the
+      objective, and of each network 'NAME_gradient_norm' and 'NAME_finite': 1, or 0
+      where the step was not applied.
+    """
+    params = {name: state.networks[name].params for name in names}
+    differentiated = functools.partial(
+        jax.value_and_grad(objective, has_aux=True), params
+    )
+    (loss, metrics), gradients = _mean_over_parts(
+        differentiated, batch, recipe.microbatches
+    )
+    # The gradient of the local loss, averaged: differentiating an averaged loss
+    # would count every device twice.
+    loss, metrics = _mean_over_devices((loss, metrics))
+    reduced = {
+        name: _reduce(gradient, recipe.split_identities and name == 'class_weights')
+        for name, gradient in gradients.items()
+    }
+    norms = {name: norm for name, (_, norm) in reduced.items()}
+    finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack([*norms.values()])))
+
+    def stepped(networks):
+        return {
+            name: _stepped(recipe.optimizers[name], network, *reduced[name])
+            for name, network in networks.items()
+        }
+
+    trained = _changed_if(
+        finite, stepped, {name: state.networks[name] for name in names}
+    )
+    metrics |= {f'{name}_gradient_norm': norm for name, norm in norms.items()}
+    metrics |= dict.fromkeys(
+        (f'{name}{_FINITE}' for name in names), finite.astype(jnp.float32)
+    )
+    networks = {**state.networks, **trained}
+    return dataclasses.replace(state, networks=networks), metrics
+
+
+def counted(iteration: Iteration) -> Iteration:
+    """An iteration that counts: the state's `step` is one more after it.
+
+    Updates do not count, so that an iteration may call one twice. λ and the learning
+    rates are functions of the step.
+    """
+
+    def one(recipe, state, batch):
+        state, metrics = iteration(recipe, state, batch)
+        return dataclasses.replace(state, step=state.step + 1), metrics
+
+    return one
+
+
+def merge_metrics(*updates: Metrics) -> Metrics:
+    """Metrics of an iteration that calls an update twice.
+
+    A network's step counts as finite if each of them was; of other metrics the last
+    one stays.
+    """
+    merged: Metrics = {}
+    for metrics in updates:
+        twice = {
+            key: jnp.minimum(value, merged[key])
+            for key, value in metrics.items()
+            if key.endswith(_FINITE) and key in merged
+        }
+        merged |= metrics | twice
+    return merged
+
+
+def finite_networks(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Network → whether its step was finite, and applied, from an iteration's metrics.
+
+    Host values or arrays of several steps.
+    """
+    return {
+        key.removesuffix(_FINITE): value != 0
+        for key, value in metrics.items()
+        if key.endswith(_FINITE)
+    }
+
+
+def without_finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics but those of `finite_networks`."""
+    return {key: value for key, value in metrics.items() if not key.endswith(_FINITE)}
+
+
+def in_parts(
+    function: Callable[[jax.Array], jax.Array], batch: jax.Array, count: int
+) -> jax.Array:
+    """function(batch), computed in so many parts, one after the other."""
+    if count == 1:
+        return function(batch)
+    parts = _parts(batch, count)
+    _, results = _one_by_one(lambda _, part: (None, function(part)), None, parts)
+    return results.reshape(len(batch), *results.shape[2:])
+
+
+def _parts(batch: Any, count: int) -> Any:
+    """[n, ...] → [count, n / count, ...] of every leaf."""
+    return jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
+
+
+def _one_by_one(function: Callable[[Any, Any], Any], start: Any, parts: Any) -> Any:
+    """`jax.lax.scan`; on a CPU no loop, in which XLA's convolutions are slow.
+
+    On a CPU, parts then save no memory.
+    """
+    return jax.lax.scan(function, start, parts, unroll=jax.default_backend() == 'cpu')
+
+
+def _stepped(
+    optimizer: optax.GradientTransformation,
+    network: Network,
+    gradient: Any,
+    norm: jax.Array,
+) -> Network:
+    """A network after a step of its optimiser, which is told the gradient's norm."""
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(
+        gradient, network.opt_state, network.params, gradient_norm=norm
+    )
+    return Network(optax.apply_updates(network.params, updates), opt_state)
+
+
+def _changed_if(condition: jax.Array, change: Callable[[Any], Any], tree: Any) -> Any:
+    """The tree changed, or as it is.
+
+    On a CPU this is a branch, in which the result is written over the tree; a choice
+    between both takes another copy of it. An accelerator would wait for the branch.
+    """
+    if jax.default_backend() == 'cpu':
+        return jax.lax.cond(condition, change, lambda tree: tree, tree)
+    return jax.tree.map(
+        lambda new, old: jnp.where(condition, new, old), change(tree), tree
+    )
+
+
+def _mean_over_parts(function: Callable[[Any], Any], batch: Any, count: int) -> Any:
+    """The mean of a function's results for each part, one part at a time."""
+    if count == 1:
+        return function(batch)
+    parts = _parts(batch, count)
+    one = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], parts))
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), one)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, function(part)), None
+
+    total, _ = _one_by_one(add, zero, parts)
+    return jax.tree.map(lambda leaf: leaf / count, total)
+
+
+def _reduce(gradient: Any, split: bool) -> tuple[Any, jax.Array]:
+    """The gradient of the objective of all devices, and its norm."""
+    if not split:
+        gradient = _mean_over_devices(gradient)
+        return gradient, optax.global_norm(gradient)
+    # A device holds the gradient of its own identities, in which every device's
+    # faces count once.
+    gradient = jax.tree.map(lambda leaf: leaf / jax.lax.psum(1, AXIS), gradient)
+    squared = jnp.square(optax.global_norm(gradient))
+    return gradient, jnp.sqrt(jax.lax.psum(squared, AXIS))
+
+
+def _mean_over_devices(tree: Any) -> Any:
+    """`jax.lax.pmean`; for a single device XLA would still copy and divide."""
+    alone = jax.lax.psum(1, AXIS) == 1
+    return tree if alone else jax.lax.pmean(tree, AXIS)

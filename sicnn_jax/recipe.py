@@ -1,0 +1,84 @@
+"""What stays fixed while a stage trains, and the faces that its updates see."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from sicnn_jax import images
+from sicnn_jax.models import CNNR, Discriminator
+
+# {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}
+Batch = Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Networks, losses, weights and optimisers of a stage.
+
+    Attributes:
+      cnnr: recognition network.
+      cnnh: hallucination network, the paper's or a compared method's.
+      optimizers: optimiser of each network that the stage may update.
+      recognition_loss: L_FR, (features, class_weights, labels, annealing=λ) → scalar.
+      annealing: step → λ of A-Softmax.
+      scale: upscaling factor, 8 or 4.
+      degradation: how LR is made from HR, see `images.degrade`.
+      weights: of the terms in the objective of CNNH beside L_SR, by their names in
+        `terms.TERMS`; α of the paper is that of 'super_identity'. L_SR is a sum over
+        pixels, and so are these weights relative to it.
+      beta: β, weight of L_FR in the objective of approach I (Eq. 4).
+      loss_scale: factor of the whole objective of CNNH. It changes only what clipping
+        and Adam see of the gradient; plain SGD on a sum over pixels needs it
+        (docs/decisions.md).
+      split_identities: each device holds the class weights of some identities, as
+        `parallel.split` lays them out, instead of all of them.
+      sampled_identities: number of identities that L_FR compares with, drawn anew in
+        each step from those that a device holds; 0 for all.
+      seed: of that draw.
+      discriminator: of originals and super-resolved faces, for UR-DGN.
+      microbatches: number of parts in which a device takes its batch, one after the
+        other; their gradients are averaged before the step is made. Sampled
+        identities are drawn for each part.
+    """
+
+    cnnr: CNNR
+    cnnh: nn.Module
+    optimizers: Mapping[str, optax.GradientTransformation]
+    recognition_loss: Callable[..., jax.Array]
+    annealing: Callable[[jax.Array], jax.Array]
+    scale: int = 8
+    degradation: str = 'bicubic'
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    beta: float = 1.0
+    loss_scale: float = 1.0
+    split_identities: bool = False
+    sampled_identities: int = 0
+    seed: int = 0
+    discriminator: Discriminator | None = None
+    microbatches: int = 1
+
+
+def pairs(recipe: Recipe, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Line 2 of Algorithm 1: N pairs, made from originals.
+
+    Returns:
+      LR, float32 [n, 112 / scale, 96 / scale, 3]; HR, float32 [n, 112, 96, 3], both
+      (level − 127.5) / 128; labels, int32 [n].
+    """
+    lr = images.degrade(batch['hr'], scale=recipe.scale, kind=recipe.degradation)
+    return images.to_float(lr), images.to_float(batch['hr']), batch['label']
+
+
+def both(sr: jax.Array, hr: jax.Array) -> jax.Array:
+    """Two batches as one, [n, ...] and [n, ...] → [2n, ...]."""
+    return jnp.concatenate([sr, hr])
+
+
+def apply(network: nn.Module, params: Any, faces: jax.Array, **how: Any) -> Any:
+    """The output of a network; Flax types it as an output with variables."""
+    return network.apply({'params': params}, faces, **how)

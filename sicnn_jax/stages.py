@@ -1,0 +1,191 @@
+"""From a config to a stage that can be trained: networks, rule, recipe, record."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sicnn_jax import images, losses, models
+from sicnn_jax.optimizers import make_optimizer
+from sicnn_jax.recipe import Recipe
+from sicnn_jax.rules import RULES, Rule, find_rule
+from sicnn_jax.terms import IDENTITY_TERMS, TERMS
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stage ready to train: what it updates, with what, for how long."""
+
+    name: str
+    directory: Path
+    config: ConfigDict
+    recipe: Recipe
+    rule: Rule
+    record: dict[str, Any]
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """All that its state has: trained, fitted or only read."""
+        return (*self.rule.makes, *self.rule.frozen(self.recipe.weights))
+
+
+def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
+    """Puts a stage together and checks its config.
+
+    Raises:
+      ValueError: a field is unknown or does not go with others, or the stage lacks a
+        network.
+    """
+    if name not in config:
+        raise ValueError(
+            f'config.stages names {name!r}, but there is no config.{name}.'
+        )
+    stage = config[name]
+    rule = find_rule(stage.update_rule)
+    record = _describe(config, rule)
+    _check_rule(config, name, models.cnnh_from(record), rule)
+    _check_weights(stage, name, rule)
+    recipe = _make_recipe(config, stage, rule, record)
+    _check_inputs(config, name, rule, recipe)
+    return Stage(name, workdir / name, stage, recipe, rule, record)
+
+
+def _describe(config: ConfigDict, rule: Rule) -> dict[str, Any]:
+    """The record of a stage's checkpoints: its networks, and the images they know."""
+    networks: tuple[str, ...] = ('cnnr', 'cnnh')
+    if 'discriminator' in rule.trains:
+        networks += ('discriminator',)
+    record = {
+        'convention': images.CONVENTION,
+        'scale': config.scale,
+        'degradation': config.degradation,
+        'models': {name: json.loads(config[name].to_json()) for name in networks},
+    }
+    # Records written before `kind` existed have no such field.
+    if record['models']['cnnh']['kind'] == 'cnnh':
+        del record['models']['cnnh']['kind']
+    return record
+
+
+def _make_recipe(
+    config: ConfigDict, stage: ConfigDict, rule: Rule, record: Mapping[str, Any]
+) -> Recipe:
+    discriminator = None
+    if 'discriminator' in rule.trains:
+        discriminator = models.discriminator_from(record)
+    recognition = config.recognition_loss
+    return Recipe(
+        cnnr=models.cnnr_from(record),
+        cnnh=models.cnnh_from(record),
+        optimizers={
+            network: make_optimizer(stage.optimizer[network], stage.steps)
+            for network in rule.trains
+        },
+        recognition_loss=losses.recognition_loss(
+            recognition.name, **recognition.get(recognition.name, {})
+        ),
+        annealing=losses.annealing_schedule(**stage.get('annealing', {})),
+        scale=config.scale,
+        degradation=config.degradation,
+        weights=read_weights(stage),
+        split_identities=recognition.split_identities,
+        sampled_identities=recognition.sampled_identities,
+        seed=config.seed,
+        discriminator=discriminator,
+        # What the rule does not read, its stages do not have.
+        **{
+            field: stage[field]
+            for field in ('beta', 'loss_scale', 'microbatches')
+            if field in stage
+        },
+    )
+
+
+def is_fused(stage: Mapping[str, Any]) -> bool:
+    """Whether the programs of the stage's rule are to be one, if they are several."""
+    return stage.get('fused', False)
+
+
+def read_weights(stage: Mapping[str, Any]) -> dict[str, float]:
+    """The weights of CNNH's terms by the fields of a stage, those that are not 0.
+
+    `alpha` weighs the term that `identity_loss` names, `NAME_weight` any other.
+    """
+    weights = {
+        name: stage[field]
+        for name, field in _weight_fields(stage).items()
+        if field in stage
+    }
+    return {name: weight for name, weight in weights.items() if weight}
+
+
+def _weight_fields(stage):
+    """Term → field of a stage that weighs it, whether the stage has it or not."""
+    fields = {name: f'{name}_weight' for name in TERMS if name not in IDENTITY_TERMS}
+    return {stage.get('identity_loss', IDENTITY_TERMS[0]): 'alpha'} | fields
+
+
+def _check_inputs(config, name, rule, recipe):
+    """That what the stage only reads comes from somewhere, and how it is dispatched."""
+    stage = config[name]
+    if config.steps_per_dispatch > 1 and len(rule.iteration(fused=is_fused(stage))) > 1:
+        raise ValueError(
+            f'config.steps_per_dispatch is {config.steps_per_dispatch}, but '
+            f'config.{name} dispatches each half of an iteration by itself: set '
+            f'config.{name}.fused to True.'
+        )
+    for network in rule.frozen(recipe.weights):
+        if not stage.init[network]:
+            raise ValueError(
+                f'config.{name}.init has no {network!r}, which '
+                f'{stage.update_rule} only reads: say from which stage it comes.'
+            )
+
+
+def _check_rule(config, name, cnnh, rule):
+    """That CNNH can be trained by the rule."""
+    kind, rule_name = config.cnnh.kind, config[name].update_rule
+    if rule.calls and not hasattr(cnnh, rule.calls):
+        fitting = [k for k, c in models.KINDS.items() if hasattr(c, rule.calls)]
+        raise ValueError(
+            f'config.{name}.update_rule is {rule_name!r}, which is for '
+            f'config.cnnh.kind {", ".join(fitting)}, but that is {kind!r}: start from '
+            'the config of that kind.'
+        )
+    if 'cnnh' in rule.trains and hasattr(cnnh, 'fit'):
+        raise ValueError(
+            f'config.{name}.update_rule is {rule_name!r}, but config.cnnh.kind '
+            f"{kind!r} is not trained: expected 'fit'."
+        )
+    if rule.fits and config[name].steps != 1:
+        raise ValueError(
+            f'config.{name}.steps is {config[name].steps}; expected 1: the rule '
+            f'{rule_name!r} does everything at once.'
+        )
+    for network in rule.trains:
+        if network not in config[name].optimizer:
+            raise ValueError(
+                f'config.{name}.optimizer has none for {network!r}, which the rule '
+                f'{rule_name!r} trains: add one, see sicnn_jax/config/schema.py.'
+            )
+
+
+def _check_weights(stage, name, rule):
+    """That no weight is without effect."""
+    fields = _weight_fields(stage)
+    for term in read_weights(stage):
+        if term not in rule.terms:
+            rules = [other for other, each in RULES.items() if term in each.terms]
+            raise ValueError(
+                f'config.{name}.{fields[term]} is {stage[fields[term]]}, but the rule '
+                f'{stage.update_rule!r} does not count it: expected 0, or one of the '
+                f'rules {", ".join(rules)}.'
+            )
+    if 'discriminator' in rule.trains and stage.adversarial_weight <= 0:
+        raise ValueError(
+            f'config.{name}.adversarial_weight is {stage.adversarial_weight}; expected '
+            "more than 0, or the rule 'hallucination', which has no discriminator."
+        )
