@@ -16,6 +16,9 @@ of configs/di.py gives the first two:
         --config.recognition.checkpoint=runs/di-demo/recognition \\
         --config.hallucination.checkpoint=runs/di-demo/hallucination \\
         --config.data.dir=runs/di-demo/data
+
+What it came to with the demo's networks of before is in docs/results.md; with those of
+today it was not trained yet.
 """
 
 from ml_collections import ConfigDict

@@ -10,6 +10,9 @@ Shards of any photographs; the names of people are not used:
 `--config.scale=4` is for faces of 24×28 pixels. More steps give better faces:
 `--config.hallucination.steps=8000`.
 
+On LFW without the people of folds 7 and 8, 700 and 200 steps (six minutes on two cores
+of an Intel Xeon) end at 25.63 dB on those people, where bicubic has 23.47.
+
 Stages: CNNH by L_SR (hallucination), and sr_only, the control of a third stage with
 other losses, which starts from it.
 """

@@ -12,6 +12,9 @@ network, which UR-DGN* is trained against, and the faces:
     python -m sicnn_jax.main --config=configs/ur_dgn.py:demo_perceptual \\
         --config.recognition.checkpoint=runs/di-demo/recognition \\
         --config.data.dir=runs/di-demo/data
+
+What it came to with the demo's networks of before is in docs/results.md; with those of
+today it was not trained yet.
 """
 
 from ml_collections import ConfigDict
