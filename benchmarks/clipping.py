@@ -18,6 +18,7 @@ from benchmarks.measuring import append_record
 from configs import di
 from sicnn_jax import parallel
 from sicnn_jax.data.dataset import open_faces
+from sicnn_jax.descent import finite_networks
 
 LOSSES = {
     'recognition': 'recognition_loss',
@@ -45,7 +46,7 @@ def train(stage_name: str, clip: float, batch: int, steps: int) -> list[float]:
         sharded = parallel.shard(jax.tree.map(np.asarray, to_hr(next(batches))))
         state, metrics = update(state, sharded)
         metrics = parallel.unreplicate(metrics)
-        if not metrics['finite']:
+        if not all(finite_networks(metrics).values()):
             break
         losses.append(float(metrics[LOSSES[stage_name]]))
     return losses

@@ -39,7 +39,10 @@ def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
         network: train.initialise(config, stage, network, faces)
         for network in stage.networks
     }
-    state = parallel.to_devices(TrainState.create(params, stage.recipe.optimizers))
+    state = parallel.to_devices(
+        TrainState.create(params, stage.recipe.optimizers),
+        split_identities=stage.recipe.split_identities,
+    )
     update = train.dispatch(stage, lambda batch: batch)
     drawn = next(faces.train_batches(batch_size=stage.config.batch_size, seed=0))
     batch = jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn))
@@ -50,6 +53,8 @@ def measure(stage_name: str, batch: int, dtype: str, steps: int) -> dict:
     """Builds the stage and takes a few steps."""
     config = di.get_config()
     config.cnnr.dtype = config.cnnh.dtype = dtype
+    # A step of Algorithm 1 as one program, the faster way.
+    config.domain_integrated.fused = True
     config[stage_name].batch_size = batch
     update, state, sharded = prepare(config, stage_name)
 

@@ -1,1 +1,1 @@
-"""Experiments: one readable file each, over what `common.py` says."""
+"""Experiments: a readable file each, over the defaults of `sicnn_jax.config.schema`."""

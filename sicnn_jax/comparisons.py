@@ -429,8 +429,12 @@ def beyond(runs: Runs) -> Table:
     Faces that are not aligned are among it where they are procedural.
     """
     variations = dict(_BEYOND)
-    if runs.sicnn(0).resolved.data.source == 'records':
+    config = runs.sicnn(0).resolved
+    if config.data.source == 'records':
         del variations['misaligned']
+    if not config.domain_integrated.fused:
+        # It is SICNN itself.
+        del variations['two_programs']
     pairs = (
         ('features not normalised', 'SICNN'),
         *((_control(v.title), v.title) for v in variations.values() if v.control),

@@ -176,6 +176,7 @@ def parse_flags(argv: list[str]) -> list[str]:
       SystemExit: the file is not found, and where it was looked for; or everything that
         is wrong with the config.
     """
+    argv = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
     argv = load.last_of_each(find.join_value(argv))
     if len(argv) == 1:
         argv.append('--help')
@@ -191,8 +192,9 @@ def parse_flags(argv: list[str]) -> list[str]:
         except ValueError as error:
             sys.exit(f'Error: {error}')
         program, *others = (arg for arg in argv if not find.given([arg]))
-        # First: it defines the flags of the fields.
+        # First: it defines the flags of the fields. ml_collections looks at sys.argv.
         argv = [program, f'--config={found}', *others]
+        sys.argv[:] = argv
     return app.parse_flags_with_usage(argv)
 
 

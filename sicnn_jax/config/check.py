@@ -16,9 +16,11 @@ from ml_collections import ConfigDict
 from sicnn_jax import images, losses, models
 from sicnn_jax.config import ConfigError, schema
 from sicnn_jax.data import dataset
+from sicnn_jax.methods import LEARNED, TITLES
 from sicnn_jax.optimizers import make_optimizer
 from sicnn_jax.rules import RULES
 from sicnn_jax.stages import build_stage
+from sicnn_jax.terms import IDENTITY_TERMS
 
 # Fields that None turns off.
 _OPTIONAL = {'init_std'}
@@ -35,6 +37,8 @@ _LEVELS = 4
 _LEAST_KERNEL = 2
 _POSITIVE = ('steps', 'batch_size', 'microbatches')
 _NOT_NEGATIVE = ('evaluate_every', 'checkpoint_every', 'alpha', 'beta')
+# Names of methods and faces that no stage may have but the method's own.
+_OTHERS = {*TITLES} - {each.stage for each in LEARNED.values()}
 # Fields of this one stand in for those of a stage whose rule is unknown.
 _SOME_RULE = 'domain_integrated'
 
@@ -89,17 +93,16 @@ def field_problems(config: ConfigDict) -> tuple[list[str], ConfigDict]:
             if not _is_section(optimizers, f'{name}.optimizer', problems):
                 optimizers = ConfigDict()
             rule = given['update_rule']
+            found = problems
             if not isinstance(rule, str) or rule not in RULES:
                 problems.append(
                     f'config.{name}.update_rule is {rule!r}; expected one of '
                     f'{", ".join(RULES)}.'
                 )
-                mended[name] = schema.stage_fields(_SOME_RULE)
-                mended[name].optimizer = ConfigDict()
-                continue
-            mended[name] = _mend(
-                ConfigDict(given), schema.stage_fields(rule), name, problems
-            )
+                # Which fields it should have is not known.
+                given['update_rule'], found = _SOME_RULE, []
+            stage = schema.stage_fields(given['update_rule'])
+            mended[name] = _mend(ConfigDict(given), stage, name, found)
             mended[name].optimizer = ConfigDict(
                 {
                     network: _mend(
@@ -377,13 +380,28 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
 
 def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
     stage = config[name]
+    rule = RULES[stage.update_rule]
+    if name in _OTHERS:
+        yield f'config.{name}: {name!r} is the name of other faces; expected another.'
+    if 'discriminator' in rule.trains and 'discriminator' not in config:
+        yield (
+            f'config.discriminator is missing; the rule {stage.update_rule!r} trains '
+            'it: set it to sicnn_jax.config.schema.discriminator().'
+        )
+    for network in stage.optimizer:
+        if network not in rule.trains:
+            yield (
+                f'config.{name}.optimizer.{network} is of a network that the rule '
+                f'{stage.update_rule!r} does not train: expected '
+                f'{", ".join(rule.trains) or "none"}.'
+            )
     for field in _POSITIVE:
         if stage[field] < 1:
             yield f'config.{name}.{field} is {stage[field]}; expected at least 1.'
-    if 'identity_loss' in stage:
-        yield from (
-            f'config.{name}.identity_loss: {problem}'
-            for problem in _raised(losses.identity_loss, stage.identity_loss)
+    if stage.get('identity_loss', IDENTITY_TERMS[0]) not in IDENTITY_TERMS:
+        yield (
+            f'config.{name}.identity_loss: There is no {stage.identity_loss!r}; '
+            f'expected one of {", ".join(IDENTITY_TERMS)}.'
         )
     if stage.get('perceptual_weight') and not all(config.cnnr.depths[1::2]):
         yield (

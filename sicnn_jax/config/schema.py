@@ -233,16 +233,21 @@ def stage(
         if values:
             given[section] = values
     for name, value in given.items():
-        if name not in config:
-            raise ValueError(
-                f'A stage of the rule {update_rule!r} has no field {name!r}; it has '
-                f'{", ".join(config)}.'
-            )
+        _refuse_others(f'A stage of the rule {update_rule!r}', config, (name,))
         if isinstance(value, dict):
+            _refuse_others(f'{name} of the rule {update_rule!r}', config[name], value)
             config[name].update(value)
         else:
             config[name] = value
     return config
+
+
+def _refuse_others(what, known, names):
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f'{what} has no field {name!r}; it has {", ".join(known)}.'
+            )
 
 
 def stage_fields(update_rule: str) -> ConfigDict:

@@ -4,7 +4,6 @@ from sicnn_jax.losses.adversarial import discriminator_loss, generator_loss
 from sicnn_jax.losses.identity import (
     cosine_similarity,
     feature_distance_loss,
-    identity_loss,
     normalize,
     super_identity_loss,
 )
@@ -32,7 +31,6 @@ __all__ = [
     'discriminator_loss',
     'feature_distance_loss',
     'generator_loss',
-    'identity_loss',
     'margin_diagnostics',
     'normalize',
     'perceptual_loss',

@@ -1,7 +1,5 @@
 """The super-identity loss (Eq. 3) and the hypersphere it is measured on."""
 
-from collections.abc import Callable
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -116,23 +114,3 @@ def _mean_squared_distance(
     chex.assert_rank([a, b], 2)
     chex.assert_equal_shape([a, b])
     return jnp.mean(jnp.sum(jnp.square(a - b), axis=-1))
-
-
-_IDENTITY_LOSSES = {
-    'super_identity': super_identity_loss,
-    'feature_distance': feature_distance_loss,
-}
-
-
-def identity_loss(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The identity loss a config names: 'super_identity' or 'feature_distance'.
-
-    Raises:
-      ValueError: there is no such loss.
-    """
-    if name not in _IDENTITY_LOSSES:
-        raise ValueError(
-            f'There is no identity loss {name!r}, '
-            f'choose from {", ".join(_IDENTITY_LOSSES)}.'
-        )
-    return _IDENTITY_LOSSES[name]

@@ -1,9 +1,10 @@
 """Everything that is wrong with a config is said at once."""
 
 import pytest
+from ml_collections import ConfigDict
 
-from configs import di
-from sicnn_jax.config import ConfigError, check
+from configs import di, ur_dgn
+from sicnn_jax.config import ConfigError, check, schema
 from sicnn_jax.config.load import load
 
 
@@ -163,3 +164,36 @@ def test_a_network_of_another_kind_has_its_own_fields():
     problems, mended = check.field_problems(config)
     assert not problems
     assert mended.cnnh.layers == 3
+
+
+def _with(name, **fields):
+    """The demo with one more stage, like its control."""
+    config = di.get_config('demo')
+    config[name] = ConfigDict({**config.sr_only, **fields})
+    config.stages = (*config.stages, name)
+    return config
+
+
+def test_an_unknown_rule_is_the_only_problem_of_its_stage():
+    config = _with('mine', update_rule='gan', stpes=3)
+    (problem,) = check.find_problems(config)
+    assert "mine.update_rule is 'gan'; expected one of recognition" in problem
+
+
+def test_a_rule_with_a_discriminator_needs_its_section():
+    config = _with('mine', **ur_dgn.get_config('demo').ur_dgn)
+    (problem,) = check.find_problems(config)
+    assert 'config.discriminator is missing' in problem
+
+
+def test_a_network_that_is_not_trained_has_no_optimiser():
+    """It would be taken for what the stage makes."""
+    config = di.get_config('demo')
+    config.recognition.optimizer.cnnh = schema.optimizer('adam', 0.1)
+    (problem,) = check.find_problems(config)
+    assert 'recognition.optimizer.cnnh is of a network that the rule' in problem
+
+
+def test_no_stage_has_the_name_of_another_method():
+    (problem,) = check.find_problems(_with('sicnn'))
+    assert "config.sicnn: 'sicnn' is the name of other faces" in problem

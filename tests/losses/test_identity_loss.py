@@ -8,7 +8,6 @@ import pytest
 from sicnn_jax.losses import (
     cosine_similarity,
     feature_distance_loss,
-    identity_loss,
     normalize,
     super_identity_loss,
 )
@@ -141,9 +140,3 @@ def test_feature_distance_counts_lengths():
     features = jnp.asarray(_features(0), jnp.bfloat16)
     assert feature_distance_loss(2 * features, features) == pytest.approx(1.0)
     assert feature_distance_loss(jnp.zeros((2, 3)), jnp.zeros((2, 3))) == 0.0
-
-
-def test_unknown_identity_loss_names_those_there_are():
-    assert identity_loss('super_identity') is super_identity_loss
-    with pytest.raises(ValueError, match='feature_distance'):
-        identity_loss('cosine')
