@@ -14,6 +14,7 @@ from benchmarks.full_width import prepare
 from benchmarks.measuring import append_record, in_turns, markdown, time_calls
 from sicnn_jax import parallel
 from sicnn_jax.config.load import load
+from sicnn_jax.models.convolution import use_winograd
 
 _STAGE = 'domain_integrated'
 
@@ -35,9 +36,10 @@ def main():
     if options.dtype:
         config.cnnr.dtype = config.cnnh.dtype = options.dtype
     timers = {}
-    for name, fused in (('two programs', False), ('one program', True)):
-        stage.fused = fused
-        timers[name] = _timer(config, options.steps)
+    with use_winograd(config.winograd):
+        for name, fused in (('two programs', False), ('one program', True)):
+            stage.fused = fused
+            timers[name] = _timer(config, options.steps)
     medians = in_turns(timers, options.rounds)
     found = {name: statistics.median(values) for name, values in medians.items()}
     two, one = found.values()
