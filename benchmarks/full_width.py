@@ -22,8 +22,9 @@ from ml_collections import ConfigDict
 from benchmarks.measuring import append_record, time_calls
 from configs import di
 from sicnn_jax import parallel, train
-from sicnn_jax.data.dataset import open_faces
+from sicnn_jax.data.dataset import Faces, open_faces
 from sicnn_jax.descent import finite_networks
+from sicnn_jax.stages import Stage
 from sicnn_jax.train_state import TrainState
 
 
@@ -35,18 +36,23 @@ def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
     """
     stage = train.build_stage(config, stage_name, Path('unused'))
     faces = open_faces(config.data, Path('unused'))
-    params = {
-        network: train.initialise(config, stage, network, faces)
-        for network in stage.networks
-    }
-    state = parallel.to_devices(
-        TrainState.create(params, stage.recipe.optimizers),
-        split_identities=stage.recipe.split_identities,
-    )
+    state = fresh_state(config, stage, faces)
     update = train.dispatch(stage, lambda batch: batch)
     drawn = next(faces.train_batches(batch_size=stage.config.batch_size, seed=0))
     batch = jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn))
     return functools.partial(update, resident={}), state, parallel.shard(batch)
+
+
+def fresh_state(config: ConfigDict, stage: Stage, faces: Faces) -> TrainState:
+    """All networks of a stage initialised, whatever it begins with, on the devices."""
+    params = {
+        network: train.initialise(config, stage, network, faces)
+        for network in stage.networks
+    }
+    return parallel.to_devices(
+        TrainState.create(params, stage.recipe.optimizers),
+        split_identities=stage.recipe.split_identities,
+    )
 
 
 def measure(stage_name: str, batch: int, dtype: str, steps: int) -> dict:

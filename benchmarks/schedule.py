@@ -18,12 +18,12 @@ import jax
 import numpy as np
 
 from benchmarks import counting
+from benchmarks.full_width import fresh_state
 from benchmarks.measuring import append_record, markdown, matmul_gflops
 from configs import di
 from sicnn_jax import parallel, train
 from sicnn_jax.data.dataset import open_faces
 from sicnn_jax.descent import finite_networks
-from sicnn_jax.train_state import TrainState
 
 STAGES = ('recognition', 'hallucination', 'domain_integrated')
 COLUMNS = (
@@ -42,14 +42,7 @@ def measure(config, name: str, iterations: int) -> dict:
     """Times so many iterations of a stage, in the way that `train` takes them."""
     stage = train.build_stage(config, name, Path('unused'))
     faces = open_faces(config.data, Path('unused'))
-    params = {
-        network: train.initialise(config, stage, network, faces)
-        for network in stage.networks
-    }
-    state = parallel.to_devices(
-        TrainState.create(params, stage.recipe.optimizers),
-        split_identities=stage.recipe.split_identities,
-    )
+    state = fresh_state(config, stage, faces)
     together = config.steps_per_dispatch
     batches = parallel.prefetch(
         faces.train_batches(batch_size=stage.config.batch_size, seed=0),

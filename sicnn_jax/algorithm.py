@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sicnn_jax import losses, terms
+from sicnn_jax import images, losses, terms
 from sicnn_jax.descent import AXIS, Metrics, descend, in_parts
 from sicnn_jax.recipe import Batch, Recipe, apply, both, pairs
 from sicnn_jax.train_state import TrainState
@@ -104,8 +104,7 @@ def recognition(
     recipe: Recipe, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
     """An iteration of stage 1: CNNR on HR faces."""
-    _, hr, labels = pairs(recipe, batch)
-    return update_cnnr(recipe, state, hr, labels)
+    return update_cnnr(recipe, state, images.to_float(batch['hr']), batch['label'])
 
 
 def hallucination(

@@ -74,9 +74,9 @@ def pairs(recipe: Recipe, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array
     return images.to_float(lr), images.to_float(batch['hr']), batch['label']
 
 
-def both(sr: jax.Array, hr: jax.Array) -> jax.Array:
+def both(first: jax.Array, second: jax.Array) -> jax.Array:
     """Two batches as one, [n, ...] and [n, ...] → [2n, ...]."""
-    return jnp.concatenate([sr, hr])
+    return jnp.concatenate([first, second])
 
 
 def apply(network: nn.Module, params: Any, faces: jax.Array, **how: Any) -> Any:

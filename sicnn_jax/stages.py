@@ -174,7 +174,7 @@ def _check_rule(config, name, cnnh, rule):
 
 
 def _check_weights(stage, name, rule):
-    """That no weight is without effect."""
+    """That no weight is without effect; in a checked config, none is."""
     fields = _weight_fields(stage)
     for term in read_weights(stage):
         if term not in rule.terms:

@@ -23,10 +23,12 @@ def read_config(workdir: Path) -> ConfigDict:
     Raises:
       ValueError: the directory is not the workdir of a run.
     """
-    path = workdir / CONFIG
-    if not path.is_file():
-        raise ValueError(f'{path} is missing: is {workdir} the workdir of a run?')
-    return ConfigDict(json.loads(path.read_text()))
+    config = _find_config(workdir)
+    if config is None:
+        raise ValueError(
+            f'{workdir / CONFIG} is missing: is {workdir} the workdir of a run?'
+        )
+    return config
 
 
 def stage_directory(config: ConfigDict, name: str, workdir: Path) -> Path:
@@ -70,12 +72,12 @@ def find_stage(directory: str | os.PathLike) -> Path:
     directory = Path(directory)
     if checkpoint.has_networks(directory):
         return directory
-    if not (directory / CONFIG).is_file():
+    config = _find_config(directory)
+    if config is None:
         raise checkpoint.CheckpointError(
             f'{directory} is neither a finished stage nor the workdir of a run: it has '
             f'neither networks nor {CONFIG}.'
         )
-    config = read_config(directory)
     # Python sorts stably: the stages from the last to the first, but that one first.
     names = sorted(reversed(config.stages), key=lambda name: name != _PREFERRED)
     for name in names:
@@ -90,11 +92,16 @@ def find_stage(directory: str | os.PathLike) -> Path:
 
 def find_recognition(stage: Path) -> Path | None:
     """The finished recognition stage of the run that a stage is of, if there is one."""
-    workdir = stage.parent
-    if not (workdir / CONFIG).is_file():
+    config = _find_config(stage.parent)
+    if config is None:
         return None
-    directory = recognition_directory(read_config(workdir), workdir)
+    directory = recognition_directory(config, stage.parent)
     return directory if directory and checkpoint.has_networks(directory) else None
+
+
+def _find_config(workdir):
+    path = workdir / CONFIG
+    return ConfigDict(json.loads(path.read_text())) if path.is_file() else None
 
 
 def _has_cnnh(stage):

@@ -350,7 +350,7 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
         'test_images_per_identity',
     ):
         if config[field] < least:
-            yield (f'data.{field} is {config[field]}; expected at least {least}.')
+            yield f'data.{field} is {config[field]}; expected at least {least}.'
     if config.identities + config.test_identities > _LARGEST_LABEL:
         yield (
             f'data.identities and data.test_identities are {config.identities:,} and '
@@ -367,7 +367,7 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
             )
     misalignment = config.misalignment
     if not 0 <= misalignment <= 1:
-        yield (f'data.misalignment is {misalignment}; expected a number from 0 to 1.')
+        yield f'data.misalignment is {misalignment}; expected a number from 0 to 1.'
     if misalignment and config.source == 'records':
         yield (
             f"data.misalignment is {misalignment}, but data.source is 'records', whose "
@@ -375,7 +375,7 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
         )
     share = config.max_error_share
     if not 0 <= share < 1:
-        yield (f'data.max_error_share is {share}; expected at least 0 and less than 1.')
+        yield f'data.max_error_share is {share}; expected at least 0 and less than 1.'
 
 
 def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
