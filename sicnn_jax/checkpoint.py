@@ -9,6 +9,7 @@ Of several processes the first one writes. Each may read: the others do not take
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 import zlib
@@ -21,15 +22,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from sicnn_jax import results_file
+from sicnn_jax.errors import CheckpointError
 from sicnn_jax.train_state import TrainState
 
 _FINAL = 'final'
 _KEPT = 2
 _CHECKSUM = 'crc32'
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is missing or was made under other conventions."""
+_FROZEN = 'frozen'
 
 
 class Checkpoints:
@@ -37,12 +36,15 @@ class Checkpoints:
 
     Args:
       directory: of the stage.
-      record: stored with each, see `check_record`.
+      record: stored with each, see `check_record`. Networks that its field `frozen`
+        names, as `describe_frozen` has them, are those of an earlier stage: they are
+        not stored.
     """
 
     def __init__(self, directory: str | os.PathLike, record: Mapping[str, Any]):
         self.directory = _absolute(directory)
         self._record = dict(record)
+        self._frozen = record.get(_FROZEN, {})
         self._last = _open_manager(self.directory / 'last', max_to_keep=_KEPT)
         _remove_half_deleted(self.directory / 'best')
         self._best = _open_manager(
@@ -69,7 +71,7 @@ class Checkpoints:
         """
         # It is written while training goes on: a view of memory that a step is free to
         # use again, or a part of a larger array, would not be what it is now.
-        state = jax.tree.map(lambda leaf: np.array(leaf, order='C'), state)
+        state = jax.tree.map(lambda leaf: np.array(leaf, order='C'), self._own(state))
         record = self._record | {_CHECKSUM: _checksum(state)}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
@@ -101,9 +103,13 @@ class Checkpoints:
             except Exception as error:
                 damaged.append((step, f'{path}: {error}'))
                 continue
-            check_record(record, self._record, str(path))
+            # One of an earlier release has the frozen networks, too.
+            has_all = _FROZEN not in record
+            expected = {k: v for k, v in self._record.items() if k != _FROZEN}
+            check_record(record, expected if has_all else self._record, str(path))
             try:
-                item = ocp.args.StandardRestore(template)
+                wanted = template if has_all else self._own(template)
+                item = ocp.args.StandardRestore(wanted)
                 state = self._restore(step, state=item).state
                 _check_sum(state, record)
             except Exception as error:
@@ -112,13 +118,18 @@ class Checkpoints:
             for other, problem in damaged:
                 print(f'Damaged, deleted: {problem}', flush=True)
                 self._last.delete(other)
-            return state
+            return state.replace(networks={**template.networks, **state.networks})
         problems = '\n'.join(problem for _, problem in damaged)
         raise CheckpointError(
             f'No checkpoint of {self.directory} can be restored: they are damaged, or '
             'the optimisers are others now. Give the run its old settings, or delete '
             f'that directory to train the stage from its beginning.\n{problems}'
         )
+
+    def _own(self, state):
+        """The state without the networks that are stored elsewhere."""
+        own = {k: v for k, v in state.networks.items() if k not in self._frozen}
+        return state.replace(networks=own)
 
     def _restore(self, step, **items):
         return self._last.restore(step, args=ocp.args.Composite(**items))
@@ -136,6 +147,24 @@ def has_networks(directory: str | os.PathLike) -> bool:
     return (_absolute(directory) / _FINAL).is_dir()
 
 
+def describe_frozen(
+    params: Mapping[str, Any], sources: Mapping[str, str | os.PathLike]
+) -> dict[str, Any]:
+    """The field `frozen` of a record: networks that a stage only reads.
+
+    Args:
+      params: all of the stage, by name.
+      sources: directory of the stage that each of these is from, relative to this one.
+
+    Returns:
+      'from' and 'sha256' of each.
+    """
+    return {
+        name: {'from': os.fspath(source), 'sha256': _sha256(params[name])}
+        for name, source in sources.items()
+    }
+
+
 def save_networks(
     directory: str | os.PathLike,
     params: Mapping[str, Any],
@@ -143,15 +172,19 @@ def save_networks(
 ) -> None:
     """Writes the parameters that a stage ends with, and their record.
 
+    Networks that its field `frozen` names are left out.
+
     Raises:
       CheckpointError: they cannot be written.
     """
     _remove_unfinished(_absolute(directory))
+    frozen = record.get(_FROZEN, {})
+    params = {name: value for name, value in params.items() if name not in frozen}
     with _writing(_absolute(directory)), _checkpointer() as checkpointer:
         checkpointer.save(
             _absolute(directory) / _FINAL,
             args=ocp.args.Composite(
-                params=ocp.args.StandardSave(dict(params)),
+                params=ocp.args.StandardSave(params),
                 record=ocp.args.JsonSave({**record, _CHECKSUM: _checksum(params)}),
             ),
         )
@@ -164,7 +197,8 @@ def load_networks(
 
     Args:
       directory: of the stage, such as `runs/di/recognition`.
-      names: networks wanted; None for all.
+      names: networks wanted, which may be some that the stage read from another one;
+        None for all that it made.
 
     Returns:
       Parameters by network name, as host arrays, and the record.
@@ -191,6 +225,9 @@ def load_networks(
             f'{path} is damaged: {error}. Copy it again, or delete it to train the '
             'rest of the stage again.'
         ) from error
+    for name in set(names or ()) - set(params):
+        if name in restored.record.get(_FROZEN, {}):
+            params[name] = _load_frozen(path.parent, name, restored.record[_FROZEN])
     missing = sorted(set(names or ()) - set(params))
     if missing:
         raise CheckpointError(
@@ -238,6 +275,26 @@ def _checksum(tree: Any) -> int:
     for leaf in jax.tree.leaves(tree):
         total = zlib.crc32(np.asarray(leaf).tobytes(), total)
     return total
+
+
+def _sha256(tree: Any) -> str:
+    """Of the bytes of all arrays."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _load_frozen(directory, name, frozen):
+    """A network that a stage read from another one, if it is still the same."""
+    source = Path(os.path.normpath(directory / frozen[name]['from']))
+    found = load_networks(source, [name])[0][name]
+    if _sha256(found) != frozen[name]['sha256']:
+        raise CheckpointError(
+            f'{source} has another {name} than that which {directory} was trained '
+            'with: it was trained anew. Train that stage anew, too.'
+        )
+    return found
 
 
 def _check_sum(tree, record):

@@ -21,6 +21,10 @@ from sicnn_jax.config import find
 COMMANDS = {
     'train': ('sicnn_jax.main', 'train the stages of a config and evaluate the result'),
     'prepare': ('sicnn_jax.data.prepare', 'turn photographs into a data set of faces'),
+    'describe': (
+        'sicnn_jax.describe',
+        "write a teacher's features of a data set, for distillation",
+    ),
     'evaluate': ('sicnn_jax.evaluate', 'compare the methods of a finished run again'),
     'verify': ('sicnn_jax.evaluate', 'verify pairs, LFW, YTF or others (--pairs=FILE)'),
     'reproduce': (

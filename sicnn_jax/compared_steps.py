@@ -91,4 +91,4 @@ def adversarial(
 
 def fit(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """The one iteration of a network that was fitted when the stage began."""
-    return state, {'cnnh_finite': jnp.ones(())}
+    return state, {'fitted_finite': jnp.ones(())}

@@ -20,7 +20,7 @@ from tensorboardX.summary import scalar
 from sicnn_jax import inference, metrics, parallel, pictures, results_file
 from sicnn_jax.checkpoint import Checkpoints
 from sicnn_jax.descent import finite_networks, without_finite
-from sicnn_jax.models import CNNR
+from sicnn_jax.models import Recogniser
 from sicnn_jax.recipe import Recipe
 from sicnn_jax.train_state import TrainState
 
@@ -336,7 +336,7 @@ class Stop:
 
 
 def measure_recognition(
-    cnnr: CNNR, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
+    cnnr: Recogniser, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
     """Verification accuracy of CNNR, see `verify_recognition`."""
     verify = verify_recognition(cnnr, hr, labels, num_pairs=num_pairs)
@@ -344,7 +344,7 @@ def measure_recognition(
 
 
 def verify_recognition(
-    cnnr: CNNR, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
+    cnnr: Recogniser, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
 ) -> Callable[[dict[str, Any]], metrics.VerificationResult]:
     """Verifies held-out pairs, so many at most: face and mirror image, ten folds."""
     a, b, same = metrics.draw_pairs(labels, at_most=num_pairs)

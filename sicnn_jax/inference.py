@@ -10,24 +10,24 @@ import numpy as np
 from flax import linen as nn
 
 from sicnn_jax import images
-from sicnn_jax.models import CNNR, convolution
+from sicnn_jax.models import Recogniser, convolution
 
 _BATCH = 64
 
 
 def degrade_faces(hr: np.ndarray, *, scale: int, kind: str) -> np.ndarray:
     """`images.degrade` of any number of faces: uint8 → uint8."""
-    return _in_batches(functools.partial(_degrade, scale, kind), hr)
+    return in_batches(functools.partial(_degrade, scale, kind), hr)
 
 
 def enlarge_faces(lr: np.ndarray) -> np.ndarray:
     """`images.enlarge` of any number of faces: uint8 → uint8 [n, 112, 96, 3]."""
-    return _in_batches(_enlarge, lr)
+    return in_batches(_enlarge, lr)
 
 
 def super_resolve(cnnh: nn.Module, params: Any, lr: np.ndarray) -> np.ndarray:
     """Hallucinated faces: uint8 [n, h, w, 3] → uint8 [n, 112, 96, 3]."""
-    return _in_batches(functools.partial(_super_resolve_program(), cnnh, params), lr)
+    return in_batches(functools.partial(_super_resolve_program(), cnnh, params), lr)
 
 
 def frozen(cnnh: nn.Module, params: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -43,11 +43,11 @@ def frozen(cnnh: nn.Module, params: Any) -> Callable[[np.ndarray], np.ndarray]:
         functools.partial(_hallucinate, cnnh, params),
         compiler_options=convolution.inference_options(),
     )
-    return functools.partial(_in_batches, program)
+    return functools.partial(in_batches, program)
 
 
 def extract_features(
-    cnnr: CNNR, params: Any, faces: np.ndarray, *, mirror: bool = False
+    cnnr: Recogniser, params: Any, faces: np.ndarray, *, mirror: bool = False
 ) -> np.ndarray:
     """Identity features of any number of faces.
 
@@ -61,7 +61,7 @@ def extract_features(
     Returns:
       float32 [n, feature_dim], or [n, 2 · feature_dim] with `mirror`.
     """
-    return _in_batches(functools.partial(_features, cnnr, mirror, params), faces)
+    return in_batches(functools.partial(_features, cnnr, mirror, params), faces)
 
 
 # Compiled once for each network, however often they are called.
@@ -95,7 +95,7 @@ def _features(cnnr, mirror, params, faces):
     return features
 
 
-def _in_batches(function: Callable, faces: np.ndarray) -> np.ndarray:
+def in_batches(function: Callable, faces: np.ndarray) -> np.ndarray:
     """Applies a function to batches of one size, so that it compiles once."""
     outputs = []
     for start in range(0, len(faces), _BATCH):

@@ -10,7 +10,7 @@ import optax
 from flax import linen as nn
 
 from sicnn_jax import images
-from sicnn_jax.models import CNNR, Discriminator
+from sicnn_jax.models import Discriminator, Recogniser
 
 # {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}
 Batch = Mapping[str, jax.Array]
@@ -46,7 +46,7 @@ class Recipe:
         identities are drawn for each part.
     """
 
-    cnnr: CNNR
+    cnnr: Recogniser
     cnnh: nn.Module
     optimizers: Mapping[str, optax.GradientTransformation]
     recognition_loss: Callable[..., jax.Array]

@@ -27,6 +27,7 @@ class Rule:
       fused: the same iteration in one program, for a rule that has several.
       calls: the method of CNNH that it needs, if that is not `__call__`.
       fits: networks that are made from faces when the stage begins, in one step.
+      taught: its batches have targets, the features of a teacher.
       fields: of a stage of the rule alone, with their defaults.
     """
 
@@ -37,6 +38,7 @@ class Rule:
     fused: Iteration | None = None
     calls: str = ''
     fits: tuple[str, ...] = ()
+    taught: bool = False
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -77,12 +79,26 @@ RULES = {
     'mixed_recognition': Rule(
         (algorithm.mixed_recognition,), trains=RECOGNISER, reads=('cnnh',)
     ),
+    'distillation': Rule((algorithm.distillation,), trains=('cnnr',), taught=True),
+    # CNNR's features have another length than the teacher's.
+    'distillation_by_head': Rule(
+        (algorithm.distillation,), trains=('cnnr', 'head'), taught=True
+    ),
+    # CNNR is one that was trained elsewhere.
+    'pretrained': Rule((compared_steps.fit,), fits=('cnnr',)),
     'hallucination': Rule((algorithm.hallucination,), trains=('cnnh',), weighs=True),
     'domain_integrated': Rule(
         (algorithm.mixed_recognition, algorithm.hallucination),
         trains=(*RECOGNISER, 'cnnh'),
         weighs=True,
         fused=algorithm.domain_integrated,
+    ),
+    # Algorithm 1 with line 4 by the teacher instead of L_FR.
+    'taught_integrated': Rule(
+        (algorithm.mixed_distillation, algorithm.hallucination),
+        trains=('cnnr', 'cnnh'),
+        weighs=True,
+        taught=True,
     ),
     'joint': Rule(
         (algorithm.joint,),

@@ -14,6 +14,9 @@ from sicnn_jax.recipe import Recipe
 from sicnn_jax.rules import RULES, Rule, find_rule
 from sicnn_jax.terms import IDENTITY_TERMS, TERMS
 
+# Where class weights may come from beside a stage: see `train.centroids`.
+CENTROIDS = 'centroids'
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
@@ -64,9 +67,12 @@ def _describe(config: ConfigDict, rule: Rule) -> dict[str, Any]:
         'degradation': config.degradation,
         'models': {name: json.loads(config[name].to_json()) for name in networks},
     }
+    if record['models']['cnnr'].get('kind') == 'onnx':
+        record['models']['cnnr'] = models.describe_file(record['models']['cnnr'])
     # Records written before `kind` existed have no such field.
-    if record['models']['cnnh']['kind'] == 'cnnh':
-        del record['models']['cnnh']['kind']
+    for network in ('cnnr', 'cnnh'):
+        if record['models'][network].get('kind') == network:
+            del record['models'][network]['kind']
     return record
 
 
@@ -154,6 +160,14 @@ def _check_rule(config, name, cnnh, rule):
             f'config.{name}.update_rule is {rule_name!r}, which is for '
             f'config.cnnh.kind {", ".join(fitting)}, but that is {kind!r}: start from '
             'the config of that kind.'
+        )
+    recogniser = models.RECOGNISERS.get(config.cnnr.get('kind', 'cnnr'))
+    if 'cnnr' in rule.fits and not hasattr(recogniser, 'fit'):
+        fitting = [k for k, c in models.RECOGNISERS.items() if hasattr(c, 'fit')]
+        raise ValueError(
+            f'config.{name}.update_rule is {rule_name!r}, but config.cnnr.kind is '
+            f'{config.cnnr.kind!r}, which is trained here: expected config.cnnr.kind '
+            f'{", ".join(fitting)}, or the rule recognition.'
         )
     if 'cnnh' in rule.trains and hasattr(cnnh, 'fit'):
         raise ValueError(

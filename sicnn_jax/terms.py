@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from sicnn_jax import losses
-from sicnn_jax.models import block_activations
+from sicnn_jax.models import activations
 from sicnn_jax.recipe import Recipe, apply
 
 Params = Mapping[str, Any]
@@ -36,10 +36,10 @@ def perceptual(
 ) -> jax.Array:
     """Distance of activations inside CNNR (UR-DGN*, Sec. 4.4)."""
 
-    def activations(faces):
-        return block_activations(recipe.cnnr, params['cnnr'], faces)
+    def inside(faces):
+        return activations(recipe.cnnr, params['cnnr'], faces)
 
-    return losses.perceptual_loss(activations(sr), activations(hr))
+    return losses.perceptual_loss(inside(sr), inside(hr))
 
 
 def adversarial(

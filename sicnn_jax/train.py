@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ from sicnn_jax.hooks import (
     measure_hallucination,
     measure_recognition,
 )
+from sicnn_jax.models import Recogniser
 from sicnn_jax.models.convolution import use_winograd
 from sicnn_jax.recipe import Batch
-from sicnn_jax.stages import Stage, build_stage, is_fused
+from sicnn_jax.stages import CENTROIDS, Stage, build_stage, is_fused
 from sicnn_jax.train_state import TrainState
 from sicnn_jax.workdir import CONFIG, recognition_directory, stage_directory
 
@@ -123,7 +125,12 @@ def train_stage(
             'fingerprint': faces.fingerprint,
         }
     }
+    if stage.rule.taught:
+        _check_targets(stage, faces.targets)
     state = initial_state(config, stage, faces)
+    frozen = _frozen_sources(config, stage)
+    if frozen:
+        record['frozen'] = checkpoint.describe_frozen(state.params, frozen)
     checkpoints = None
     if parallel.is_first():
         checkpoints = checkpoint.Checkpoints(stage.directory, record)
@@ -179,10 +186,12 @@ def initial_state(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> Tra
       CheckpointError: an earlier stage is not finished, or was trained on other
         images, networks or identities.
     """
-    params = {}
+    params: dict[str, Any] = {}
     for network in stage.networks:
         source = stage.config.init[network]
-        if source:
+        if source == CENTROIDS:
+            params[network] = centroids(stage.recipe.cnnr, params['cnnr'], faces)
+        elif source:
             params[network] = _load(config, stage, source, network, faces)
         else:
             params[network] = initialise(config, stage, network, faces)
@@ -274,6 +283,19 @@ def dispatch(
     return update
 
 
+def _frozen_sources(config, stage):
+    """Networks that a stage only reads → where they are, seen from its directory."""
+    workdir = stage.directory.parent
+    return {
+        network: os.path.relpath(
+            stage_directory(config, stage.config.init[network], workdir).absolute(),
+            stage.directory.absolute(),
+        )
+        for network in stage.networks
+        if network not in stage.rule.makes
+    }
+
+
 def _load(config, stage, source, network, faces):
     directory = stage_directory(config, source, stage.directory.parent)
     params, found = checkpoint.load_networks(directory, [network])
@@ -303,15 +325,22 @@ def initialise(
     """
     key = jax.random.key(config.seed)
     if network == 'class_weights':
-        shape = (config.cnnr.feature_dim, faces.num_identities)
+        shape = (stage.recipe.cnnr.feature_dim, faces.num_identities)
         weights = np.asarray(jax.random.normal(key, shape)) / np.sqrt(shape[0])
         # NumPy's square root is a float64, which the quotient would be as well.
         return weights.astype(np.float32)
+    if network == 'head':
+        assert faces.targets is not None
+        shape = (stage.recipe.cnnr.feature_dim, faces.targets.size)
+        kernel = np.asarray(jax.random.normal(key, shape)) / np.float32(shape[0] ** 0.5)
+        return {'kernel': kernel}
     model = getattr(stage.recipe, network)
     fitted = network in stage.rule.fits
     x = hr = _first_faces(
         config, stage, faces, model.num_faces if fitted else _INIT_BATCH
     )
+    if fitted and network == 'cnnr':
+        return model.fit(hr)
     if network == 'cnnh':
         x = inference.degrade_faces(hr, scale=config.scale, kind=config.degradation)
     if fitted:
@@ -319,6 +348,45 @@ def initialise(
     # Run once: what a better program would save, its compilation costs many times over.
     init = jax.jit(model.init, compiler_options={'xla_backend_optimization_level': 1})
     return jax.tree.map(np.asarray, init(key, images.to_float(x))['params'])
+
+
+def centroids(cnnr: Recogniser, params: Any, faces: dataset.Faces) -> np.ndarray:
+    """Class weights from CNNR: the mean direction of each identity's features.
+
+    Args:
+      cnnr: recognition network.
+      params: its parameters.
+      faces: on whose training faces it looks.
+
+    Returns:
+      float32 [feature_dim, num_identities], columns of norm 1.
+    """
+    total = np.zeros((faces.num_identities, cnnr.feature_dim), np.float32)
+    for hr, labels in faces.train_faces():
+        features = inference.extract_features(cnnr, params, hr)
+        np.add.at(total, labels, _unit(features))
+    return _unit(total).T.copy()
+
+
+def _unit(vectors):
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _check_targets(stage, targets):
+    """That there are targets, of the length of what is compared with them."""
+    if targets is None:
+        raise ValueError(
+            f'config.{stage.name} is of the rule {stage.config.update_rule!r}, but '
+            'config.data.targets is empty: set it to a file that '
+            'python -m sicnn_jax.describe writes.'
+        )
+    size = stage.recipe.cnnr.feature_dim
+    if 'head' not in stage.rule.trains and size != targets.size:
+        raise ValueError(
+            f"config.{stage.name}: CNNR's features have {size} numbers, those of the "
+            f'teacher {targets.size}: set config.cnnr.feature_dim to {targets.size}, '
+            "or use the rule 'distillation_by_head'."
+        )
 
 
 def _first_faces(config, stage, faces, count):

@@ -188,3 +188,62 @@ def test_damaged_networks_are_named(damage, tmp_path):
     damage(tmp_path / 'final')
     with pytest.raises(checkpoint.CheckpointError, match='final is damaged'):
         checkpoint.load_networks(tmp_path)
+
+
+FROZEN = {'cnnr': '../recognition'}
+
+
+def _with_frozen(step):
+    state = _state(step)
+    frozen = TrainState.create({'cnnr': {'bias': np.arange(3.0)}}, {})
+    return state.replace(networks={**state.networks, **frozen.networks})
+
+
+@pytest.fixture
+def frozen(tmp_path):
+    """A stage that reads CNNR of another one, with a checkpoint and its networks."""
+    params = _with_frozen(0).params
+    checkpoint.save_networks(tmp_path / 'recognition', {'cnnr': params['cnnr']}, RECORD)
+    record = RECORD | {'frozen': checkpoint.describe_frozen(params, FROZEN)}
+    checkpoints = checkpoint.Checkpoints(tmp_path / 'stage', record)
+    checkpoints.save(2, _with_frozen(2))
+    checkpoints.close()
+    checkpoint.save_networks(tmp_path / 'stage', params, record)
+    return tmp_path / 'stage', record
+
+
+def test_a_frozen_network_is_stored_once(frozen):
+    directory, record = frozen
+    params, _ = checkpoint.load_networks(directory)
+    assert [*params] == ['cnnh']
+    found, _ = checkpoint.load_networks(directory, ['cnnr', 'cnnh'])
+    np.testing.assert_array_equal(found['cnnr']['bias'], np.arange(3.0))
+    assert len(record['frozen']['cnnr']['sha256']) == 64
+    restored = checkpoint.Checkpoints(directory, record).restore(_with_frozen(0))
+    assert restored.step == 2
+    np.testing.assert_array_equal(restored.params['cnnr']['bias'], np.arange(3.0))
+    with pytest.raises(checkpoint.CheckpointError, match='no network discriminator'):
+        checkpoint.load_networks(directory, ['discriminator'])
+
+
+def test_a_frozen_network_that_changed_is_noticed(frozen):
+    directory, _ = frozen
+    other = {'cnnr': {'bias': np.ones(3)}}
+    shutil.rmtree(directory.parent / 'recognition')
+    checkpoint.save_networks(directory.parent / 'recognition', other, RECORD)
+    with pytest.raises(checkpoint.CheckpointError, match='another cnnr than that'):
+        checkpoint.load_networks(directory, ['cnnr'])
+    changed = RECORD | {'frozen': checkpoint.describe_frozen(other, FROZEN)}
+    with pytest.raises(checkpoint.CheckpointError, match=r'frozen\.cnnr\.sha256'):
+        checkpoint.Checkpoints(directory, changed).restore(_with_frozen(0))
+
+
+def test_a_checkpoint_with_its_frozen_networks_is_continued(frozen, tmp_path):
+    """As earlier releases wrote them."""
+    _, record = frozen
+    checkpoints = checkpoint.Checkpoints(tmp_path / 'old', RECORD)
+    checkpoints.save(3, _with_frozen(3))
+    checkpoints.close()
+    restored = checkpoint.Checkpoints(tmp_path / 'old', record).restore(_with_frozen(0))
+    assert restored.step == 3
+    assert sorted(restored.networks) == ['cnnh', 'cnnr']

@@ -310,7 +310,8 @@ def test_ur_dgn_star_trains_resumes_and_is_evaluated(given, tmp_path):
     shutil.rmtree(recipe / 'last' / '4')
     train.run(config, tmp_path)
     resumed, record = checkpoint.load_networks(recipe)
-    assert set(resumed) == {'cnnh', 'discriminator', 'cnnr'}
+    # CNNR, which the stage only reads, is stored where it is from.
+    assert set(resumed) == {'cnnh', 'discriminator'}
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     assert record['models']['discriminator']['widths'] == [2, 3]
 
@@ -326,7 +327,8 @@ def test_ur_dgn_star_trains_resumes_and_is_evaluated(given, tmp_path):
     stage = train.build_stage(config, 'ur_dgn_perceptual', tmp_path)
     faces = train.dataset.open_faces(config.data, tmp_path)
     state = train.initial_state(config, stage, faces)
-    jax.tree.map(np.testing.assert_array_equal, state.params, resumed)
+    begins = {name: state.params[name] for name in resumed}
+    jax.tree.map(np.testing.assert_array_equal, begins, resumed)
 
 
 def test_lapsrn_trains(given, tmp_path):

@@ -458,3 +458,62 @@ def test_faces_may_weigh_differently_in_l_fr(params):
         (0.5 * loss(sr, labels) + loss(hr, labels)) / 2,
         rtol=1e-4,
     )
+
+
+def _by_teacher(params, **networks):
+    """Faces and targets → state and metrics after a step of SGD at a rate of 1."""
+    given = {'cnnr': params['cnnr'], **networks}
+    recipe = dataclasses.replace(
+        _recipe(), optimizers=dict.fromkeys(given, optax.sgd(1.0))
+    )
+    state = TrainState.create(given, recipe.optimizers)
+
+    def update(state, batch):
+        return algorithm.update_by_teacher(recipe, state, *batch)
+
+    return functools.partial(parallel.on_one_device(update), state)
+
+
+def test_cnnr_learns_a_teacher_on_the_hypersphere(params):
+    faces = images.to_float(_batch()['hr'])
+    targets = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    kernel = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
+    head = {'kernel': kernel}
+    update = _by_teacher(params, head=head)
+    state, metrics = update((faces, targets))
+    features = np.asarray(
+        _networks()[0].apply({'params': params['cnnr']}, faces), np.float64
+    )
+
+    def loss(kernel):
+        mapped = features @ kernel
+        a, b = (x / np.linalg.norm(x, axis=1)[:, None] for x in (mapped, targets))
+        return np.mean(np.sum((a - b) ** 2, axis=1))
+
+    np.testing.assert_allclose(metrics['distillation_loss'], loss(kernel), rtol=1e-5)
+    # By finite differences; SGD's step at a rate of 1 is the gradient.
+    moved = np.asarray(state.networks['head'].params['kernel']) - kernel
+    for place in ((0, 0), (3, 1), (5, 2)):
+        step = np.zeros_like(kernel, np.float64)
+        step[place] = 1e-5
+        slope = (loss(kernel + step) - loss(kernel - step)) / 2e-5
+        np.testing.assert_allclose(-moved[place], slope, rtol=1e-3, atol=1e-5)
+    assert _changed(params['cnnr'], state.networks['cnnr'].params)
+    # A target counts by its direction alone.
+    _, scaled = update((faces, 7 * targets))
+    np.testing.assert_allclose(
+        metrics['distillation_loss'], scaled['distillation_loss'], rtol=1e-5
+    )
+
+
+def test_algorithm_1_may_be_taught(params):
+    targets = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
+    batch = _batch() | {'target': targets}
+    state, metrics = _step('taught_integrated', params, batch, fused=False)
+    assert state.step == 1
+    assert sorted(name for name in metrics if name.endswith('_loss')) == [
+        'distillation_loss',
+        'super_identity_loss',
+        'super_resolution_loss',
+    ]
+    assert all(_changed(params[name], state.params[name]) for name in ('cnnr', 'cnnh'))

@@ -12,8 +12,8 @@ from PIL import Image
 
 from benchmarks import drilling
 from configs import di, real
-from sicnn_jax import checkpoint, evaluate, hooks, terms, train, verify
-from sicnn_jax.data import records
+from sicnn_jax import checkpoint, evaluate, hooks, inference, terms, train, verify
+from sicnn_jax.data import records, targets
 from sicnn_jax.data.dataset import ProceduralFaces
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.metrics.judge import load_judge, pack_judge
@@ -235,6 +235,80 @@ def test_light_networks_train_on_shards_without_a_recognition_network(
     assert record['models']['cnnh']['width'] == [4, 4, 3, 2]
     with pytest.raises(ValueError, match='say which verifies, such as --judge=dlib'):
         verify.run(config, tmp_path, pairs='pairs.txt')
+
+
+def _real_config(variant, workdir):
+    """configs/real.py, shrunk, on the faces of the finished run."""
+    config = real.get_config(variant)
+    tiny = drilling.fields(4, config.stages)
+    own = 'data.' if config.cnnr.kind == 'cnnr' else ('data.', 'cnnr.')
+    config.update_from_flattened_dict(
+        {field: tiny[field] for field in tiny if not field.startswith(own)}
+    )
+    config.data.dir = str(workdir / 'data')
+    for name in ('hallucination', 'sr_only'):
+        config[name].checkpoint = str(workdir / name)
+    return config
+
+
+def test_cnnr_learns_from_a_teacher_and_goes_on_in_algorithm_1(finished, tmp_path):
+    _, workdir = finished
+    config = _real_config('distilled', workdir)
+    keys = records.read_keys(config.data.dir, 'train')
+    features = np.random.default_rng(0).normal(size=(len(keys), 5)).astype(np.float32)
+    config.data.targets = str(tmp_path / 'targets')
+    targets.write_targets(tmp_path / 'targets', 'a teacher', keys, features)
+    with pytest.raises(
+        ValueError, match=r'have 8 numbers, those of the teacher 5.*head'
+    ):
+        train.run(config, tmp_path / 'run')
+    optimizer = config.recognition.optimizer.cnnr
+    config.recognition.update_rule = 'distillation_by_head'
+    config.recognition.init.head = ''
+    config.recognition.optimizer.head = optimizer.copy_and_resolve_references()
+    config.cnnr.feature_dim = 5
+    config.stages = ('recognition',)
+    train.run(config, tmp_path / 'run')
+    final, _ = _final(tmp_path / 'run', 'recognition')
+    assert final['head']['kernel'].shape == (5, 5)
+    assert 'distillation_loss' in _metrics(tmp_path / 'run', 'recognition')[-1]
+    stage = train.build_stage(config, 'domain_integrated', tmp_path / 'run')
+    faces = train.dataset.open_faces(config.data, tmp_path / 'run')
+    state = train.initial_state(config, stage, faces)
+    hr, labels = (
+        np.concatenate(each) for each in zip(*faces.train_faces(), strict=True)
+    )
+    found = inference.extract_features(stage.recipe.cnnr, final['cnnr'], hr)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    mean = found[labels == 2].mean(0)
+    np.testing.assert_allclose(
+        state.params['class_weights'][:, 2], mean / np.linalg.norm(mean), atol=1e-5
+    )
+
+
+def test_a_network_from_outside_takes_the_place_of_cnnr(finished, tmp_path):
+    pytest.importorskip('onnx')
+    from tests.models.test_onnx_recogniser import small_network
+
+    _, workdir = finished
+    config = _real_config('onnx', workdir)
+    config.recognition.steps = 1
+    config.cnnr.file = str(small_network(tmp_path / 'network.onnx'))
+    train.run(config, tmp_path / 'run')
+    results = evaluate.run(config, tmp_path / 'run')
+    rows = {row['method']: row for row in results['rows']}
+    assert list(rows) == ['hr', 'bicubic', 'sr_only', 'approach_ii']
+    assert rows['approach_ii']['identity_similarity'] < 1
+    second, record = _final(tmp_path / 'run', 'approach_ii')
+    # What is only read is not stored again.
+    assert [*second] == ['cnnh'] and [*record['frozen']] == ['cnnr']
+    assert record['models']['cnnr']['sha256']
+    # The same command on the finished run, and one on another file.
+    train.run(config, tmp_path / 'run')
+    small_network(tmp_path / 'network.onnx')
+    with pytest.raises(ValueError, match='sha256'):
+        shutil.rmtree(tmp_path / 'run' / 'approach_ii')
+        train.run(config, tmp_path / 'run')
 
 
 def test_procedural_faces_train_without_shards(tmp_path):

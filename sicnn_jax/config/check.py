@@ -19,7 +19,7 @@ from sicnn_jax.data import dataset
 from sicnn_jax.methods import LEARNED, TITLES
 from sicnn_jax.optimizers import make_optimizer
 from sicnn_jax.rules import RULES
-from sicnn_jax.stages import build_stage
+from sicnn_jax.stages import CENTROIDS, build_stage
 from sicnn_jax.terms import IDENTITY_TERMS
 
 # Fields that None turns off.
@@ -302,7 +302,7 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
             if not all(isinstance(size, int) and size >= 1 for size in sizes):
                 yield f'config.{network}.{field} is {value}; expected at least 1.'
     for field in ('widths', 'depths'):
-        if len(config.cnnr[field]) != _LEVELS:
+        if len(config.cnnr.get(field, range(_LEVELS))) != _LEVELS:
             yield (
                 f'config.cnnr.{field} is {config.cnnr[field]}; expected one number for '
                 f'each of the {_LEVELS} levels.'
@@ -341,6 +341,11 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
             "data.placement is 'device', but data.source 'procedural' is rendered "
             "there in each step: set data.source to 'embedded', or data.placement to "
             "'host'."
+        )
+    if config.targets and (config.source, config.placement) != ('records', 'device'):
+        yield (
+            f'data.targets is {config.targets!r}, which is for shards held on the '
+            "device: set data.source to 'records' and data.placement to 'device'."
         )
     least = 1 if config.source != 'records' else 0
     for field in (
@@ -403,7 +408,14 @@ def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
             f'config.{name}.identity_loss: There is no {stage.identity_loss!r}; '
             f'expected one of {", ".join(IDENTITY_TERMS)}.'
         )
-    if stage.get('perceptual_weight') and not all(config.cnnr.depths[1::2]):
+    if stage.get('perceptual_weight') and 'depths' not in config.cnnr:
+        if not config.cnnr.get('activations'):
+            yield (
+                f'config.{name}.perceptual_weight is {stage.perceptual_weight}, but '
+                'config.cnnr.activations names no outputs of nodes to compare '
+                f'(config.cnnr.kind is {config.cnnr.kind!r}; onnx can have some).'
+            )
+    elif stage.get('perceptual_weight') and not all(config.cnnr.depths[1::2]):
         yield (
             f'config.{name}.perceptual_weight is {stage.perceptual_weight}, but '
             f'config.cnnr.depths is {config.cnnr.depths}: it compares the residual '
@@ -426,6 +438,8 @@ def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
             for problem in _raised(make_optimizer, optimizer, max(stage.steps, 1))
         )
     for network, source in stage.init.items():
+        if (network, source) == ('class_weights', CENTROIDS):
+            continue
         yield from _source_problems(config, f'config.{name}.init.{network}', source)
 
 

@@ -79,12 +79,18 @@ def _data() -> ConfigDict:
     # Of shards. 'host': read and decoded while training. 'device': decoded once and
     # held whole in the memory of each device.
     config.placement = 'host'
+    # A teacher's features of shards that are held on the device, for the rule
+    # `distillation`: a file that python -m sicnn_jax.describe writes.
+    config.targets = ''
     return config
 
 
 def _cnnr() -> ConfigDict:
     """Table 1."""
     config = ConfigDict()
+    # Which network recognises; another one has other fields:
+    # `sicnn_jax.models.RECOGNISERS`.
+    config.kind = 'cnnr'
     config.widths = (64, 128, 256, 512)
     config.depths = (1, 2, 5, 3)
     config.feature_dim = 512
@@ -264,7 +270,8 @@ def stage_fields(update_rule: str) -> ConfigDict:
     # Stages with the same one see the same batches.
     config.data_seed = 0
     # Network → the stage it comes from, or the directory of one of another run;
-    # networks without one are initialised.
+    # networks without one are initialised. 'centroids' for class weights: the mean
+    # directions of each identity's features.
     may_read = ('cnnr',) if rule.weighs else ()
     config.init = dict.fromkeys((*rule.makes, *rule.reads, *may_read), '')
     # The faces of a device are taken in so many parts, one after the other, and their
@@ -277,7 +284,7 @@ def stage_fields(update_rule: str) -> ConfigDict:
     config.checkpoint_every = 1_000
     # Directory of this stage, finished in another run: it is not trained.
     config.checkpoint = ''
-    if 'cnnr' in rule.trains:
+    if 'class_weights' in rule.trains:
         # λ = max(minimum, base / (1 + gamma (step + offset)) ** power), as in
         # SphereFace's Caffe definition.
         config.annealing = {

@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sicnn_jax.data import augment, faces, pipeline, records, salvage
+from sicnn_jax.data.targets import Targets, read_targets
 
 SOURCES = ('embedded', 'records', 'procedural')
 PLACEMENTS = ('host', 'device')
@@ -61,8 +62,17 @@ class Faces(Protocol):
     def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
         """What the faces of a step's global batch are called, in its order."""
 
+    @property
+    def targets(self) -> Targets | None:
+        """What a teacher says of the faces, if they have one."""
+
     def to_hr(self, batch: Batch) -> Batch:
-        """On the device: batch → {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}."""
+        """On the device: batch → {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}, and
+        'target' float32 [n, d] where there are targets.
+        """
+
+    def train_faces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Training faces as they are stored, in chunks, and their labels."""
 
     def test_faces(self, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Held-out faces uint8 [n, 112, 96, 3] and labels int32 [n]."""
@@ -76,6 +86,7 @@ class RecordFaces:
     flip: bool = True
     shift: int = 0
     augmentation: augment.Augmentation = augment.NONE
+    targets: Targets | None = None
 
     @property
     def resident(self) -> Batch:
@@ -130,8 +141,13 @@ class RecordFaces:
     def to_hr(self, batch: Batch) -> Batch:
         if 'draws' not in batch:
             return batch
-        hr = augment.augment(self.augmentation, batch['hr'], batch['draws'])
-        return {'hr': hr, 'label': batch['label']}
+        draws = batch['draws']
+        rest = {name: batch[name] for name in batch if name != 'draws'}
+        return {**rest, 'hr': augment.augment(self.augmentation, batch['hr'], draws)}
+
+    def train_faces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in pipeline.eval_batches(self.directory, 'train', batch_size=_CHUNK):
+            yield batch['hr'], batch['label']
 
     def test_faces(self, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         return read_split(self.directory, 'test', limit)
@@ -149,7 +165,10 @@ class ResidentFaces(RecordFaces):
     def resident(self) -> Batch:
         print(f'Reading {self.directory} into memory', flush=True)
         faces, labels = read_split(self.directory, 'train')
-        return {'faces': faces, 'labels': labels}
+        held = {'faces': faces, 'labels': labels}
+        if self.targets is not None:
+            held['targets'] = self.targets.features
+        return held
 
     def train_batches(
         self,
@@ -197,8 +216,12 @@ class ResidentFaces(RecordFaces):
         hr = jnp.where(batch['mirrored'][:, None, None, None], hr[:, :, ::-1], hr)
         if self.shift:
             hr = jax.vmap(_move)(hr, batch['moved'])
-        label = batch['labels'][batch['index']]
-        return super().to_hr({**batch, 'hr': hr, 'label': label})
+        found = {'hr': hr, 'label': batch['labels'][batch['index']]}
+        if 'targets' in batch:
+            found['target'] = batch['targets'][batch['index']]
+        if 'draws' in batch:
+            found['draws'] = batch['draws']
+        return super().to_hr(found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,6 +251,10 @@ class ProceduralFaces:
     @property
     def resident(self) -> Batch:
         return {}
+
+    @property
+    def targets(self) -> None:
+        return None
 
     @property
     def num_identities(self) -> int:
@@ -270,6 +297,11 @@ class ProceduralFaces:
             self.seed, batch['label'], batch['image'], self.misalignment
         )
         return {'hr': hr, 'label': batch['label']}
+
+    def train_faces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        label, image = _every_image(self.identities, self.images_per_identity)
+        for start, chunk in enumerate(self.render(label, image)):
+            yield chunk, label[start * _CHUNK :][: len(chunk)]
 
     def test_faces(self, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         label, image = _every_image(self.test_identities, self.test_images_per_identity)
@@ -340,7 +372,10 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
     if config.placement == 'host':
         return RecordFaces(directory, config.flip, config.shift, augmentation)
     _check_fits(info)
-    return ResidentFaces(directory, config.flip, config.shift, augmentation)
+    # Runs of before there were targets are evaluated, too.
+    path = config.get('targets', '')
+    targets = read_targets(path, directory) if path else None
+    return ResidentFaces(directory, config.flip, config.shift, augmentation, targets)
 
 
 def unknown_choice(field: str, value: object, choices: tuple[str, ...]) -> str:

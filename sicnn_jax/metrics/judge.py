@@ -24,8 +24,8 @@ from safetensors.numpy import save
 
 from sicnn_jax import checkpoint, inference
 from sicnn_jax.images import HEIGHT, WIDTH
-from sicnn_jax.metrics import onnx_network
 from sicnn_jax.models import cnnr_from
+from sicnn_jax.onnx import runtime
 
 PACKAGED = Path(__file__).with_name('judge.safetensors')
 
@@ -79,7 +79,7 @@ def load_judge(
       source: '' for the packaged one (procedural faces), 'dlib' for dlib's network
         (real faces; extra `dlib`), a `.safetensors` file, the directory of a finished
         recognition stage, or an `.onnx` file (extra `onnx`).
-      onnx_settings: fields of `onnx_network.OnnxInput`, over those of the JSON beside
+      onnx_settings: fields of `onnx.inputs.OnnxInput`, over those of the JSON beside
         the `.onnx` file.
 
     Raises:
@@ -146,8 +146,17 @@ def pack_judge(stage: str | os.PathLike, out: str | os.PathLike) -> None:
     Args:
       stage: directory of the stage.
       out: the file, written under a temporary name first.
+
+    Raises:
+      CheckpointError: there is no such stage, or its network was trained elsewhere.
     """
     params, record = checkpoint.load_networks(stage, ['cnnr'])
+    kind = record['models']['cnnr'].get('kind', 'cnnr')
+    if kind != 'cnnr':
+        raise checkpoint.CheckpointError(
+            f'{stage} has a network of the kind {kind!r}, which has a file of its own: '
+            'expected a CNNR that was trained here.'
+        )
     flat = flax.traverse_util.flatten_dict(params['cnnr'], sep='/')
     halves = {name: np.asarray(value, np.float16) for name, value in flat.items()}
     data = save(halves, metadata={'record': json.dumps(record)})
@@ -204,7 +213,7 @@ def _dlib_judge() -> Judge:
 
 
 def _onnx_judge(path: Path, settings: Mapping[str, Any]) -> Judge:
-    network = onnx_network.load_network(path, settings)
+    network = runtime.load_network(path, settings)
     return Judge(
         str(path),
         network,

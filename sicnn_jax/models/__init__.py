@@ -5,10 +5,13 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import Array
 
 from sicnn_jax.models.cnnh import CNNH, CNNH_SIZES, LR_SHAPES, STAGES
 from sicnn_jax.models.cnnr import CNNR, block_activations
+from sicnn_jax.models.dlib_resnet import DlibResNet
 from sicnn_jax.models.lapsrn import LapSRN
+from sicnn_jax.models.onnx_recogniser import OnnxRecogniser, describe_file
 from sicnn_jax.models.position_patch import PositionPatch
 from sicnn_jax.models.ur_dgn import URDGN, Discriminator
 
@@ -18,14 +21,20 @@ __all__ = [
     'CNNR',
     'KINDS',
     'LR_SHAPES',
+    'RECOGNISERS',
     'STAGES',
     'URDGN',
     'Discriminator',
+    'DlibResNet',
     'LapSRN',
+    'OnnxRecogniser',
     'PositionPatch',
+    'Recogniser',
+    'activations',
     'block_activations',
     'cnnh_from',
     'cnnr_from',
+    'describe_file',
     'discriminator_from',
 ]
 
@@ -38,9 +47,48 @@ KINDS = {
 }
 
 
-def cnnr_from(record: Mapping[str, Any]) -> CNNR:
-    """The CNNR that the record of a checkpoint (or a run) describes."""
-    return _build(CNNR, record['models']['cnnr'], 'cnnr')
+Recogniser = CNNR | DlibResNet | OnnxRecogniser
+# What describes faces, by `cnnr.kind`. Each has `feature_dim`; one that was trained
+# elsewhere has `fit`, which gives its parameters.
+RECOGNISERS = {
+    'cnnr': CNNR,
+    'dlib': DlibResNet,
+    'onnx': OnnxRecogniser,
+}
+
+
+def cnnr_from(record: Mapping[str, Any]) -> Recogniser:
+    """What describes faces, CNNR or another of `RECOGNISERS`, by a record.
+
+    Args:
+      record: of a checkpoint or a run. One without a kind, as all were before there
+        were others, describes CNNR.
+
+    Raises:
+      ValueError: the kind is unknown, or has no such field.
+    """
+    return _build(RECOGNISERS, record['models']['cnnr'], 'cnnr')
+
+
+def activations(cnnr: Recogniser, params: Any, faces: Array) -> tuple[Array, ...]:
+    """What the perceptual loss compares: inner activations of a recogniser.
+
+    Args:
+      cnnr: CNNR, or an `OnnxRecogniser` that names some.
+      params: its parameters.
+      faces: float32 [n, 112, 96, 3].
+
+    Raises:
+      ValueError: it has none to compare.
+    """
+    if isinstance(cnnr, CNNR):
+        return block_activations(cnnr, params, faces)
+    if isinstance(cnnr, OnnxRecogniser) and cnnr.activations:
+        return cnnr.activate(params, faces)
+    raise ValueError(
+        f'The perceptual loss has nothing to compare in {type(cnnr).__name__}: '
+        'expected CNNR, or cnnr.kind onnx with cnnr.activations.'
+    )
 
 
 def cnnh_from(record: Mapping[str, Any]) -> nn.Module:
@@ -53,21 +101,26 @@ def cnnh_from(record: Mapping[str, Any]) -> nn.Module:
     Raises:
       ValueError: the kind is unknown, or has no such field.
     """
-    described = dict(record['models']['cnnh'])
-    kind = described.pop('kind', 'cnnh')
-    if kind not in KINDS:
-        raise ValueError(f'cnnh.kind is {kind!r}; expected one of {", ".join(KINDS)}.')
-    return _build(KINDS[kind], described, 'cnnh', scale=record['scale'])
+    return _build(KINDS, record['models']['cnnh'], 'cnnh', scale=record['scale'])
 
 
 def discriminator_from(record: Mapping[str, Any]) -> Discriminator:
     """The discriminator that the record of a checkpoint (or a run) describes."""
-    return _build(Discriminator, record['models']['discriminator'], 'discriminator')
+    described = record['models']['discriminator']
+    return _build({'discriminator': Discriminator}, described, 'discriminator')
 
 
-def _build(module, described, name, **settings):
+def _build(kinds, described, name, **settings):
     """JSON to a module: lists as tuples, which hash, and dtypes by name."""
-    fields = set(module.__dataclass_fields__) - {'parent', 'name', 'scale'}
+    described = dict(described)
+    # Without one it is what all were before there were several.
+    kind = described.pop('kind', name)
+    if kind not in kinds:
+        raise ValueError(
+            f'{name}.kind is {kind!r}; expected one of {", ".join(kinds)}.'
+        )
+    module = kinds[kind]
+    fields = set(module.__dataclass_fields__) - {'parent', 'name', *settings}
     unknown = sorted(set(described) - fields)
     if unknown:
         raise ValueError(

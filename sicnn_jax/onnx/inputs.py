@@ -1,13 +1,13 @@
-"""Recognition networks of others, as ONNX files (extra `onnx`).
+"""What a recognition network of others expects: what its ONNX file does not say.
 
-What a file does not say, such as the colour order, is in a JSON beside it
-(`model.json` for `model.onnx`) with the fields of `OnnxInput`.
+A JSON beside the file (`model.json` for `model.onnx`) has the fields of `OnnxInput`,
+such as the colour order.
 """
 
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,11 @@ import numpy as np
 from jaxtyping import Float, Num, UInt8
 from PIL import Image
 
-from sicnn_jax.checkpoint import CheckpointError
+from sicnn_jax.errors import CheckpointError
 from sicnn_jax.images import HEIGHT, WIDTH
 
-_BATCH = 64
 _COLOUR_ORDERS = ('RGB', 'BGR')
 _LAYOUTS = ('NCHW', 'NHWC')
-_DTYPES = {
-    'tensor(float)': np.float32,
-    'tensor(float16)': np.float16,
-    'tensor(double)': np.float64,
-}
 # Networks are given numbers around 1, or levels of 0 to 255.
 _LARGEST_INPUT = 300
 
@@ -143,11 +137,7 @@ def fit_faces(
       size: (height, width).
     """
     height, width = size
-    wide = round(HEIGHT * width / height)
-    # Where the first column comes from: beyond the face, or within it.
-    first = (WIDTH - wide) // 2
-    columns = np.clip(np.arange(first, first + wide), 0, WIDTH - 1)
-    faces = faces[:, :, columns]
+    faces = faces[:, :, columns_of(size)]
     if faces.shape[1:3] == (height, width):
         return faces
     return np.stack(
@@ -160,117 +150,28 @@ def fit_faces(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class OnnxNetwork:
-    """A network that describes faces.
-
-    Attributes:
-      input: what it expects, complete.
-      run: input of its dtype → features; n is any.
-      dtype: of its input.
-    """
-
-    input: OnnxInput
-    run: Callable[[Float[np.ndarray, 'n _ _ _']], Float[np.ndarray, 'n d']]
-    dtype: Any
-
-    def __call__(
-        self, faces: UInt8[np.ndarray, 'n 112 96 3']
-    ) -> tuple[Float[np.ndarray, 'n d'], Float[np.ndarray, 'n d_verification']]:
-        """Features of faces, and with those of the mirrored ones, if it mirrors.
-
-        Args:
-          faces: RGB.
-
-        Returns:
-          d and 2 · d numbers a face, or twice d.
-        """
-        chunks = [
-            self._describe(faces[start : start + _BATCH])
-            for start in range(0, len(faces), _BATCH)
-        ]
-        alone, both = zip(*chunks, strict=True)
-        return np.concatenate(alone), np.concatenate(both)
-
-    def _describe(self, faces):
-        height, width = self.input.size
-        faces = fit_faces(faces, (height, width))
-        alone = self.run(self._prepare(faces))
-        if not self.input.mirror:
-            return alone, alone
-        mirrored = self.run(self._prepare(faces[:, :, ::-1]))
-        return alone, np.concatenate([alone, mirrored], axis=1)
-
-    def _prepare(self, faces):
-        if self.input.colour_order == 'BGR':
-            faces = faces[..., ::-1]
-        numbers = self.input.normalize(faces)
-        if self.input.layout == 'NCHW':
-            numbers = numbers.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(numbers, self.dtype)
+def columns_of(size: tuple[int, int]) -> np.ndarray:
+    """Which columns of a face are padded or cropped to the shape of (height, width)."""
+    height, width = size
+    wide = round(HEIGHT * width / height)
+    # Where the first column comes from: beyond the face, or within it.
+    first = (WIDTH - wide) // 2
+    return np.clip(np.arange(first, first + wide), 0, WIDTH - 1)
 
 
-def load_network(
-    path: str | os.PathLike, settings: Mapping[str, Any] = {}
-) -> OnnxNetwork:
-    """Opens an ONNX file with ONNX Runtime, on whatever devices that knows.
+def complete(
+    expected: OnnxInput, shape: Sequence[Any], path: str | os.PathLike
+) -> OnnxInput:
+    """What is expected, with what the file declares.
 
     Args:
+      expected: as it was said.
+      shape: of the input; what is open is no integer.
       path: of the file.
-      settings: as in `read_input`.
 
     Raises:
-      CheckpointError: the file is missing, damaged or of no such network, ONNX Runtime
-        is missing, or what is said of the input contradicts the file.
+      CheckpointError: what was said contradicts the file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f'The network {path} is missing.')
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise CheckpointError(
-            f"{path} needs one more package: pip install 'sicnn_jax[onnx]'."
-        ) from error
-    expected = read_input(path, settings)
-    try:
-        session = onnxruntime.InferenceSession(
-            os.fspath(path), providers=onnxruntime.get_available_providers()
-        )
-    # ONNX Runtime's errors have no common base of their own.
-    except Exception as error:
-        raise CheckpointError(f'{path} cannot be opened: {error}') from error
-    declared, *others = session.get_inputs()
-    if others or declared.type not in _DTYPES:
-        raise CheckpointError(
-            f'{path} has {1 + len(others)} inputs, the first a {declared.type}; '
-            f'expected one of {", ".join(_DTYPES)}.'
-        )
-    expected = _complete(expected, declared.shape, path)
-    outputs = [output.name for output in session.get_outputs()]
-    if expected.output and expected.output not in outputs:
-        raise CheckpointError(
-            f'{path} has no output {expected.output!r}; it has {", ".join(outputs)}.'
-        )
-    output = expected.output or outputs[0]
-    batch = declared.shape[0] if isinstance(declared.shape[0], int) else None
-
-    def run(numbers):
-        rows = batch or len(numbers)
-        found = []
-        for start in range(0, len(numbers), rows):
-            part = numbers[start : start + rows]
-            lacking = rows - len(part)
-            part = np.concatenate([part, np.repeat(part[-1:], lacking, axis=0)])
-            (features,) = session.run([output], {declared.name: part})
-            found.append(_check_features(features, rows, path)[: rows - lacking])
-        return np.concatenate(found)
-
-    return OnnxNetwork(expected, run, _DTYPES[declared.type])
-
-
-def _complete(expected, shape, path):
-    """Fills in what the file declares, and refuses what contradicts it."""
     if len(shape) != 4:
         raise CheckpointError(
             f'{path} takes the shape {shape}; expected a batch of RGB images.'
@@ -290,13 +191,3 @@ def _complete(expected, shape, path):
                 f'{size[0]}×{size[1]} pixels (height×width): correct layout or size.'
             )
     return dataclasses.replace(expected, size=size, layout=layout)
-
-
-def _check_features(features, rows, path):
-    features = np.asarray(features, np.float32)
-    if features.ndim < 2 or len(features) != rows:
-        raise CheckpointError(
-            f'{path} returns the shape {list(features.shape)} for {rows} faces; '
-            'expected a feature of each. Is `output` another one?'
-        )
-    return features.reshape(rows, -1)

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from sicnn_jax import images
-from sicnn_jax.checkpoint import CheckpointError
 from sicnn_jax.data import align
-from sicnn_jax.metrics import onnx_network
+from sicnn_jax.errors import CheckpointError
 from sicnn_jax.metrics.judge import check_originals, load_judge
-from sicnn_jax.metrics.onnx_network import OnnxInput, fit_faces, read_input
+from sicnn_jax.onnx.inputs import OnnxInput, complete, fit_faces, read_input
 
 FACES = np.random.default_rng(0).integers(0, 256, (3, 112, 96, 3), np.uint8)
 
@@ -154,12 +153,12 @@ def test_files_that_are_no_networks_are_refused(tmp_path, monkeypatch):
 
 
 def test_the_file_decides_what_is_not_said():
-    complete = onnx_network._complete(OnnxInput(), ['n', 3, 160, 160], 'x')
-    assert (complete.size, complete.layout) == ((160, 160), 'NCHW')
-    complete = onnx_network._complete(OnnxInput(), [1, 112, 96, 3], 'x')
-    assert (complete.size, complete.layout) == ((112, 96), 'NHWC')
-    complete = onnx_network._complete(OnnxInput(), ['n', 3, 'h', 'w'], 'x')
-    assert complete.size == (112, 112)
+    completed = complete(OnnxInput(), ['n', 3, 160, 160], 'x')
+    assert (completed.size, completed.layout) == ((160, 160), 'NCHW')
+    completed = complete(OnnxInput(), [1, 112, 96, 3], 'x')
+    assert (completed.size, completed.layout) == ((112, 96), 'NHWC')
+    completed = complete(OnnxInput(), ['n', 3, 'h', 'w'], 'x')
+    assert completed.size == (112, 112)
 
 
 def test_a_judge_at_chance_says_what_to_check(tmp_path):

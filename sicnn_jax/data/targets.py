@@ -1,0 +1,83 @@
+"""A teacher's features of the faces of a data set, which CNNR learns by distillation.
+
+A file, written by `python -m sicnn_jax.describe`, in which faces are found by their
+keys: it serves every data set made of the same photographs.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from sicnn_jax import results_file
+from sicnn_jax.data import records
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """What a teacher says of training faces.
+
+    Attributes:
+      teacher: its name, and what tells it from others.
+      features: of the faces of split `train` in the order of the files, from their
+        mean on.
+    """
+
+    teacher: str
+    features: Float32[np.ndarray, 'n d']
+
+    @property
+    def size(self) -> int:
+        """Length of a feature."""
+        return self.features.shape[1]
+
+
+def write_targets(
+    path: Path, teacher: str, keys: list[str], features: Float32[np.ndarray, 'n d']
+) -> None:
+    """Writes the file whole: features as the teacher gives them, by keys of faces."""
+    described = {'teacher': teacher, 'keys': json.dumps(keys)}
+    results_file.write_whole(path, save({'features': features}, metadata=described))
+
+
+def read_targets(path: str | os.PathLike, directory: str | os.PathLike) -> Targets:
+    """The features of a data set's training faces.
+
+    Args:
+      path: of the file.
+      directory: of the data set.
+
+    Raises:
+      DatasetError: the file is missing or damaged, or has not all of the faces.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise records.DatasetError(
+            f'data.targets: {path} is missing; python -m sicnn_jax.describe writes it.'
+        )
+    try:
+        with safe_open(path, framework='numpy') as file:
+            features = file.get_tensor('features')
+            described = file.metadata()
+        rows = {key: row for row, key in enumerate(json.loads(described['keys']))}
+        teacher = described['teacher']
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise records.DatasetError(
+            f'data.targets: {path} is damaged or another file: {error!r}. Write it '
+            'anew by python -m sicnn_jax.describe.'
+        ) from error
+    keys = records.read_keys(directory, 'train')
+    missing = [key for key in keys if key not in rows]
+    if missing:
+        raise records.DatasetError(
+            f'data.targets: {path} lacks {len(missing):,} of {len(keys):,} training '
+            f'faces of {directory}, such as {missing[0]!r}: describe this data set by '
+            'python -m sicnn_jax.describe.'
+        )
+    features = features[[rows[key] for key in keys]]
+    return Targets(teacher, features - features.mean(0))

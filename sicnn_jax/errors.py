@@ -1,0 +1,5 @@
+"""Errors that several parts of the package raise."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint or a network is missing, damaged, or of other conventions."""

@@ -1,0 +1,193 @@
+"""A recognition network of others, read from its ONNX file, in the place of CNNR."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Float32, UInt8
+
+from sicnn_jax import images
+from sicnn_jax.errors import CheckpointError
+from sicnn_jax.onnx.graph import Graph, read_graph
+from sicnn_jax.onnx.inputs import OnnxInput, columns_of, complete, read_input
+from sicnn_jax.onnx.interpret import evaluate
+
+_BATCH = 64
+# Features of different faces that differ by a smaller share do not depend on them.
+_LEAST_CHANGE = 1e-4
+
+
+class OnnxRecogniser(nn.Module):
+    """The network of an ONNX file for aligned faces; `fit` gives its parameters.
+
+    They are the arrays of the file, and may be trained; batch normalisation is the
+    affine map of inference then as well.
+
+    Attributes:
+      file: its path. `describe_file` says what a JSON beside it does, for the rest.
+      sha256: of the file; '' for any.
+      size, mean, scale, colour_order, layout, centred, output: of `OnnxInput`.
+      activations: names of outputs of nodes that the perceptual loss compares.
+    """
+
+    file: str
+    sha256: str = ''
+    size: Sequence[int] = ()
+    mean: float | Sequence[float] = 127.5
+    scale: float | Sequence[float] = 1 / 127.5
+    colour_order: str = 'RGB'
+    layout: str = ''
+    centred: bool = False
+    output: str = ''
+    activations: Sequence[str] = ()
+
+    # Faces whose mean feature stands for that of all.
+    num_faces = 512
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of a feature. Raises CheckpointError if there is no vector."""
+        graph = _open(self.file, self.sha256)
+        params = {'arrays': [*graph.parameters.values()]}
+        face = jax.ShapeDtypeStruct((1, images.HEIGHT, images.WIDTH, 3), jnp.float32)
+        shape = jax.eval_shape(lambda x: self._describe(params, x), face).shape[1:]
+        if sum(size > 1 for size in shape) != 1:
+            raise CheckpointError(
+                f'{self.file} makes {list(shape)} of a face; expected a vector of '
+                'features. Is it a recognition network, or is `output` another one?'
+            )
+        return max(shape)
+
+    def fit(self, faces: UInt8[np.ndarray, 'n 112 96 3']) -> dict[str, Any]:
+        """The parameters: the arrays of the file, and the mean feature of faces.
+
+        The mean is 0 unless `centred`.
+
+        Raises:
+          CheckpointError: the file is missing or another one, is no recognition network
+            or has features that do not depend on the face.
+        """
+        length = self.feature_dim
+        graph = _open(self.file, self.sha256)
+        params = {
+            'arrays': [*graph.parameters.values()],
+            'centre': np.zeros(length, np.float32),
+        }
+        describe = jax.jit(lambda faces: self.apply({'params': params}, faces))
+        features = np.concatenate(
+            [
+                describe(images.to_float(jnp.asarray(faces[start : start + _BATCH])))
+                for start in range(0, len(faces), _BATCH)
+            ]
+        )
+        change = features.std(0).max() / np.abs(features).max()
+        if not change > _LEAST_CHANGE:
+            raise CheckpointError(
+                f'The features of {self.file} do not change with the face (by a share '
+                f'of {change:.1e}): check mean, scale and output, which are those of '
+                f'{Path(self.file).with_suffix(".json").name}, or use another network.'
+            )
+        if self.centred:
+            params['centre'] = features.mean(0)
+        return params
+
+    @nn.compact
+    def __call__(
+        self, faces: Float[Array, 'n 112 96 3']
+    ) -> Float32[Array, 'n feature_dim']:
+        """Features of faces.
+
+        Args:
+          faces: RGB, (x − 127.5) / 128.
+
+        Returns:
+          Not normalised; from their mean on, if `centred`.
+        """
+        params = self.variables['params']
+        features = self._describe(params, faces)
+        return features.reshape(len(faces), -1) - params['centre']
+
+    def activate(
+        self, params: Mapping[str, Any], faces: Float[Array, 'n 112 96 3']
+    ) -> tuple[Array, ...]:
+        """The outputs of the nodes that `activations` names."""
+        return self._run(params, faces, tuple(self.activations))
+
+    def _describe(self, params, faces):
+        (features,) = self._run(params, faces, (self.output,) if self.output else ())
+        return features
+
+    def _run(self, params, faces, outputs):
+        graph = _open(self.file, self.sha256)
+        arrays = dict(zip(graph.parameters, params['arrays'], strict=True))
+        given = self._prepare(faces.astype(jnp.float32), graph)
+        return jax.vmap(lambda x: evaluate(graph, arrays, x, outputs))(given)
+
+    def _prepare(self, faces, graph):
+        """Faces as the network wants them."""
+        fields = {field.name for field in dataclasses.fields(OnnxInput)}
+        said = {name: getattr(self, name) for name in fields if hasattr(self, name)}
+        expected = complete(OnnxInput(**said), graph.shape, self.file)
+        height, width = expected.size
+        x = faces[:, :, columns_of((height, width))]
+        if x.shape[1:3] != (height, width):
+            x = jax.image.resize(x, (len(x), height, width, 3), 'cubic')
+        if expected.colour_order == 'BGR':
+            x = x[..., ::-1]
+        scale = np.asarray(expected.scale, np.float32)
+        x = (x * 128 + 127.5 - np.asarray(expected.mean, np.float32)) * scale
+        return x.transpose(0, 3, 1, 2) if expected.layout == 'NCHW' else x
+
+
+def describe_file(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an `OnnxRecogniser`, with what is beside and in its file.
+
+    Args:
+      described: `kind`, `file`, `activations`, perhaps `sha256`, and fields that go
+        over those of the JSON beside the file.
+
+    Raises:
+      CheckpointError: file or JSON are missing, damaged, or contradict each other.
+    """
+    own = {field: described.get(field) for field in ('kind', 'file', 'activations')}
+    if not own['file']:
+        raise CheckpointError(
+            'cnnr.file is empty: set it to the ONNX file of a recognition network.'
+        )
+    # So that the run is read from other directories, too.
+    own['file'] = os.path.abspath(own['file'])
+    own['sha256'] = described.get('sha256') or _sha256(own['file'])
+    said = {field: value for field, value in described.items() if field not in own}
+    expected = dataclasses.asdict(read_input(own['file'], said))
+    # Of verification, not of the network.
+    del expected['mirror']
+    # As a checkpoint will have it.
+    return json.loads(json.dumps(own | expected))
+
+
+@functools.lru_cache(maxsize=4)
+def _open(file: str, sha256: str) -> Graph:
+    graph = read_graph(file)
+    if sha256 and _sha256(file) != sha256:
+        raise CheckpointError(
+            f'{file} is another file than that of the run: its SHA-256 begins with '
+            f'{_sha256(file)[:12]}; expected {sha256[:12]}. Put the old one back, or '
+            'start a new workdir.'
+        )
+    return graph
+
+
+def _sha256(path: str | os.PathLike) -> str:
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'The network {path} is missing.')
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""Recognition networks of others, as ONNX files."""

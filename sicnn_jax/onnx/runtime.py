@@ -1,0 +1,139 @@
+"""Recognition networks of others by ONNX Runtime (extra `onnx`), as judges."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from sicnn_jax.errors import CheckpointError
+from sicnn_jax.onnx.inputs import OnnxInput, complete, fit_faces, read_input
+
+_BATCH = 64
+_DTYPES = {
+    'tensor(float)': np.float32,
+    'tensor(float16)': np.float16,
+    'tensor(double)': np.float64,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxNetwork:
+    """A network that describes faces.
+
+    Attributes:
+      input: what it expects, complete.
+      run: input of its dtype → features; n is any.
+      dtype: of its input.
+    """
+
+    input: OnnxInput
+    run: Callable[[Float[np.ndarray, 'n _ _ _']], Float[np.ndarray, 'n d']]
+    dtype: Any
+
+    def __call__(
+        self, faces: UInt8[np.ndarray, 'n 112 96 3']
+    ) -> tuple[Float[np.ndarray, 'n d'], Float[np.ndarray, 'n d_verification']]:
+        """Features of faces, and with those of the mirrored ones, if it mirrors.
+
+        Args:
+          faces: RGB.
+
+        Returns:
+          d and 2 · d numbers a face, or twice d.
+        """
+        chunks = [
+            self._describe(faces[start : start + _BATCH])
+            for start in range(0, len(faces), _BATCH)
+        ]
+        alone, both = zip(*chunks, strict=True)
+        return np.concatenate(alone), np.concatenate(both)
+
+    def _describe(self, faces):
+        height, width = self.input.size
+        faces = fit_faces(faces, (height, width))
+        alone = self.run(self._prepare(faces))
+        if not self.input.mirror:
+            return alone, alone
+        mirrored = self.run(self._prepare(faces[:, :, ::-1]))
+        return alone, np.concatenate([alone, mirrored], axis=1)
+
+    def _prepare(self, faces):
+        if self.input.colour_order == 'BGR':
+            faces = faces[..., ::-1]
+        numbers = self.input.normalize(faces)
+        if self.input.layout == 'NCHW':
+            numbers = numbers.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(numbers, self.dtype)
+
+
+def load_network(
+    path: str | os.PathLike, settings: Mapping[str, Any] = {}
+) -> OnnxNetwork:
+    """Opens an ONNX file with ONNX Runtime, on whatever devices that knows.
+
+    Args:
+      path: of the file.
+      settings: as in `read_input`.
+
+    Raises:
+      CheckpointError: the file is missing, damaged or of no such network, ONNX Runtime
+        is missing, or what is said of the input contradicts the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'The network {path} is missing.')
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} needs one more package: pip install 'sicnn_jax[onnx]'."
+        ) from error
+    expected = read_input(path, settings)
+    try:
+        session = onnxruntime.InferenceSession(
+            os.fspath(path), providers=onnxruntime.get_available_providers()
+        )
+    # ONNX Runtime's errors have no common base of their own.
+    except Exception as error:
+        raise CheckpointError(f'{path} cannot be opened: {error}') from error
+    declared, *others = session.get_inputs()
+    if others or declared.type not in _DTYPES:
+        raise CheckpointError(
+            f'{path} has {1 + len(others)} inputs, the first a {declared.type}; '
+            f'expected one of {", ".join(_DTYPES)}.'
+        )
+    expected = complete(expected, declared.shape, path)
+    outputs = [output.name for output in session.get_outputs()]
+    if expected.output and expected.output not in outputs:
+        raise CheckpointError(
+            f'{path} has no output {expected.output!r}; it has {", ".join(outputs)}.'
+        )
+    output = expected.output or outputs[0]
+    batch = declared.shape[0] if isinstance(declared.shape[0], int) else None
+
+    def run(numbers):
+        rows = batch or len(numbers)
+        found = []
+        for start in range(0, len(numbers), rows):
+            part = numbers[start : start + rows]
+            lacking = rows - len(part)
+            part = np.concatenate([part, np.repeat(part[-1:], lacking, axis=0)])
+            (features,) = session.run([output], {declared.name: part})
+            found.append(_check_features(features, rows, path)[: rows - lacking])
+        return np.concatenate(found)
+
+    return OnnxNetwork(expected, run, _DTYPES[declared.type])
+
+
+def _check_features(features, rows, path):
+    features = np.asarray(features, np.float32)
+    if features.ndim < 2 or len(features) != rows:
+        raise CheckpointError(
+            f'{path} returns the shape {list(features.shape)} for {rows} faces; '
+            'expected a feature of each. Is `output` another one?'
+        )
+    return features.reshape(rows, -1)

@@ -1,0 +1,34 @@
+"""Values while a network is traced: known ones of NumPy, and those of JAX.
+
+What is computed from known values alone is known, too, which shapes have to be.
+"""
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Value = np.ndarray | jax.Array
+
+
+def is_known(*values: Value | None) -> bool:
+    """Whether none of them depends on the image, nor on a parameter that is traced."""
+    return not any(isinstance(value, jax.Array) for value in values)
+
+
+def module_of(*values: Value | None) -> ModuleType:
+    """What computes with them: `numpy` or `jax.numpy`."""
+    return np if is_known(*values) else jnp
+
+
+def integers(value: Value | Sequence[int]) -> tuple[int, ...]:
+    """Known integers, such as a shape or axes.
+
+    Raises:
+      ValueError: it depends on the image.
+    """
+    if isinstance(value, jax.Array):
+        raise ValueError('A shape or an index in it depends on what is in the image.')
+    return tuple(int(number) for number in np.ravel(value))
