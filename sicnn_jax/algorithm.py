@@ -125,6 +125,15 @@ def mixed_distillation(
     return update_by_teacher(recipe, state, both(sr, hr), both(targets, targets))
 
 
+def taught_integrated(
+    recipe: Recipe, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """`domain_integrated` with the teacher's features in the place of names."""
+    state, recognised = mixed_distillation(recipe, state, batch)
+    state, hallucinated = hallucination(recipe, state, batch)
+    return state, recognised | hallucinated
+
+
 def update_by_teacher(
     recipe: Recipe, state: TrainState, faces: jax.Array, targets: jax.Array
 ) -> tuple[TrainState, Metrics]:

@@ -29,6 +29,8 @@ _FINAL = 'final'
 _KEPT = 2
 _CHECKSUM = 'crc32'
 _FROZEN = 'frozen'
+# Fields that say where something is; what it is, their neighbour `sha256` says.
+_PLACES = ('file', 'from')
 
 
 class Checkpoints:
@@ -115,6 +117,7 @@ class Checkpoints:
             except Exception as error:
                 damaged.append((step, f'{path}: {error}'))
                 continue
+            self._check_frozen(state, str(path))
             for other, problem in damaged:
                 print(f'Damaged, deleted: {problem}', flush=True)
                 self._last.delete(other)
@@ -130,6 +133,16 @@ class Checkpoints:
         """The state without the networks that are stored elsewhere."""
         own = {k: v for k, v in state.networks.items() if k not in self._frozen}
         return state.replace(networks=own)
+
+    def _check_frozen(self, state, where):
+        """That frozen networks that an earlier release stored are those of today."""
+        for name, known in self._frozen.items():
+            stored = state.networks.get(name)
+            if stored is not None and _sha256(stored.params) != known['sha256']:
+                raise CheckpointError(
+                    f'{where} was trained with another {name} than that of '
+                    f'{known["from"]}. Train the stage anew: delete its directory.'
+                )
 
     def _restore(self, step, **items):
         return self._last.restore(step, args=ocp.args.Composite(**items))
@@ -262,6 +275,8 @@ def _differences(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Fields that differ, as `a.b`, with both values."""
     for field, value in expected.items():
+        if field in _PLACES:
+            continue
         was = found.get(field)
         if isinstance(was, Mapping) and isinstance(value, Mapping):
             yield from _differences(was, value, f'{prefix}{field}.')

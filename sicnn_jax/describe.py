@@ -12,6 +12,7 @@ same command.
 import argparse
 import functools
 import hashlib
+import itertools
 import json
 import shutil
 import sys
@@ -24,7 +25,7 @@ import numpy as np
 
 from sicnn_jax import inference, results_file
 from sicnn_jax.data import align, records, sources
-from sicnn_jax.data.targets import write_targets
+from sicnn_jax.data.targets import read_targets, write_targets
 from sicnn_jax.metrics.judge import load_judge
 from sicnn_jax.models import dlib_resnet
 
@@ -40,7 +41,7 @@ def describe(
     landmarks: Path | None = None,
     out: Path | None = None,
 ) -> Path:
-    """Writes what a teacher says of every face of a data set.
+    """Writes what a teacher says of every face of a data set, unless it is written.
 
     Args:
       data: shards.
@@ -53,23 +54,41 @@ def describe(
       The file.
 
     Raises:
-      DatasetError: the data set, a photograph or its landmarks are not there.
+      DatasetError: the data set, a photograph or its landmarks are not there, or the
+        file is by another teacher.
       CheckpointError: there is no such teacher.
     """
     name, function = _open_teacher(teacher, photographs, landmarks)
     out = out or data / f'targets-{name.partition(" ")[0]}.safetensors'
     info = records.read_dataset_info(data)
+    if out.exists():
+        _check_same(out, data, name)
+        return out
     unfinished = out.with_name(f'.{out.stem}.unfinished')
     settings = {'teacher': name, 'fingerprint': records.fingerprint(data)}
     _begin(unfinished, settings)
-    keys, features = [], []
-    for split in info.splits:
-        faces = [*records.read_faces(data, split)]
-        keys += [face.key for face in faces]
-        features.append(_describe_all(function, faces, unfinished / split))
+    keys: list[str] = []
+    features: list[np.ndarray] = []
+    for split, found in info.splits.items():
+        faces = records.read_faces(data, split)
+        for chunk, described in _describe_split(
+            function, faces, found.num_examples, unfinished / split
+        ):
+            keys += [face.key for face in chunk]
+            features.append(described)
     write_targets(out, name, keys, np.concatenate(features))
     shutil.rmtree(unfinished)
     return out
+
+
+def _check_same(out, data, name):
+    """That a file that is there already is what would be written."""
+    found = read_targets(out, data)
+    if found.teacher != name:
+        raise records.DatasetError(
+            f'{out} is by the teacher {found.teacher!r}, but this one is {name!r}: '
+            'choose another file with --out, or delete that one.'
+        )
 
 
 def _begin(unfinished, settings):
@@ -85,28 +104,28 @@ def _begin(unfinished, settings):
     results_file.write_results(settings, path)
 
 
-def _describe_all(function, faces, folder):
-    parts, started, done = [], time.monotonic(), 0
-    for first in range(0, len(faces), _CHUNK):
+def _describe_split(function, faces, total, folder):
+    """Chunks of faces and their features, which are kept in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    started, done = time.monotonic(), 0
+    for first in range(0, total, _CHUNK):
+        chunk = [*itertools.islice(faces, _CHUNK)]
         path = folder / f'{first:07d}.npy'
-        chunk = faces[first : first + _CHUNK]
         if path.exists():
-            parts.append(np.load(path))
+            yield chunk, np.load(path)
             continue
-        folder.mkdir(parents=True, exist_ok=True)
-        parts.append(function(chunk))
+        features = function(chunk)
         staged = path.with_suffix('.half.npy')
-        np.save(staged, parts[-1])
+        np.save(staged, features)
         staged.replace(path)
+        yield chunk, features
         done += len(chunk)
         rate = done / (time.monotonic() - started)
-        left = (len(faces) - first - len(chunk)) / rate
         print(
-            f'[{folder.name}] {first + len(chunk):,} of {len(faces):,} faces, '
-            f'{rate:,.0f} a second, {left:,.0f} s left',
+            f'[{folder.name}] {first + len(chunk):,} of {total:,} faces, '
+            f'{rate:,.0f} a second, {(total - first - len(chunk)) / rate:,.0f} s left',
             flush=True,
         )
-    return np.concatenate(parts)
 
 
 def _open_teacher(
@@ -124,7 +143,8 @@ def _open_teacher(
         seen, see = 'aligned', _chips_of_faces
         if photographs is not None and landmarks is not None:
             points = align.read_landmarks(landmarks)
-            seen, see = 'photographs', functools.partial(_chips, photographs, points)
+            seen = f'photographs {_checksum(landmarks)}'
+            see = functools.partial(_chips, photographs, points)
 
         def function(faces):
             return inference.in_batches(lambda x: program(layers, x), see(faces))
@@ -135,8 +155,10 @@ def _open_teacher(
             f'photographs are for the teacher dlib, but it is {teacher}, which sees '
             'aligned faces: leave them out.'
         )
-    judge = load_judge(teacher)
-    name = f'{Path(teacher).stem} {_checksum(Path(teacher))}'
+    path = Path(teacher)
+    # The mirrored face is for verification.
+    judge = load_judge(path, {'mirror': False} if path.suffix == '.onnx' else {})
+    name = f'{path.stem} {_checksum(path)}'
     return name, lambda faces: judge.describe(_decode(faces))[0]
 
 
@@ -167,9 +189,11 @@ def _chips(photographs, points, faces):
 
 
 def _checksum(path):
-    """Of a file, or of the files of a stage's networks."""
+    """Of a file and the JSON beside it, or of the files of a stage's networks."""
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted((path / 'final').rglob('*'))
+    files = [path, path.with_suffix('.json')]
+    if path.is_dir():
+        files = sorted((path / 'final').rglob('*'))
     for file in files:
         if file.is_file():
             digest.update(file.read_bytes())

@@ -98,6 +98,7 @@ RULES = {
         (algorithm.mixed_distillation, algorithm.hallucination),
         trains=('cnnr', 'cnnh'),
         weighs=True,
+        fused=algorithm.taught_integrated,
         taught=True,
     ),
     'joint': Rule(

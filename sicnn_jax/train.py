@@ -118,19 +118,8 @@ def train_stage(
       Stopped: it was asked to stop, and has saved its state.
     """
     index, count = parallel.process()
-    record = stage.record | {
-        'data': {
-            'alignment': faces.alignment,
-            'num_identities': faces.num_identities,
-            'fingerprint': faces.fingerprint,
-        }
-    }
-    if stage.rule.taught:
-        _check_targets(stage, faces.targets)
     state = initial_state(config, stage, faces)
-    frozen = _frozen_sources(config, stage)
-    if frozen:
-        record['frozen'] = checkpoint.describe_frozen(state.params, frozen)
+    record = _describe_all(config, stage, faces, state)
     checkpoints = None
     if parallel.is_first():
         checkpoints = checkpoint.Checkpoints(stage.directory, record)
@@ -141,7 +130,7 @@ def train_stage(
     if checkpoints:
         print(_headline(stage, state, start), flush=True)
 
-    together = config.steps_per_dispatch
+    together = 1 if stage.rule.fits else config.steps_per_dispatch
     update = dispatch(stage, faces.to_hr, together)
     batches = parallel.prefetch(
         faces.train_batches(
@@ -179,13 +168,32 @@ def train_stage(
         checkpoint.save_networks(stage.directory, params, record)
 
 
+def _describe_all(config, stage, faces, state):
+    """The record of the stage's checkpoints: networks, images, data, and a teacher."""
+    data = {
+        'alignment': faces.alignment,
+        'num_identities': faces.num_identities,
+        'fingerprint': faces.fingerprint,
+    }
+    if stage.rule.taught:
+        data['teacher'] = faces.targets.teacher
+    record = stage.record | {'data': data}
+    frozen = _frozen_sources(config, stage)
+    if frozen:
+        record['frozen'] = checkpoint.describe_frozen(state.params, frozen)
+    return record
+
+
 def initial_state(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> TrainState:
     """State at step 0: networks of earlier stages, the rest initialised.
 
     Raises:
       CheckpointError: an earlier stage is not finished, or was trained on other
         images, networks or identities.
+      ValueError: the rule needs targets, and there are none that fit.
     """
+    if stage.rule.taught:
+        _check_targets(stage, faces.targets)
     params: dict[str, Any] = {}
     for network in stage.networks:
         source = stage.config.init[network]
@@ -300,12 +308,12 @@ def _load(config, stage, source, network, faces):
     directory = stage_directory(config, source, stage.directory.parent)
     params, found = checkpoint.load_networks(directory, [network])
     fields = ['convention']
-    if network not in ('cnnr', 'class_weights'):
+    if network not in ('cnnr', 'class_weights', 'head'):
         # CNNR takes faces of one size, wherever they are from.
         fields += ['scale', 'degradation']
     expected = {field: stage.record[field] for field in fields}
     checkpoint.check_record(found, expected, str(directory))
-    model = 'cnnr' if network == 'class_weights' else network
+    model = 'cnnr' if network in ('class_weights', 'head') else network
     checkpoint.check_record(
         found['models'], {model: stage.record['models'][model]}, str(directory)
     )
@@ -356,10 +364,13 @@ def centroids(cnnr: Recogniser, params: Any, faces: dataset.Faces) -> np.ndarray
     Args:
       cnnr: recognition network.
       params: its parameters.
-      faces: on whose training faces it looks.
+      faces: all training faces of these are looked at.
 
     Returns:
       float32 [feature_dim, num_identities], columns of norm 1.
+
+    Raises:
+      DatasetError: the faces cannot be read.
     """
     total = np.zeros((faces.num_identities, cnnr.feature_dim), np.float32)
     for hr, labels in faces.train_faces():

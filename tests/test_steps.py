@@ -509,7 +509,7 @@ def test_cnnr_learns_a_teacher_on_the_hypersphere(params):
 def test_algorithm_1_may_be_taught(params):
     targets = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
     batch = _batch() | {'target': targets}
-    state, metrics = _step('taught_integrated', params, batch, fused=False)
+    state, metrics = _step('taught_integrated', params, batch)
     assert state.step == 1
     assert sorted(name for name in metrics if name.endswith('_loss')) == [
         'distillation_loss',

@@ -269,11 +269,16 @@ def test_cnnr_learns_from_a_teacher_and_goes_on_in_algorithm_1(finished, tmp_pat
     config.cnnr.feature_dim = 5
     config.stages = ('recognition',)
     train.run(config, tmp_path / 'run')
-    final, _ = _final(tmp_path / 'run', 'recognition')
+    final, record = _final(tmp_path / 'run', 'recognition')
+    assert record['data']['teacher'] == 'a teacher'
     assert final['head']['kernel'].shape == (5, 5)
     assert 'distillation_loss' in _metrics(tmp_path / 'run', 'recognition')[-1]
-    stage = train.build_stage(config, 'domain_integrated', tmp_path / 'run')
+    config.recognition.init.head = str(tmp_path / 'run' / 'recognition')
+    stage = train.build_stage(config, 'recognition', tmp_path / 'run')
     faces = train.dataset.open_faces(config.data, tmp_path / 'run')
+    state = train.initial_state(config, stage, faces)
+    _assert_equal(state.params['head'], final['head'])
+    stage = train.build_stage(config, 'domain_integrated', tmp_path / 'run')
     state = train.initial_state(config, stage, faces)
     hr, labels = (
         np.concatenate(each) for each in zip(*faces.train_faces(), strict=True)

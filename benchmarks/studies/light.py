@@ -109,7 +109,8 @@ class Folds:
             str(fold): {'verification': self._verify(verified, pairs)}
             for fold, pairs in self._pairs.items()
         }
-        self.bicubic = self.measure(inference.enlarge_faces(self.lr))
+        self.enlarged = inference.enlarge_faces(self.lr)
+        self.bicubic = self.measure(self.enlarged)
 
     def measure(self, sr: np.ndarray) -> dict[str, dict[str, float]]:
         """PSNR, similarity and verification of all faces, for each fold."""

@@ -5,6 +5,7 @@ values that are not possible, alone or together; then each stage is put together
 """
 
 import difflib
+import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -307,6 +308,14 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
                 f'config.cnnr.{field} is {config.cnnr[field]}; expected one number for '
                 f'each of the {_LEVELS} levels.'
             )
+    kind = config.cnnr.get('kind', 'cnnr')
+    if kind not in models.RECOGNISERS:
+        yield (
+            f'config.cnnr.kind is {kind!r}; expected one of '
+            f'{", ".join(models.RECOGNISERS)}.'
+        )
+    if kind == 'onnx':
+        yield from _raised(models.check_file, json.loads(config.cnnr.to_json()))
     for field, count in models.CNNH_SIZES.items():
         value = config.cnnh.get(field)
         if _is_tuple(value) and len(value) != count:
@@ -393,6 +402,12 @@ def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
             f'config.discriminator is missing; the rule {stage.update_rule!r} trains '
             'it: set it to sicnn_jax.config.schema.discriminator().'
         )
+    if rule.taught and not config.data.targets and not stage.checkpoint:
+        yield (
+            f'config.data.targets is empty, but config.{name} is of the rule '
+            f'{stage.update_rule!r}: set it to a file that python -m '
+            'sicnn_jax.describe writes.'
+        )
     for network in stage.optimizer:
         if network not in rule.trains:
             yield (
@@ -450,7 +465,12 @@ def _period_problems(config, name):
         (f'{name}.checkpoint_every', stage.checkpoint_every, 'log_every'),
         (f'{name}.evaluate_every', stage.evaluate_every, 'log_every'),
         ('log_every', config.log_every, 'steps_per_dispatch'),
-        (f'{name}.steps', stage.steps, 'steps_per_dispatch'),
+        *(
+            # What is fitted takes one step.
+            []
+            if RULES[stage.update_rule].fits
+            else [(f'{name}.steps', stage.steps, 'steps_per_dispatch')]
+        ),
     ):
         if config[every] > 0 and value % config[every]:
             yield (

@@ -48,6 +48,10 @@ class Faces(Protocol):
     def resident(self) -> Batch:
         """Arrays that every device always holds; `to_hr` finds them in the batch."""
 
+    @property
+    def targets(self) -> Targets | None:
+        """What a teacher says of the training faces, if they have one."""
+
     def train_batches(
         self,
         *,
@@ -61,10 +65,6 @@ class Faces(Protocol):
 
     def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
         """What the faces of a step's global batch are called, in its order."""
-
-    @property
-    def targets(self) -> Targets | None:
-        """What a teacher says of the faces, if they have one."""
 
     def to_hr(self, batch: Batch) -> Batch:
         """On the device: batch → {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}, and
@@ -86,7 +86,14 @@ class RecordFaces:
     flip: bool = True
     shift: int = 0
     augmentation: augment.Augmentation = augment.NONE
-    targets: Targets | None = None
+    targets_file: str = ''
+
+    @functools.cached_property
+    def targets(self) -> Targets | None:
+        """Read when they are first asked for: evaluation does without."""
+        if not self.targets_file:
+            return None
+        return read_targets(self.targets_file, self.directory)
 
     @property
     def resident(self) -> Batch:
@@ -329,7 +336,8 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
         the device); `seed`, `identities`, `images_per_identity`, `test_identities`,
         `test_images_per_identity`, `misalignment` of the latter two; `flip`, `shift`,
         the fields of `augment.Augmentation`, `placement` ('host' or 'device'),
-        `on_error` ('raise' or 'skip') and `max_error_share` of shards.
+        `on_error` ('raise' or 'skip') and `max_error_share` of shards, `targets` of
+        those that are held on the device.
       workdir: of the run.
 
     Returns:
@@ -373,8 +381,7 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
         return RecordFaces(directory, config.flip, config.shift, augmentation)
     _check_fits(info)
     # Runs of before there were targets are evaluated, too.
-    path = config.get('targets', '')
-    targets = read_targets(path, directory) if path else None
+    targets = config.get('targets', '')
     return ResidentFaces(directory, config.flip, config.shift, augmentation, targets)
 
 

@@ -18,14 +18,13 @@ from sicnn_jax import results_file
 from sicnn_jax.data import records
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Targets:
-    """What a teacher says of training faces.
+    """What a teacher says of the faces of a split.
 
     Attributes:
       teacher: its name, and what tells it from others.
-      features: of the faces of split `train` in the order of the files, from their
-        mean on.
+      features: in the order of the files, from the mean of the training faces on.
     """
 
     teacher: str
@@ -45,12 +44,15 @@ def write_targets(
     results_file.write_whole(path, save({'features': features}, metadata=described))
 
 
-def read_targets(path: str | os.PathLike, directory: str | os.PathLike) -> Targets:
-    """The features of a data set's training faces.
+def read_targets(
+    path: str | os.PathLike, directory: str | os.PathLike, split: str = 'train'
+) -> Targets:
+    """The features of a data set's faces.
 
     Args:
       path: of the file.
       directory: of the data set.
+      split: of the faces.
 
     Raises:
       DatasetError: the file is missing or damaged, or has not all of the faces.
@@ -66,18 +68,25 @@ def read_targets(path: str | os.PathLike, directory: str | os.PathLike) -> Targe
             described = file.metadata()
         rows = {key: row for row, key in enumerate(json.loads(described['keys']))}
         teacher = described['teacher']
+        if features.shape[:1] != (len(rows),) or not np.isfinite(features).all():
+            raise ValueError(f'{len(rows)} keys, features {list(features.shape)}')
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise records.DatasetError(
             f'data.targets: {path} is damaged or another file: {error!r}. Write it '
             'anew by python -m sicnn_jax.describe.'
         ) from error
-    keys = records.read_keys(directory, 'train')
-    missing = [key for key in keys if key not in rows]
-    if missing:
-        raise records.DatasetError(
-            f'data.targets: {path} lacks {len(missing):,} of {len(keys):,} training '
-            f'faces of {directory}, such as {missing[0]!r}: describe this data set by '
-            'python -m sicnn_jax.describe.'
-        )
-    features = features[[rows[key] for key in keys]]
-    return Targets(teacher, features - features.mean(0))
+
+    def find(split):
+        keys = records.read_keys(directory, split)
+        missing = [key for key in keys if key not in rows]
+        if missing:
+            raise records.DatasetError(
+                f'data.targets: {path} lacks {len(missing):,} of {len(keys):,} faces '
+                f'of {directory}, such as {missing[0]!r}: describe this data set by '
+                'python -m sicnn_jax.describe.'
+            )
+        return features[[rows[key] for key in keys]]
+
+    known = find('train')
+    wanted = known if split == 'train' else find(split)
+    return Targets(teacher, wanted - known.mean(0))

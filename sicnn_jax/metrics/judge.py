@@ -8,7 +8,6 @@ whether what it sees is there. One for the procedural faces ships with the packa
 
 import argparse
 import dataclasses
-import importlib.util
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from safetensors.numpy import save
 
 from sicnn_jax import checkpoint, inference
 from sicnn_jax.images import HEIGHT, WIDTH
-from sicnn_jax.models import cnnr_from
+from sicnn_jax.models import cnnr_from, dlib_resnet
 from sicnn_jax.onnx import runtime
 
 PACKAGED = Path(__file__).with_name('judge.safetensors')
@@ -38,7 +37,6 @@ SUSPECT_ACCURACY = 0.6
 # More than what exchanging the colours changes by chance.
 _NOTABLE = 0.01
 
-_DLIB_WEIGHTS = 'dlib_face_recognition_resnet_model_v1.dat'
 # Corners of the eyes and base of the nose on a face that lies on the five-point
 # template: the medians of dlib's own landmarks on 300 aligned faces.
 _DLIB_LANDMARKS = ((73, 54), (59, 54), (23, 54), (37, 54), (49, 81))
@@ -188,14 +186,7 @@ def _dlib_judge() -> Judge:
         raise checkpoint.CheckpointError(
             "The judge 'dlib' needs two more packages: pip install 'sicnn_jax[dlib]'."
         ) from error
-    # Not imported, only found: its `__init__` needs a setuptools of the past.
-    package = importlib.util.find_spec('face_recognition_models')
-    if package is None or package.origin is None:
-        raise checkpoint.CheckpointError(
-            "The judge 'dlib' lacks its weights: pip install 'sicnn_jax[dlib]'."
-        )
-    weights = Path(package.origin).with_name('models') / _DLIB_WEIGHTS
-    network = dlib.face_recognition_model_v1(str(weights))
+    network = dlib.face_recognition_model_v1(str(dlib_resnet.find_file()))
     whole = dlib.rectangle(0, 0, WIDTH - 1, HEIGHT - 1)
     landmarks = dlib.full_object_detection(
         whole, dlib.points([dlib.point(x, y) for x, y in _DLIB_LANDMARKS])

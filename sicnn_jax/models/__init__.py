@@ -32,6 +32,7 @@ __all__ = [
     'Recogniser',
     'activations',
     'block_activations',
+    'check_file',
     'cnnh_from',
     'cnnr_from',
     'describe_file',
@@ -68,6 +69,17 @@ def cnnr_from(record: Mapping[str, Any]) -> Recogniser:
       ValueError: the kind is unknown, or has no such field.
     """
     return _build(RECOGNISERS, record['models']['cnnr'], 'cnnr')
+
+
+def check_file(described: Mapping[str, Any]) -> None:
+    """Raises CheckpointError unless an ONNX file is of a recognition network.
+
+    Args:
+      described: as of `describe_file`.
+    """
+    network = cnnr_from({'models': {'cnnr': describe_file(described)}})
+    assert isinstance(network, OnnxRecogniser)
+    network.check()
 
 
 def activations(cnnr: Recogniser, params: Any, faces: Array) -> tuple[Array, ...]:

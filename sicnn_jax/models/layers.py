@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
+from sicnn_jax import images
 from sicnn_jax.models.convolution import convolution, transposed_convolution
 
 Dtype = Any
@@ -16,6 +18,8 @@ Dtype = Any
 # What stands in for the standard deviation of a channel that does not vary over
 # the initialisation batch (blank images, a dead channel).
 _EPSILON = 1e-6
+
+_BATCH = 64
 
 
 class PReLU(nn.Module):
@@ -141,3 +145,24 @@ def _pool_axis(x, axis):
     shape = [1] * x.ndim
     shape[axis] = out
     return total / valid.reshape(shape).astype(x.dtype)
+
+
+def describe_faces(
+    network: nn.Module, params: Any, faces: UInt8[np.ndarray, 'n 112 96 3']
+) -> Float[np.ndarray, 'n d']:
+    """What a network makes of any number of faces, for `fit`.
+
+    Args:
+      network: [n, 112, 96, 3] → [n, d].
+      params: its parameters.
+      faces: RGB.
+    """
+
+    @jax.jit
+    def describe(params, levels):
+        return network.apply({'params': params}, images.to_float(levels))
+
+    starts = range(0, len(faces), _BATCH)
+    return np.concatenate(
+        [describe(params, faces[start : start + _BATCH]) for start in starts]
+    )

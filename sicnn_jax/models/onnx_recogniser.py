@@ -17,11 +17,14 @@ from jaxtyping import Array, Float, Float32, UInt8
 
 from sicnn_jax import images
 from sicnn_jax.errors import CheckpointError
+from sicnn_jax.models.layers import describe_faces
 from sicnn_jax.onnx.graph import Graph, read_graph
 from sicnn_jax.onnx.inputs import OnnxInput, columns_of, complete, read_input
 from sicnn_jax.onnx.interpret import evaluate
 
-_BATCH = 64
+_INPUT_FIELDS = [
+    field.name for field in dataclasses.fields(OnnxInput) if field.name != 'mirror'
+]
 # Features of different faces that differ by a smaller share do not depend on them.
 _LEAST_CHANGE = 1e-4
 
@@ -56,16 +59,19 @@ class OnnxRecogniser(nn.Module):
     @property
     def feature_dim(self) -> int:
         """Length of a feature. Raises CheckpointError if there is no vector."""
+        return _feature_dim(self)
+
+    def check(self) -> None:
+        """Raises CheckpointError unless the file is of a recognition network."""
+        _ = self.feature_dim
         graph = _open(self.file, self.sha256)
-        params = {'arrays': [*graph.parameters.values()]}
-        face = jax.ShapeDtypeStruct((1, images.HEIGHT, images.WIDTH, 3), jnp.float32)
-        shape = jax.eval_shape(lambda x: self._describe(params, x), face).shape[1:]
-        if sum(size > 1 for size in shape) != 1:
-            raise CheckpointError(
-                f'{self.file} makes {list(shape)} of a face; expected a vector of '
-                'features. Is it a recognition network, or is `output` another one?'
-            )
-        return max(shape)
+        made = {node.outputs[0] for node in graph.nodes}
+        for name in self.activations:
+            if name not in made:
+                raise CheckpointError(
+                    f'cnnr.activations names {name!r}, but no node of {self.file} has '
+                    f'such an output; it has {", ".join([*made][:8])}, …'
+                )
 
     def fit(self, faces: UInt8[np.ndarray, 'n 112 96 3']) -> dict[str, Any]:
         """The parameters: the arrays of the file, and the mean feature of faces.
@@ -82,13 +88,7 @@ class OnnxRecogniser(nn.Module):
             'arrays': [*graph.parameters.values()],
             'centre': np.zeros(length, np.float32),
         }
-        describe = jax.jit(lambda faces: self.apply({'params': params}, faces))
-        features = np.concatenate(
-            [
-                describe(images.to_float(jnp.asarray(faces[start : start + _BATCH])))
-                for start in range(0, len(faces), _BATCH)
-            ]
-        )
+        features = describe_faces(self, params, faces)
         change = features.std(0).max() / np.abs(features).max()
         if not change > _LEAST_CHANGE:
             raise CheckpointError(
@@ -119,7 +119,15 @@ class OnnxRecogniser(nn.Module):
     def activate(
         self, params: Mapping[str, Any], faces: Float[Array, 'n 112 96 3']
     ) -> tuple[Array, ...]:
-        """The outputs of the nodes that `activations` names."""
+        """The outputs of the nodes that `activations` names, each [n, …].
+
+        Args:
+          params: of `fit`.
+          faces: RGB, (x − 127.5) / 128.
+
+        Raises:
+          CheckpointError: the file has no such node.
+        """
         return self._run(params, faces, tuple(self.activations))
 
     def _describe(self, params, faces):
@@ -134,8 +142,7 @@ class OnnxRecogniser(nn.Module):
 
     def _prepare(self, faces, graph):
         """Faces as the network wants them."""
-        fields = {field.name for field in dataclasses.fields(OnnxInput)}
-        said = {name: getattr(self, name) for name in fields if hasattr(self, name)}
+        said = {name: getattr(self, name) for name in _INPUT_FIELDS}
         expected = complete(OnnxInput(**said), graph.shape, self.file)
         height, width = expected.size
         x = faces[:, :, columns_of((height, width))]
@@ -167,11 +174,31 @@ def describe_file(described: Mapping[str, Any]) -> dict[str, Any]:
     own['file'] = os.path.abspath(own['file'])
     own['sha256'] = described.get('sha256') or _sha256(own['file'])
     said = {field: value for field, value in described.items() if field not in own}
+    for field in said:
+        if field not in _INPUT_FIELDS:
+            raise CheckpointError(
+                f'cnnr.{field} is no field of an ONNX network; expected some of '
+                f'{", ".join((*own, *_INPUT_FIELDS))}.'
+            )
     expected = dataclasses.asdict(read_input(own['file'], said))
     # Of verification, not of the network.
     del expected['mirror']
     # As a checkpoint will have it.
     return json.loads(json.dumps(own | expected))
+
+
+@functools.lru_cache(maxsize=4)
+def _feature_dim(network: OnnxRecogniser) -> int:
+    graph = _open(network.file, network.sha256)
+    params = {'arrays': [*graph.parameters.values()]}
+    face = jax.ShapeDtypeStruct((1, images.HEIGHT, images.WIDTH, 3), jnp.float32)
+    shape = jax.eval_shape(lambda x: network._describe(params, x), face).shape[1:]
+    if sum(size > 1 for size in shape) != 1:
+        raise CheckpointError(
+            f'{network.file} makes {list(shape)} of a face; expected a vector of '
+            'features. Is it a recognition network, or is `output` another one?'
+        )
+    return max(shape)
 
 
 @functools.lru_cache(maxsize=4)

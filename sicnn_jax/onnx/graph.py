@@ -19,12 +19,14 @@ _OLDEST = 7
 
 # Inputs that are weights, even where they are single numbers.
 _WEIGHTS = {
-    'BatchNormalization': (1, 2, 3, 4),
+    'BatchNormalization': (1, 2),
     'Conv': (1, 2),
     'Gemm': (1, 2),
     'InstanceNormalization': (1, 2),
     'PRelu': (1,),
 }
+# Inputs that are none: a variance that is trained turns negative.
+_STATISTICS = {'BatchNormalization': (3, 4)}
 _CONSTANT = 'Constant'
 _VALUES = {
     'value': None,
@@ -64,7 +66,8 @@ class Graph:
       parameters: float32 arrays by the file's names, which may be trained: those of
         more than one number, and what are weights, biases or slopes by their place.
         Those of a normalisation of the input are among them.
-      constants: all other arrays: integers, and single numbers such as bounds.
+      constants: all other arrays: integers, single numbers such as bounds, and the
+        statistics of batch normalisation.
       input: name of the batch of images.
       shape: as declared, with the batch; a name or None where it is open.
       outputs: names, those of the file.
@@ -324,15 +327,20 @@ def _for_one_face(nodes, arrays, image, batch):
 def _divide(nodes, arrays):
     """Parameters and constants among the arrays that are used, see `Graph`."""
     used: dict[str, bool] = {}
+    fixed = set()
     for node in nodes:
         weights = _WEIGHTS.get(node.operator, ())
         for place, name in enumerate(node.inputs):
             if name in arrays:
                 used[name] = used.get(name, False) or place in weights
+                if place in _STATISTICS.get(node.operator, ()):
+                    fixed.add(name)
     trained = {
         name
         for name, weight in used.items()
-        if arrays[name].dtype == np.float32 and (weight or arrays[name].size > 1)
+        if arrays[name].dtype == np.float32
+        and (weight or arrays[name].size > 1)
+        and name not in fixed
     }
     return (
         {name: arrays[name] for name in used if name in trained},

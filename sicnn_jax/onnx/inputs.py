@@ -57,14 +57,18 @@ class OnnxInput:
                 )
 
         check(
-            len(self.size) in (0, 2) and all(isinstance(n, int) for n in self.size),
+            isinstance(self.size, tuple)
+            and len(self.size) in (0, 2)
+            and all(isinstance(n, int) for n in self.size),
             'size',
             'height and width',
         )
         check(self.colour_order in _COLOUR_ORDERS, 'colour_order', 'RGB or BGR')
         check(self.layout in ('', *_LAYOUTS), 'layout', 'NCHW or NHWC')
         for field in ('mean', 'scale'):
-            check(np.shape(getattr(self, field)) in ((), (3,)), field, '1 or 3 numbers')
+            check(_are_numbers(getattr(self, field)), field, '1 or 3 numbers')
+        for field in ('mirror', 'centred'):
+            check(isinstance(getattr(self, field), bool), field, 'true or false')
         largest = np.abs(self.normalize(np.array([[0.0] * 3, [255.0] * 3]))).max()
         check(
             0 < largest <= _LARGEST_INPUT,
@@ -86,6 +90,11 @@ class OnnxInput:
             f'{height}×{width} pixels (height×width), (level − {self.mean}) · '
             f'{self.scale}, {self.colour_order}, {self.layout}'
         )
+
+
+def _are_numbers(value):
+    values = value if isinstance(value, tuple) else (value,)
+    return len(values) in (1, 3) and all(type(each) in (int, float) for each in values)
 
 
 def read_input(path: str | os.PathLike, settings: Mapping[str, Any] = {}) -> OnnxInput:

@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs import di, ur_dgn
+from configs import di, real, ur_dgn
 from sicnn_jax.config import ConfigError, check, schema
 from sicnn_jax.config.load import load
 
@@ -197,3 +197,29 @@ def test_a_network_that_is_not_trained_has_no_optimiser():
 def test_no_stage_has_the_name_of_another_method():
     (problem,) = check.find_problems(_with('sicnn'))
     assert "config.sicnn: 'sicnn' is the name of other faces" in problem
+
+
+def test_a_stage_that_is_taught_needs_targets():
+    config = real.get_config('distilled')
+    config.data.dir = 'faces'
+    problems = check.find_problems(config)
+    assert len(problems) == 2
+    assert 'config.data.targets is empty, but config.recognition' in problems[0]
+    # One that is given is not taught again.
+    config.recognition.checkpoint = 'runs/taught'
+    config.stages = ('recognition',)
+    assert not check.find_problems(config)
+
+
+def test_several_steps_in_one_program_leave_out_what_is_fitted():
+    config = real.get_config('distilled')
+    config.update({'steps_per_dispatch': 2, 'stages': ('taught_integrated',)})
+    config.data.update({'dir': 'faces', 'targets': 'targets'})
+    (problem,) = check.find_problems(config)
+    assert 'set config.taught_integrated.fused to True' in problem
+    config.taught_integrated.fused = True
+    assert not check.find_problems(config)
+    config = real.get_config('dlib')
+    config.update({'steps_per_dispatch': 2, 'stages': ('recognition',)})
+    config.data.dir = 'faces'
+    assert not check.find_problems(config)

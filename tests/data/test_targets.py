@@ -3,10 +3,13 @@
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
-from sicnn_jax import describe
-from sicnn_jax.data import dataset, records, targets
+from sicnn_jax import describe, images
+from sicnn_jax.data import align, dataset, records, targets
 from sicnn_jax.data.records import DatasetError
+from sicnn_jax.metrics.judge import load_judge
+from tests import tiny_run
 from tests.data.test_dataset import _config
 
 COUNT = 7
@@ -54,7 +57,7 @@ def test_every_face_of_a_batch_comes_with_its_own(directory, tmp_path):
 
 def test_faces_that_were_not_described_are_named(directory, tmp_path):
     path = _write(tmp_path / 'targets', _keys(0, 1, 2, 4))
-    with pytest.raises(DatasetError, match=r"lacks 1 of 5 .*'p/3.png'.*describe"):
+    with pytest.raises(DatasetError, match=r"lacks 1 of 5 faces .*'p/3.png'.*describe"):
         targets.read_targets(path, directory)
 
 
@@ -140,3 +143,51 @@ def test_a_photograph_that_is_missing_is_named(directory, tmp_path):
         describe._chips(tmp_path, points, faces)
     with pytest.raises(DatasetError, match=r'landmarks of p/5.png is missing'):
         describe._chips(tmp_path, {}, faces)
+
+
+def test_a_chip_of_a_photograph_is_that_of_its_face(tmp_path):
+    """Up to the pixels below the chin, which the aligned face does not have."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (1, 28, 24, 3), np.uint8)
+    photograph = np.asarray(images.enlarge(coarse))[0].repeat(2, 0).repeat(2, 1)
+    points = np.array(align.TEMPLATE) * 1.5 + [20, 30]
+    (tmp_path / 'p').mkdir()
+    Image.fromarray(photograph).save(tmp_path / 'p' / '0.png')
+    face = records.Face(
+        records.encode_image(align.align_face(photograph, points), 'png'),
+        'p',
+        'p/0.png',
+    )
+    (of_photograph,) = describe._chips(tmp_path, {'p/0.png': points}, [face])
+    (of_face,) = describe._chips_of_faces([face])
+    difference = np.abs(of_photograph.astype(float) - of_face)[:130, 5:-5]
+    assert np.median(difference) < 5
+    assert np.median(np.abs(of_face[:130, 5:-5] - of_face[:130, 5:-5].mean())) > 20
+
+
+@pytest.mark.parametrize('teacher', ('network', 'stage'))
+def test_a_teacher_says_what_it_says_as_a_judge(teacher, directory, tmp_path):
+    if teacher == 'network':
+        pytest.importorskip('onnxruntime')
+        from tests.models.test_onnx_recogniser import small_network
+
+        path = small_network(tmp_path / 'network.onnx')
+    else:
+        tiny_run.write_run(tmp_path / 'run')
+        path = tmp_path / 'run' / 'recognition'
+    found = describe.describe(directory, str(path))
+    hr, _ = dataset.read_split(directory, 'train')
+    expected = load_judge(path).describe(hr)[0]
+    np.testing.assert_allclose(
+        targets.read_targets(found, directory).features,
+        expected - expected.mean(0),
+        rtol=1e-3,
+        atol=1e-4,
+    )
+    # What is written is not written again, nor over another teacher's.
+    before = found.stat().st_mtime_ns
+    assert describe.describe(directory, str(path)) == found
+    assert found.stat().st_mtime_ns == before
+    _write(found, _keys(*range(COUNT)))
+    with pytest.raises(DatasetError, match="by the teacher 'a teacher', but"):
+        describe.describe(directory, str(path))

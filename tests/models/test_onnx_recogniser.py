@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from sicnn_jax import images, inference, models
+from sicnn_jax import checkpoint, images, inference, models
 from sicnn_jax.config import check, schema
 from sicnn_jax.errors import CheckpointError
 from sicnn_jax.metrics.judge import load_judge
@@ -156,17 +156,49 @@ def _config(**cnnr):
 @pytest.mark.parametrize(
     'cnnr, message',
     (
-        ({}, 'cnnr.file is empty'),
+        ({'file': ''}, 'cnnr.file is empty'),
         ({'file': 'nowhere.onnx'}, 'nowhere.onnx is missing'),
-        ({'colour': 'RGB', 'file': 'x.onnx'}, "has a field 'colour'"),
+        ({'colour': 'RGB'}, 'cnnr.colour is no field of an ONNX network'),
+        ({'mean': 'x'}, "mean of the ONNX network is 'x'; expected 1 or 3 numbers"),
+        ({'centred': 'no'}, "centred of the ONNX network is 'no'; expected true"),
+        ({'activations': ('nope',)}, "cnnr.activations names 'nope'"),
     ),
 )
 def test_a_config_says_what_is_wrong_with_the_file(cnnr, message, tmp_path):
-    (tmp_path / 'x.onnx').write_bytes(b'')
-    if cnnr.get('file') == 'x.onnx':
-        cnnr = cnnr | {'file': str(tmp_path / 'x.onnx')}
-    (problem,) = check.find_problems(_config(**cnnr))
+    path = small_network(tmp_path / 'x.onnx')
+    config = _config(**{'file': str(path)} | cnnr)
+    # Once, not once for each stage.
+    config.second = config.recognition.copy_and_resolve_references()
+    config.stages = ('recognition', 'second')
+    (problem,) = check.find_problems(config)
     assert message in problem
+
+
+def test_a_file_may_lie_elsewhere(tmp_path):
+    """It is known by its SHA-256."""
+    path = small_network(tmp_path / 'network.onnx')
+    moved = path.rename(tmp_path / 'other.onnx')
+    small_network(path)
+    here, there, another = (
+        models.describe_file({'kind': 'onnx', 'file': str(each)})
+        for each in (moved, moved, path)
+    )
+    there['file'] = '/elsewhere/network.onnx'
+    checkpoint.check_record({'cnnr': there}, {'cnnr': here}, 'the run')
+    with pytest.raises(CheckpointError, match='sha256'):
+        checkpoint.check_record({'cnnr': another}, {'cnnr': here}, 'the run')
+
+
+def test_statistics_are_not_trained(tmp_path):
+    """A variance that is would turn negative."""
+    network = Network()
+    y = network.norm(network.conv('x', 3, 4, 16, strides=[16, 16]), 4)
+    y = network.add('Flatten', y)
+    network.add('Gemm', y, normal(4 * 7 * 6, 6, scale=0.1))
+    path = network.save(tmp_path / 'network.onnx', ['n', 3, 112, 96])
+    shapes = [array.shape for array in recogniser(path).fit(FACES)['arrays']]
+    # Kernel, scale and bias of the normalisation, dense layer.
+    assert shapes == [(4, 3, 16, 16), (4,), (4,), (168, 6)]
 
 
 def test_a_network_that_is_trained_here_is_not_pretrained():

@@ -1,0 +1,66 @@
+"""How well a CNNR that was taught knows people, beside its teacher.
+
+    python -m benchmarks.studies.distilled --data=data/lfw --pairs=pairs.txt \\
+        --taught=runs/real-distilled/recognition --teacher=dlib \\
+        --targets=data/lfw/targets-dlib.safetensors
+
+`--data` as of `benchmarks.studies.allocation`: people of folds 7 and 8, whom CNNR has
+not seen. Verification of the originals of each fold, by the threshold that is best on
+the other one, and the mean squared distance on the hypersphere from what the teacher
+said of the same faces.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measuring import append_record, markdown
+from benchmarks.studies.light import CHOICE, REPORT, Folds
+from sicnn_jax import checkpoint, inference, metrics, models
+from sicnn_jax.data import dataset
+from sicnn_jax.data.targets import read_targets
+
+_FOLDS = (CHOICE, REPORT)
+
+
+def distance(stage: Path, data: Path, targets: Path) -> tuple[float, float]:
+    """Mean ‖·‖² to the teacher's features of held-out faces, and that of strangers."""
+    params, record = checkpoint.load_networks(stage, ['cnnr'])
+    hr, _ = dataset.read_split(data, 'test')
+    cnnr = models.cnnr_from(record)
+    features = inference.extract_features(cnnr, params['cnnr'], hr)
+    expected = read_targets(targets, data, 'test').features
+    return (
+        2 - 2 * float(metrics.pair_scores(features, expected).mean()),
+        2 - 2 * float(metrics.pair_scores(features, np.roll(expected, 99, 0)).mean()),
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add('--data', type=Path, required=True, help='shards, test: people of folds 7, 8')
+    add('--pairs', required=True, help="LFW's pairs.txt")
+    add('--taught', type=Path, required=True, help='a finished stage with CNNR')
+    add('--teacher', default='dlib', help='as --judge of sicnn_jax.evaluate')
+    add('--targets', type=Path, required=True, help='what the teacher said')
+    options = parser.parse_args()
+    near, far = distance(options.taught, options.data, options.targets)
+    found = {'distance': near, 'distance_to_others': far}
+    for name, judge in (
+        ('taught', str(options.taught)),
+        ('teacher', options.teacher),
+    ):
+        found[name] = Folds(options.data, options.pairs, judge).originals
+    append_record('distilled', found | {'teacher_name': options.teacher})
+    rows = [
+        (name, [f'{found[name][str(fold)]["verification"]:.1%}' for fold in _FOLDS])
+        for name in ('taught', 'teacher')
+    ]
+    print(markdown(tuple(f'fold {fold}' for fold in _FOLDS), rows, first='network'))
+    print(f'Distance to the teacher {near:.3f}; between strangers {far:.3f}.')
+
+
+if __name__ == '__main__':
+    main()
