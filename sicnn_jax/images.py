@@ -4,6 +4,8 @@ Images are NHWC, RGB, 112 high and 96 wide; uint8 on disk and on the wire, and
 (x − 127.5) / 128 in float32 inside the networks, the convention of SphereFace.
 """
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -67,3 +69,14 @@ def enlarge(lr: jax.Array) -> jax.Array:
     shape = (lr.shape[0], HEIGHT, WIDTH, 3)
     hr = jax.image.resize(lr.astype(jnp.float32), shape, 'cubic', antialias=False)
     return jnp.clip(jnp.round(hr), 0, 255).astype(jnp.uint8)
+
+
+def keys(distance: Any) -> Any:
+    """Weight of a pixel so far away in cubic interpolation (Keys, a = −0.5).
+
+    Args:
+      distance: 0 to 2, an array of NumPy or JAX.
+    """
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return near * (distance < 1) + far * (distance >= 1)

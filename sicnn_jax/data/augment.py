@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from sicnn_jax import images
+
 # Tells these draws from those of other randomness of a step.
 _STREAM = 2
 # Shares of red, green and blue in the grey of a pixel (BT.601).
@@ -153,12 +155,5 @@ def _interpolate(x, positions, axis):
     for tap in range(-1, 3):
         place = jnp.clip(first.astype(jnp.int32) + tap, 0, last)
         values = jnp.take_along_axis(x, place[..., None], axis, mode='clip')
-        total += _keys(jnp.abs(offset - tap))[..., None] * values
+        total += images.keys(jnp.abs(offset - tap))[..., None] * values
     return total
-
-
-def _keys(distance):
-    """Weight of a pixel so far away."""
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    return jnp.where(distance < 1, near, far)

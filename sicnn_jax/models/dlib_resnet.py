@@ -15,6 +15,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32, UInt8
 
+from sicnn_jax import images
 from sicnn_jax.errors import CheckpointError
 from sicnn_jax.models.convolution import convolution
 from sicnn_jax.models.layers import describe_faces
@@ -118,15 +119,8 @@ def _enlarging(size, scale, offset):
     for tap in range(-1, 3):
         place = np.clip(first + tap, 0, size - 1)
         distance = np.abs(position - first - tap)
-        np.add.at(matrix, (np.arange(SIDE), place), _cubic(distance))
+        np.add.at(matrix, (np.arange(SIDE), place), images.keys(distance))
     return matrix
-
-
-def _cubic(distance):
-    """Keys' kernel, a = −0.5."""
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    return np.where(distance < 1, near, far)
 
 
 def _convolve(x, kernel, stride):

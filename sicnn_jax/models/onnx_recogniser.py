@@ -19,7 +19,13 @@ from sicnn_jax import images
 from sicnn_jax.errors import CheckpointError
 from sicnn_jax.models.layers import describe_faces
 from sicnn_jax.onnx.graph import Graph, read_graph
-from sicnn_jax.onnx.inputs import OnnxInput, columns_of, complete, read_input
+from sicnn_jax.onnx.inputs import (
+    OnnxInput,
+    check_exists,
+    columns_of,
+    complete,
+    read_input,
+)
 from sicnn_jax.onnx.interpret import evaluate
 
 _INPUT_FIELDS = [
@@ -215,6 +221,12 @@ def _open(file: str, sha256: str) -> Graph:
 
 def _sha256(path: str | os.PathLike) -> str:
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f'The network {path} is missing.')
+    check_exists(path)
+    stat = path.stat()
+    return _sha256_of(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _sha256_of(path: Path, *_: int) -> str:
+    """Computed once, not for each stage, unless the file changes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sicnn_jax.errors import CheckpointError
+from sicnn_jax.onnx.inputs import open_with
 from sicnn_jax.onnx.operators import OPERATORS
 from sicnn_jax.onnx.tensors import is_floating, read_tensor
 
@@ -129,15 +130,9 @@ def _read(model, path):
 
 
 def _read_model(path):
-    if not path.is_file():
-        raise CheckpointError(f'The network {path} is missing.')
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError as error:
-        raise CheckpointError(
-            f"{path} needs one more package: pip install 'sicnn_jax[onnx]'."
-        ) from error
+    onnx = open_with(path, 'onnx')
+    from google.protobuf.message import DecodeError
+
     model = onnx.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())

@@ -5,10 +5,12 @@ such as the colour order.
 """
 
 import dataclasses
+import importlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,31 @@ _COLOUR_ORDERS = ('RGB', 'BGR')
 _LAYOUTS = ('NCHW', 'NHWC')
 # Networks are given numbers around 1, or levels of 0 to 255.
 _LARGEST_INPUT = 300
+
+
+def open_with(path: Path, package: str) -> ModuleType:
+    """The package that reads a network's file.
+
+    Args:
+      path: of the file.
+      package: of the extra `onnx`: 'onnx' or 'onnxruntime'.
+
+    Raises:
+      CheckpointError: the file or the package is missing.
+    """
+    check_exists(path)
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} needs one more package: pip install 'sicnn_jax[onnx]'."
+        ) from error
+
+
+def check_exists(path: Path) -> None:
+    """Raises CheckpointError where there is no such file."""
+    if not path.is_file():
+        raise CheckpointError(f'The network {path} is missing.')
 
 
 @dataclasses.dataclass(frozen=True)

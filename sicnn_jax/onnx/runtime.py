@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sicnn_jax.errors import CheckpointError
-from sicnn_jax.onnx.inputs import OnnxInput, complete, fit_faces, read_input
+from sicnn_jax.onnx.inputs import OnnxInput, complete, fit_faces, open_with, read_input
 
 _BATCH = 64
 _DTYPES = {
@@ -84,14 +84,7 @@ def load_network(
         is missing, or what is said of the input contradicts the file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f'The network {path} is missing.')
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise CheckpointError(
-            f"{path} needs one more package: pip install 'sicnn_jax[onnx]'."
-        ) from error
+    onnxruntime = open_with(path, 'onnxruntime')
     expected = read_input(path, settings)
     try:
         session = onnxruntime.InferenceSession(
