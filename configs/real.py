@@ -37,8 +37,9 @@ from configs import common
 from sicnn_jax.config import schema
 
 VARIANTS = ('', 'dlib', 'onnx', 'distilled', 'labels')
-# Weight of L_SI, and where its network comes from.
-ALPHA = 1_000.0
+# Weight of L_SI, how its network sees faces, and where that network comes from.
+ALPHA = 300.0
+VIEWS = {'identity_shift': 3, 'identity_blur': 2.0}
 FROZEN = {'cnnr': 'recognition'}
 
 
@@ -66,7 +67,7 @@ def get_config(variant: str = '') -> ConfigDict:
 
     config.hallucination = schema.stage(
         'hallucination',
-        steps=1_000,
+        steps=2_000,
         batch_size=16,
         optimizers={'cnnh': _adam(2e-3)},
         data_seed=1,
@@ -139,15 +140,16 @@ def _last_stage(update_rule, *, init=None, alpha=0.0, annealing=None, **optimize
     """One of those that start from the same CNNH and see the same batches."""
     return schema.stage(
         update_rule,
-        steps=400,
+        steps=2_000,
         batch_size=16,
         optimizers={**optimizers, 'cnnh': _adam(1e-3)},
         init={'cnnh': 'hallucination'} | (init or {}),
         alpha=alpha,
+        **(VIEWS if alpha else {}),
         annealing=annealing,
         data_seed=2,
         best='psnr',
-        evaluate_every=200,
+        evaluate_every=500,
         checkpoint_every=100,
     )
 

@@ -86,10 +86,13 @@ def update_cnnh(
 
     def l_cnnh(params, part):
         sr = apply(recipe.cnnh, params['cnnh'], part['lr'])
-        loss, metrics = terms.hallucination_loss(recipe, frozen, sr, part['hr'])
+        loss, metrics = terms.hallucination_loss(
+            recipe, frozen, sr, part['hr'], part.get('views')
+        )
         return recipe.loss_scale * loss, metrics
 
-    return descend(recipe, state, ('cnnh',), l_cnnh, {'lr': lr, 'hr': hr})
+    batch = {'lr': lr, 'hr': hr} | _views(recipe, state, len(hr))
+    return descend(recipe, state, ('cnnh',), l_cnnh, batch)
 
 
 def super_resolve(recipe: Recipe, state: TrainState, lr: jax.Array) -> jax.Array:
@@ -214,14 +217,23 @@ def update_joint(
 
     def objective(params, part):
         sr = apply(recipe.cnnh, params['cnnh'], part['lr'])
-        l_cnnh, metrics = terms.hallucination_loss(recipe, params, sr, part['hr'])
+        l_cnnh, metrics = terms.hallucination_loss(
+            recipe, params, sr, part['hr'], part.get('views')
+        )
         faces, labels = both(sr, part['hr']), both(part['label'], part['label'])
         l_fr, more = _recognition_loss(recipe, params, state.step, faces, labels)
         loss = recipe.loss_scale * l_cnnh + recipe.loss_scale * recipe.beta * l_fr
         return loss, metrics | more
 
-    batch = {'lr': lr, 'hr': hr, 'label': labels}
+    batch = {'lr': lr, 'hr': hr, 'label': labels} | _views(recipe, state, len(hr))
     return descend(recipe, state, ('cnnr', 'class_weights', 'cnnh'), objective, batch)
+
+
+def _views(recipe: Recipe, state: TrainState, count: int) -> dict[str, jax.Array]:
+    """How L_SI sees the faces of the batch, where it does not see them as they are."""
+    if not (recipe.identity_shift or recipe.identity_blur):
+        return {}
+    return {'views': terms.draw_views(recipe, state.step, count, AXIS)}
 
 
 def _recognition_loss(

@@ -32,6 +32,9 @@ class Recipe:
       weights: of the terms in the objective of CNNH beside L_SR, by their names in
         `terms.TERMS`; α of the paper is that of 'super_identity'. L_SR is a sum over
         pixels, and so are these weights relative to it.
+      identity_shift, identity_blur: pixels by which SR and HR are moved alike, and
+        standard deviation of the blur, both at most, before L_SI; where either is not
+        0, they are mirrored alike with probability ½ as well.
       beta: β, weight of L_FR in the objective of approach I (Eq. 4).
       loss_scale: factor of the whole objective of CNNH. It changes only what clipping
         and Adam see of the gradient; plain SGD on a sum over pixels needs it
@@ -40,7 +43,7 @@ class Recipe:
         `parallel.split` lays them out, instead of all of them.
       sampled_identities: number of identities that L_FR compares with, drawn anew in
         each step from those that a device holds; 0 for all.
-      seed: of that draw.
+      seed: of that draw, and of those before L_SI.
       discriminator: of originals and super-resolved faces, for UR-DGN.
       microbatches: number of parts in which a device takes its batch, one after the
         other; their gradients are averaged before the step is made. Sampled
@@ -55,6 +58,8 @@ class Recipe:
     scale: int = 8
     degradation: str = 'bicubic'
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    identity_shift: int = 0
+    identity_blur: float = 0.0
     beta: float = 1.0
     loss_scale: float = 1.0
     split_identities: bool = False

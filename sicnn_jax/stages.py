@@ -104,7 +104,13 @@ def _make_recipe(
         # What the rule does not read, its stages do not have.
         **{
             field: stage[field]
-            for field in ('beta', 'loss_scale', 'microbatches')
+            for field in (
+                'beta',
+                'identity_shift',
+                'identity_blur',
+                'loss_scale',
+                'microbatches',
+            )
             if field in stage
         },
     )

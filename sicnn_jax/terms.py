@@ -9,12 +9,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from sicnn_jax import losses
 from sicnn_jax.models import activations
 from sicnn_jax.recipe import Recipe, apply
 
 Params = Mapping[str, Any]
+
+# Folded in before the step, which other draws of a step fold in first.
+_STREAM = 3
 
 
 def super_identity(
@@ -57,15 +61,17 @@ class Term:
       loss: (recipe, params, sr, hr) → scalar, the mean over the faces. `params` has
         the networks that it reads; their parameters get no gradient but in approach I.
       reads: names of those networks.
+      views: SR and HR are changed alike before, see `draw_views`.
     """
 
     loss: Callable[[Recipe, Params, jax.Array, jax.Array], jax.Array]
     reads: tuple[str, ...] = ()
+    views: bool = False
 
 
 TERMS = {
-    'super_identity': Term(super_identity, reads=('cnnr',)),
-    'feature_distance': Term(feature_distance, reads=('cnnr',)),
+    'super_identity': Term(super_identity, reads=('cnnr',), views=True),
+    'feature_distance': Term(feature_distance, reads=('cnnr',), views=True),
     'perceptual': Term(perceptual, reads=('cnnr',)),
     'adversarial': Term(adversarial, reads=('discriminator',)),
 }
@@ -74,7 +80,11 @@ IDENTITY_TERMS = ('super_identity', 'feature_distance')
 
 
 def hallucination_loss(
-    recipe: Recipe, params: Params, sr: jax.Array, hr: jax.Array
+    recipe: Recipe,
+    params: Params,
+    sr: jax.Array,
+    hr: jax.Array,
+    views: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """L_SR + Σ weight · term (Eq. 5 where the only term is α L_SI).
 
@@ -83,6 +93,7 @@ def hallucination_loss(
       params: of the networks that these terms read.
       sr: float32 [n, 112, 96, 3].
       hr: likewise.
+      views: of `draw_views`, how the terms with `views` see each face; None: as it is.
 
     Returns:
       The sum, and every loss by its name, such as 'super_identity_loss'.
@@ -101,7 +112,10 @@ def hallucination_loss(
                         f'The term {name!r} has the weight {weight}, but the state '
                         f'has no network {network!r}, which it reads.'
                     )
-            metrics[f'{name}_loss'] = loss = term.loss(recipe, params, sr, hr)
+            faces = sr, hr
+            if term.views and views is not None:
+                faces = look(sr, views), look(hr, views)
+            metrics[f'{name}_loss'] = loss = term.loss(recipe, params, *faces)
             total = total + weight * loss
     return total, metrics
 
@@ -114,6 +128,61 @@ def find_term(name: str) -> Term:
             f'{", ".join(TERMS)}.'
         )
     return TERMS[name]
+
+
+def draw_views(recipe: Recipe, step: jax.Array, count: int, axis: str) -> jax.Array:
+    """How L_SI sees a device's faces in a step, from (seed, step) alone.
+
+    A recogniser that always sees the same pixels of a face can be pleased by a fine
+    grid. Shifts and blurs take that away.
+
+    Args:
+      recipe: its seed, `identity_shift` and `identity_blur` count.
+      step: int32.
+      count: faces of a device.
+      axis: of the devices, which draw for all of them and take their own.
+
+    Returns:
+      float32 [count, 4]: whole pixels down and to the right; 1 where a face is
+      mirrored, or 0; standard deviation of the blur in pixels.
+    """
+    key = jax.random.fold_in(jax.random.key(recipe.seed), _STREAM)
+    key = jax.random.fold_in(key, step)
+    devices = jax.lax.psum(1, axis)
+    drawn = jax.random.uniform(key, (devices, count, 4), jnp.float32)
+    moved, mirrored, blur = jnp.split(drawn[jax.lax.axis_index(axis)], (2, 3), axis=1)
+    farthest = recipe.identity_shift
+    moved = jnp.floor(moved * (2 * farthest + 1)) - farthest
+    return jnp.concatenate([moved, mirrored < 0.5, recipe.identity_blur * blur], axis=1)
+
+
+def look(faces: jax.Array, views: jax.Array) -> jax.Array:
+    """Faces mirrored, moved and blurred; what comes in at an edge repeats it.
+
+    Args:
+      faces: float32 [n, h, w, 3].
+      views: float32 [n, 4], of `draw_views`.
+    """
+    height, width = faces.shape[1:3]
+    down, right, mirrored, blur = views.T[..., None]
+    rows, columns = jnp.arange(height) - down, jnp.arange(width) - right
+    columns = jnp.where(mirrored > 0, width - 1 - columns, columns)
+    # Products with matrices: gathering is slow to differentiate on a CPU.
+    return jnp.einsum(
+        'nrh,nhwc,nsw->nrsc',
+        _sampling(rows, blur, height).astype(faces.dtype),
+        faces,
+        _sampling(columns, blur, width).astype(faces.dtype),
+        precision='highest',
+    )
+
+
+def _sampling(places, blur, size):
+    """[n, m, size]: Gaussian weights of the pixels around each of the m places."""
+    distance = jnp.arange(size) - jnp.clip(places, 0, size - 1)[..., None]
+    # So narrow a Gaussian has no other pixel in it.
+    deviation = jnp.maximum(blur, 0.05)[..., None]
+    return jax.nn.softmax(-0.5 * jnp.square(distance / deviation))
 
 
 def discriminate(recipe: Recipe, params: Params, faces: jax.Array) -> jax.Array:

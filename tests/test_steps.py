@@ -3,13 +3,15 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.ndimage
 
-from sicnn_jax import algorithm, images, losses, parallel
+from sicnn_jax import algorithm, images, losses, parallel, terms
 from sicnn_jax.config import schema
 from sicnn_jax.descent import AXIS, counted, finite_networks, merge_metrics
 from sicnn_jax.models import CNNH, CNNR
@@ -281,6 +283,71 @@ def test_alpha_zero_needs_no_cnnr(params):
     state, metrics = _step('hallucination', params, _batch(), recipe=_recipe(alpha=0.0))
     assert set(state.networks) == {'cnnh'}
     assert 'super_identity_loss' not in metrics
+
+
+@pytest.mark.parametrize('rule', ['hallucination', 'domain_integrated', 'joint'])
+def test_views_are_the_same_on_any_devices_and_in_any_parts(rule, params):
+    recipe = _recipe(alpha=800.0, identity_shift=3, identity_blur=2.0)
+    expected, seen = _step(rule, params, _batch(), recipe=recipe)
+    _, as_it_is = _step(rule, params, _batch(), recipe=_recipe(alpha=800.0))
+    assert seen['super_identity_loss'] != as_it_is['super_identity_loss']
+    assert seen['super_resolution_loss'] == pytest.approx(
+        as_it_is['super_resolution_loss'], rel=1e-5
+    )
+    parts = dataclasses.replace(recipe, microbatches=2)
+    for how in ({'devices': 4, 'recipe': recipe}, {'recipe': parts}):
+        state, _ = _step(rule, params, _batch(), **how)
+        for name in state.networks:
+            chex.assert_trees_all_close(
+                state.networks[name].params,
+                expected.networks[name].params,
+                rtol=1e-4,
+                atol=1e-6,
+            )
+
+
+def test_views_follow_seed_and_step():
+    def draw(step, **settings):
+        recipe = _recipe(identity_shift=3, identity_blur=2.0, **settings)
+        draw = functools.partial(terms.draw_views, recipe, step, 500, AXIS)
+        one = jax.vmap(lambda _: draw(), axis_name=AXIS)
+        return np.asarray(one(jnp.zeros(1))[0])
+
+    views = draw(4)
+    np.testing.assert_array_equal(draw(4), views)
+    assert (draw(5) != views).any() and (draw(4, seed=1) != views).any()
+    *discrete, blur = views.T
+    for column, values in zip(
+        discrete, ([*range(-3, 4)],) * 2 + ([0, 1],), strict=True
+    ):
+        found, counts = np.unique(column, return_counts=True)
+        np.testing.assert_array_equal(found, values)
+        # 500 draws; five standard deviations of a binomial count.
+        share = 1 / len(values)
+        assert abs(counts - 500 * share).max() < 5 * np.sqrt(500 * share * (1 - share))
+    assert blur.min() >= 0 and blur.max() < 2 and abs(blur.mean() - 1) < 0.15
+
+
+def test_a_view_is_the_face_moved_and_mirrored():
+    faces = np.random.default_rng(0).normal(size=(3, 112, 96, 3)).astype(np.float32)
+    views = np.array([[0, 0, 0, 0], [2, -3, 0, 0], [-1, 2, 1, 0]], np.float32)
+    seen = np.asarray(terms.look(jnp.asarray(faces), jnp.asarray(views)))
+    for face, view, found in zip(faces, views, seen, strict=True):
+        down, right, mirrored = view[:3].astype(int)
+        face = face[:, ::-1] if mirrored else face
+        padded = np.pad(face, [(3, 3), (3, 3), (0, 0)], 'edge')
+        expected = padded[3 - down : 115 - down, 3 - right : 99 - right]
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_blurred_view_is_a_gaussian_of_the_face():
+    face = np.random.default_rng(0).normal(size=(112, 96, 3)).astype(np.float32)
+    view = jnp.array([[0.0, 0.0, 0.0, 1.5]])
+    seen = np.asarray(terms.look(jnp.asarray(face[None]), view))[0]
+    expected = scipy.ndimage.gaussian_filter(face, (1.5, 1.5, 0), truncate=8)
+    # At the edges SciPy has another idea of what is beyond.
+    inside = (slice(12, -12), slice(12, -12))
+    np.testing.assert_allclose(seen[inside], expected[inside], atol=2e-6)
 
 
 def test_metrics_are_those_of_the_losses(params):

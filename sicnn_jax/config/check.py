@@ -37,7 +37,13 @@ _LEVELS = 4
 # Of a deconvolution of stride 2.
 _LEAST_KERNEL = 2
 _POSITIVE = ('steps', 'batch_size', 'microbatches')
-_NOT_NEGATIVE = ('evaluate_every', 'checkpoint_every', 'alpha', 'beta')
+_NOT_NEGATIVE = (
+    'evaluate_every',
+    'checkpoint_every',
+    'alpha',
+    'beta',
+    'identity_blur',
+)
 # Names of methods and faces that no stage may have but the method's own.
 _OTHERS = {*TITLES} - {each.stage for each in LEARNED.values()}
 # Fields of this one stand in for those of a stage whose rule is unknown.
@@ -483,11 +489,11 @@ def _source_problems(config, where, source):
     """A stage's name that is wrong would be taken for a directory, days later."""
     if source and not _is_stage(config, source):
         looks_like_a_name = Path(source).name == source
-        # Unlike `Path.is_dir` it also says so of a name that no directory can have.
-        if looks_like_a_name and not os.path.isdir(source):
+        # Unlike `Path.exists` it also says so of a name that no file can have.
+        if looks_like_a_name and not os.path.exists(source):
             stages = [field for field in config if _is_stage(config, field)]
             yield (
-                f'{where} is {source!r}, which is neither a stage nor a directory.'
+                f'{where} is {source!r}, which is no stage, directory or file.'
                 + _did_you_mean(source, stages)
             )
 

@@ -269,9 +269,9 @@ def stage_fields(update_rule: str) -> ConfigDict:
     config.batch_size = 1
     # Stages with the same one see the same batches.
     config.data_seed = 0
-    # Network → the stage it comes from, or the directory of one of another run;
-    # networks without one are initialised. 'centroids' for class weights: the mean
-    # directions of each identity's features.
+    # Network → the stage it comes from, the directory of one of another run, or a
+    # packed network (.safetensors); networks without one are initialised. 'centroids'
+    # for class weights: the mean directions of each identity's features.
     may_read = ('cnnr',) if rule.weighs else ()
     config.init = dict.fromkeys((*rule.makes, *rule.reads, *may_read), '')
     # The faces of a device are taken in so many parts, one after the other, and their
@@ -282,7 +282,8 @@ def stage_fields(update_rule: str) -> ConfigDict:
     # Steps between evaluations on held-out faces, and between checkpoints.
     config.evaluate_every = 5_000
     config.checkpoint_every = 1_000
-    # Directory of this stage, finished in another run: it is not trained.
+    # Directory of this stage, finished in another run, or a packed network: it is not
+    # trained.
     config.checkpoint = ''
     if 'class_weights' in rule.trains:
         # λ = max(minimum, base / (1 + gamma (step + offset)) ** power), as in
@@ -302,6 +303,12 @@ def stage_fields(update_rule: str) -> ConfigDict:
         # features are not normalised.
         config.alpha = 0.0
         config.identity_loss = 'super_identity'
+        # For it SR and HR are moved alike by up to so many pixels, and blurred alike by
+        # a Gaussian of up to this deviation in pixels; where either is not 0, they are
+        # also mirrored alike with probability ½. Without, CNNH learns a fine grid that
+        # pleases CNNR.
+        config.identity_shift = 0
+        config.identity_blur = 0.0
         # Weights of the other terms, relative to L_SR, a sum over pixels.
         for name in rule.terms:
             if name not in IDENTITY_TERMS:

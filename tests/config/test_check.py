@@ -67,6 +67,7 @@ def _problems(changes):
             'data.rotation is 90.0; expected at least 0 and less',
         ),
         ({'data.contrast': -0.1}, 'data.contrast is -0.1; expected at least 0'),
+        ({'sr_only.identity_blur': -1.0}, 'sr_only.identity_blur is -1.0; expected'),
         ({'sr_only.identity_loss': 'cosine'}, 'config.sr_only.identity_loss: There is'),
         # Found by benchmarks/fuzz.py, from here on.
         ({'stages': (2**31,)}, 'config.stages is (2147483648,); expected a tuple'),
