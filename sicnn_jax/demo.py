@@ -1,10 +1,11 @@
 """A web page on this machine: drop a picture, see its faces hallucinated.
 
-    python -m sicnn_jax.demo --checkpoint=runs/di
+    python -m sicnn_jax.demo
 
-Shows the network's input, bicubic and SICNN for every face, and, where the face was
-larger than the input, what it really looks like and how similar the network of the
-run's recognition stage finds the two. Needs the extras `demo` and `detect`; only this
+It uses the network that ships; --checkpoint=runs/di takes one of yours. The page shows
+the network's input, bicubic and SICNN for every face, and, where the face was larger
+than the input, what it really looks like and how similar the CNNR that ships, or that
+of the run, finds the two. It needs the extras `demo` and `detect`; only this
 machine can open the page.
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sicnn_jax import metrics, pictures
+from sicnn_jax import metrics, pictures, weights, workdir
 from sicnn_jax.data import align, sources
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.hallucinator import Hallucinator, magnification
@@ -106,7 +107,8 @@ def build(hallucinator: Hallucinator) -> Any:
     ) as page:
         gradio.Markdown(
             f'# SICNN\nFaces of {width}×{height} pixels → 96×112. Larger faces are '
-            'made small first, so that you see how near the network comes.'
+            'made small first, so that you see how near the network comes. What it '
+            'adds is a guess, not evidence of who somebody is.'
         )
         # A file, not gradio.Image, which would decode whatever Pillow can.
         picture = gradio.File(label='Picture', type='filepath')
@@ -154,19 +156,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog='python -m sicnn_jax.demo', description=__doc__.splitlines()[0]
     )
-    parser.add_argument(
-        '--checkpoint', required=True, help='a finished stage, or the workdir of a run'
-    )
+    workdir.add_network_flags(parser)
     parser.add_argument('--port', type=int, default=7860)
     arguments = parser.parse_args()
     # Read when gradio is imported.
     os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
     try:
-        page = build(Hallucinator(arguments.checkpoint))
+        page = build(Hallucinator(arguments.checkpoint, scale=arguments.scale))
     except ImportError:
         sys.exit("Error: the page needs gradio: pip install 'sicnn_jax[demo,detect]'")
     except ValueError as error:
         sys.exit(f'Error: {error}')
+    if arguments.checkpoint is None:
+        print(weights.NOTICE, flush=True)
     launch(page, arguments.port)
 
 

@@ -9,6 +9,10 @@ more measures (`verification.json`):
     python -m sicnn_jax.evaluate --workdir=runs/di --pairs=pairs.txt --images=lfw \\
         --landmarks=landmarks.txt
 
+Without --workdir it evaluates the network that ships, on shards or pairs of yours:
+
+    python -m sicnn_jax.evaluate --data=data/faces --judge=judge.onnx --out=runs/shipped
+
 docs/evaluation.md has the sets and options.
 """
 
@@ -32,13 +36,19 @@ from sicnn_jax import (
     pictures,
     results_file,
     verify,
+    weights,
 )
 from sicnn_jax.data import dataset, records
 from sicnn_jax.methods import TITLES, compared_stages, load_methods
 from sicnn_jax.metrics import PairIndices
 from sicnn_jax.metrics.judge import LEAST_ACCURACY, Judge, check_originals, load_judge
 from sicnn_jax.models.convolution import use_winograd
-from sicnn_jax.workdir import read_config, recognition_directory
+from sicnn_jax.workdir import (
+    CONFIG,
+    read_config,
+    recognition_directory,
+    shipped_config,
+)
 
 # What the rows are means of, as METHOD/COLUMN, beside results.json.
 EACH_FILE = 'each.npz'
@@ -54,6 +64,10 @@ _COLUMNS = (
 )
 
 
+class NobodyHeldOutError(records.DatasetError):
+    """A run was trained on everybody that its data have."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Pairs(PairIndices):
     """Verification pairs among the faces.
@@ -64,6 +78,19 @@ class Pairs(PairIndices):
     """
 
     shown: np.ndarray
+
+    def verify(self, features: np.ndarray) -> tuple[float, np.ndarray]:
+        """Mean accuracy of the reported folds, and which of their pairs are right.
+
+        Args:
+          features: float [n, d] of all faces.
+        """
+        result = metrics.verify(
+            features[self.a], features[self.b], self.same, self.fold
+        )
+        averaged = np.isin(np.unique(self.fold), self.fold[self.reported])
+        accuracy = float(result.fold_accuracies[averaged].mean())
+        return accuracy, result.right[self.reported]
 
 
 def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | None:
@@ -140,17 +167,26 @@ def load_test_faces(
 
     Returns:
       uint8 [n, 112, 96, 3], the pairs, and what the results say of both.
+
+    Raises:
+      NobodyHeldOutError: the data of the run have no split `test`.
+      DatasetError: the faces cannot be read, or those of the pairs are not there.
     """
     limit = config.evaluation.final_faces or None
     if not data and not pairs:
         faces = dataset.open_faces(config.data, workdir)
         hr, labels = faces.test_faces(limit)
         source = config.data.dir or config.data.source
-        return hr, _draw_pairs(config, labels), _about(source, labels)
+        if not len(hr):
+            raise NobodyHeldOutError(
+                f"{source} has no held-out people (split 'test'): give others by "
+                '--data, or by --pairs with --images.'
+            )
+        return hr, draw_pairs(config, labels), _about(source, labels)
     directory = Path(data or config.data.dir or workdir / 'data')
     hr, labels = dataset.read_split(directory, split, limit)
     if not pairs:
-        return hr, _draw_pairs(config, labels), _about(str(directory), labels)
+        return hr, draw_pairs(config, labels), _about(str(directory), labels)
     keys = records.read_keys(directory, split)
     listed = metrics.choose_folds(metrics.read_pairs(pairs).pairs, folds, report, pairs)
     wanted = {key for pair in listed for key in (pair.key_a, pair.key_b)}
@@ -198,10 +234,10 @@ def compare(
     hr_seen, hr_verified = judge.describe(faces['hr'])
     hr_seen = hr_seen[shown]
     centre = hr_seen.mean(0) if judge.centred else 0.0
-    accuracy, right = _verify(hr_verified, pairs)
+    accuracy, right = pairs.verify(hr_verified)
     if judge.expects:
         _, swapped = judge.describe(faces['hr'][..., ::-1])
-        print(check_originals(judge, accuracy, _verify(swapped, pairs)[0]), flush=True)
+        print(check_originals(judge, accuracy, pairs.verify(swapped)[0]), flush=True)
     judged: dict[str, Any] = {'name': judge.name, 'hr_accuracy': accuracy}
     usable = accuracy >= LEAST_ACCURACY
     if not usable:
@@ -227,7 +263,7 @@ def compare(
         row = {'method': method} | dict.fromkeys(_COLUMNS)
         row |= {column: float(np.mean(value)) for column, value in values.items()}
         if usable:
-            row['verification_accuracy'], right = _verify(verified, pairs)
+            row['verification_accuracy'], right = pairs.verify(verified)
             values['verification_accuracy'] = right
         rows.append(row)
         each[method] = values
@@ -289,16 +325,8 @@ def format_table(results: Mapping[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def _verify(features, pairs):
-    result = metrics.verify(
-        features[pairs.a], features[pairs.b], pairs.same, pairs.fold
-    )
-    averaged = np.isin(np.unique(pairs.fold), pairs.fold[pairs.reported])
-    accuracy = float(result.fold_accuracies[averaged].mean())
-    return accuracy, result.right[pairs.reported]
-
-
-def _draw_pairs(config, labels):
+def draw_pairs(config: ConfigDict, labels: np.ndarray) -> Pairs:
+    """Verification pairs among faces, as many as the config wants, in ten folds."""
     a, b, same = metrics.draw_pairs(labels, at_most=config.evaluation.final_pairs)
     # Pairs alternate between same and different, so every fold holds both.
     fold = np.arange(len(same)) // 2 % 10 + 1
@@ -331,8 +359,9 @@ def _titled(faces):
 
 
 def _main():
-    options = vars(_parser().parse_args())
-    workdir = options.pop('workdir')
+    parser = _parser()
+    options = vars(parser.parse_args())
+    workdir, scale, out = (options.pop(name) for name in ('workdir', 'scale', 'out'))
     onnx_settings = {
         field: value
         for field in (*_ONNX_FLAGS, 'mirror')
@@ -343,9 +372,17 @@ def _main():
         name: options.pop(name)
         for name in ('images', 'landmarks', 'flip', 'video', 'frames')
     }
+    in_files = photographs['images'] or options['pairs'].lower().endswith('.bin')
+    if workdir and (scale or out):
+        parser.error('--scale and --out are for the network that ships.')
+    if not workdir and not (out and (in_files or options['data'])):
+        parser.error(
+            '--workdir is missing. To evaluate the network that ships, give faces '
+            '(--data=SHARDS, or --pairs with --images) and --out=DIRECTORY.'
+        )
     try:
-        config = read_config(workdir)
-        in_files = photographs['images'] or options['pairs'].lower().endswith('.bin')
+        config = read_config(workdir) if workdir else _open_shipped(scale or 8, out)
+        workdir = workdir or out
         if in_files and (options['data'] or not options['pairs']):
             raise ValueError('--images needs --pairs and goes without --data.')
         if not in_files:
@@ -357,11 +394,30 @@ def _main():
         sys.exit(f'Error: {error}')
 
 
+def _open_shipped(scale, out):
+    """The config of the networks that ship, which makes `out` the workdir of a run."""
+    config = shipped_config(scale)
+    text = config.to_json(indent=2)
+    if (out / CONFIG).exists() and (out / CONFIG).read_text() != text:
+        raise ValueError(f'--out={out} is the workdir of another run: give a new one.')
+    print(weights.NOTICE, flush=True)
+    results_file.write_whole(out / CONFIG, text.encode())
+    return config
+
+
 def _parser():
     parser = argparse.ArgumentParser(
         prog='python -m sicnn_jax.evaluate', description=__doc__.splitlines()[0]
     )
-    parser.add_argument('--workdir', required=True, type=Path, help='of a finished run')
+    parser.add_argument(
+        '--workdir',
+        type=Path,
+        help='of a finished run; default: the network that ships',
+    )
+    parser.add_argument(
+        '--scale', type=int, choices=tuple(weights.CNNH), help='of that one; default: 8'
+    )
+    parser.add_argument('--out', type=Path, help='where its results are written')
     parser.add_argument('--data', default='', help='shards; default: those of the run')
     parser.add_argument('--split', default='test', help='of the shards')
     parser.add_argument(

@@ -2,6 +2,8 @@
 
     python -m sicnn_jax.export --checkpoint=runs/di --format=onnx --out=cnnh.onnx
 
+Without --checkpoint it is the network that ships (--scale=8 or 4).
+
 Formats: `onnx` (any runtime; extra `export`), `stablehlo` (a serialised `jax.export`
 program for CPU, GPU and TPU; extra `export`), `safetensors` (the parameters alone). The
 first two take any number of faces, float32 [n, 14, 12, 3] (scale 8) or [n, 28, 24, 3]
@@ -10,25 +12,23 @@ what the network was trained on is stored with it: see `describe`.
 """
 
 import argparse
+import functools
 import json
 import os
 import sys
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save
 
-from sicnn_jax import checkpoint, images, models
+from sicnn_jax import images, models, packed, weights, workdir
 from sicnn_jax.data import align
 from sicnn_jax.models.convolution import on_any_backend
 from sicnn_jax.results_file import write_whole
-from sicnn_jax.workdir import find_stage
 
 FORMATS = ('onnx', 'stablehlo', 'safetensors')
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
@@ -40,21 +40,6 @@ _INPUT, _OUTPUT = 'lr', 'sr'
 
 class MissingExtraError(ValueError):
     """A format needs a package that is not installed."""
-
-
-def load_cnnh(directory: str | os.PathLike) -> tuple[Any, dict[str, Any]]:
-    """Parameters of a trained CNNH and the record that describes it.
-
-    Args:
-      directory: of a finished stage with a CNNH, or the workdir of a run.
-
-    Raises:
-      CheckpointError: there is no such stage, or its images are of another convention.
-    """
-    stage = find_stage(directory)
-    params, record = checkpoint.load_networks(stage, ['cnnh'])
-    checkpoint.check_record(record, {'convention': images.CONVENTION}, str(stage))
-    return params['cnnh'], record
 
 
 def describe(record: Mapping[str, Any]) -> dict[str, str]:
@@ -112,14 +97,23 @@ def to_stablehlo(
         raise _missing('stablehlo', 'flatbuffers') from error
 
 
-def to_safetensors(params: Any, record: Mapping[str, Any]) -> bytes:
+def to_safetensors(
+    params: Any, record: Mapping[str, Any], *, half: bool = False
+) -> bytes:
     """The parameters of CNNH, named `dense_block1/conv2/kernel`, with `describe`.
 
     Kernels are [k, k, in, out]. The record in the metadata says the network's sizes.
+    The package reads such a file where it takes a checkpoint.
+
+    Args:
+      params: of CNNH.
+      record: of its checkpoint.
+      half: in float16.
+
+    Raises:
+      ValueError: a number is too large for float16.
     """
-    flat = flax.traverse_util.flatten_dict(params, sep='/')
-    arrays = {name: np.array(value, order='C') for name, value in flat.items()}
-    return save(arrays, metadata=describe(record))
+    return packed.pack('cnnh', params, record, describe(record), half=half)
 
 
 def to_onnx(params: Any, record: Mapping[str, Any]) -> bytes:
@@ -273,25 +267,36 @@ def _missing(kind, package):
     )
 
 
-def export(checkpoint: str | os.PathLike, kind: str, out: Path) -> None:
+def export(
+    checkpoint: str | os.PathLike | None,
+    kind: str,
+    out: Path,
+    *,
+    scale: int | None = None,
+    half: bool = False,
+) -> None:
     """Writes a trained CNNH as a file; a `stablehlo` one has `describe` beside it.
 
     Args:
-      checkpoint: as in `load_cnnh`.
+      checkpoint, scale: as `source` and `scale` of `workdir.load_cnnh`.
       kind: of `FORMATS`.
       out: the file, written whole or not at all.
+      half: of `safetensors`: in float16.
 
     Raises:
-      ValueError: the format is unknown, the checkpoint is none, or an extra is missing.
+      ValueError: the format is unknown or has no `half`, a number is too large for
+        it, the checkpoint is none, or an extra is missing.
     """
-    writers = {
+    writers: dict[str, Callable[..., bytes]] = {
         'onnx': to_onnx,
         'stablehlo': to_stablehlo,
-        'safetensors': to_safetensors,
+        'safetensors': functools.partial(to_safetensors, half=half),
     }
     if kind not in writers:
         raise ValueError(f'format is {kind!r}; expected one of {", ".join(FORMATS)}.')
-    params, record = load_cnnh(checkpoint)
+    if half and kind != 'safetensors':
+        raise ValueError(f'half is for the format safetensors; this one is {kind}.')
+    params, record, _ = workdir.load_cnnh(checkpoint, scale)
     write_whole(out, writers[kind](params, record))
     if kind == 'stablehlo':
         text = json.dumps(describe(record), indent=2, ensure_ascii=False) + '\n'
@@ -303,17 +308,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog='python -m sicnn_jax.export', description=__doc__.splitlines()[0]
     )
-    parser.add_argument(
-        '--checkpoint', required=True, help='a finished stage, or the workdir of a run'
-    )
+    workdir.add_network_flags(parser)
     parser.add_argument('--format', required=True, choices=FORMATS)
     parser.add_argument('--out', required=True, type=Path, help='the file to write')
+    parser.add_argument('--half', action='store_true', help='safetensors in float16')
     options = parser.parse_args(arguments)
     try:
-        export(options.checkpoint, options.format, options.out)
+        export(
+            options.checkpoint,
+            options.format,
+            options.out,
+            scale=options.scale,
+            half=options.half,
+        )
     except (ValueError, OSError) as error:
         print(f'Error: {error}', file=sys.stderr)
         return 1
+    if options.checkpoint is None:
+        print(weights.NOTICE)
     print(f'{options.out} written: {options.out.stat().st_size:,} bytes.')
     return 0
 

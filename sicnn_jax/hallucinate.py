@@ -1,10 +1,11 @@
 """Hallucinates the small faces of photographs: 12×14 pixels → 96×112.
 
-    python -m sicnn_jax.hallucinate photo.jpg folder --checkpoint=runs/di --out=faces
+    python -m sicnn_jax.hallucinate photo.jpg folder --out=faces
 
-INPUT is a photograph, a folder of them (with all its folders), or a face that is
-aligned already and of exactly the network's size, 12×14 or 24×28. Finding faces needs
-the extra `detect`, or --landmarks. For `folder/a/b.jpg` it writes `a/b_face0.png`,
+It uses the network that ships; --checkpoint=runs/di takes one of yours. INPUT is a
+photograph, a folder of them (with all its folders), or a face that is aligned already
+and of exactly the network's size, 12×14 or 24×28. Finding faces needs the extra
+`detect`, or --landmarks. For `folder/a/b.jpg` it writes `a/b_face0.png`,
 `a/b_face0_compare.png`, with --paste `a/b_pasted.png`, and for all of them
 `report.json`, also if Ctrl-C stops it. Exit status: 0 if there was a face, 1 if there
 was none, 2 for bad arguments, 130 if it was stopped.
@@ -28,7 +29,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from sicnn_jax import images, metrics, pictures
+from sicnn_jax import images, metrics, pictures, weights, workdir
 from sicnn_jax.data import align, detect, runtime, sources
 from sicnn_jax.data.detect import DetectedFace
 from sicnn_jax.data.records import DatasetError
@@ -446,9 +447,7 @@ def _parse(arguments):
         prog='python -m sicnn_jax.hallucinate', description=__doc__.splitlines()[0]
     )
     parser.add_argument('inputs', nargs='+', metavar='INPUT', type=Path)
-    parser.add_argument(
-        '--checkpoint', required=True, help='a finished stage, or the workdir of a run'
-    )
+    workdir.add_network_flags(parser)
     parser.add_argument('--out', required=True, type=Path, help='directory')
     parser.add_argument(
         '--paste', action='store_true', help='write photographs with the faces, too'
@@ -489,7 +488,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     entries: list[dict[str, Any]] = []
     stopped = False
     try:
-        hallucinator = Hallucinator(options.checkpoint)
+        hallucinator = Hallucinator(options.checkpoint, scale=options.scale)
+        if options.checkpoint is None:
+            print(weights.NOTICE, flush=True)
         locate = _locator(hallucinator, options)
         out.mkdir(parents=True, exist_ok=True)
         jobs = list_jobs(options.inputs, out)

@@ -2,7 +2,7 @@
 
 from sicnn_jax.hallucinator import Hallucinator
 
-sr = Hallucinator('runs/di')(lr)  # uint8 [n, 14, 12, 3] → uint8 [n, 112, 96, 3]
+sr = Hallucinator()(lr)  # uint8 [n, 14, 12, 3] → uint8 [n, 112, 96, 3]
 """
 
 import functools
@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
-from sicnn_jax import checkpoint, images, inference, models
+from sicnn_jax import checkpoint, inference, models
 from sicnn_jax.data import align, detect
 from sicnn_jax.data.detect import DetectedFace
-from sicnn_jax.workdir import find_recognition, find_stage
+from sicnn_jax.data.records import DatasetError
+from sicnn_jax.workdir import find_recognition, load_cnnh
 
 # Pixels of the photograph for one of the network's input, up to which it is sampled
 # directly. From there on the face is brought to 96×112 and degraded as in training.
@@ -38,11 +39,13 @@ class Hallucinator:
     """A trained CNNH as a function of faces.
 
     Args:
-      directory: of a finished stage with a CNNH, or the workdir of a run; then of its
-        stage `domain_integrated`, or else of its last one with a CNNH.
+      source: a finished stage with a CNNH, or the workdir of a run, whose stage
+        `domain_integrated` is meant or else its last one with a CNNH, or a file of
+        `sicnn export --format=safetensors`; None for the network that ships.
+      scale: of the one that ships, 8 (by default) or 4.
 
     Attributes:
-      stage: directory of the stage.
+      stage: directory of the stage, or the file.
       scale: 8 (12×14 faces) or 4 (24×28).
       degradation: how the faces that it was trained on were made small.
       lr_shape: (height, width, 3) of an input.
@@ -50,20 +53,20 @@ class Hallucinator:
         similarity; None if there is none.
 
     Raises:
-      CheckpointError: there is no such stage, or its images are of another convention.
+      CheckpointError: there is no such network, or its images are of another
+        convention.
+      ValueError: no network of that scale ships, or one is asked for beside a source.
     """
 
-    def __init__(self, directory: str | os.PathLike):
-        self.stage = find_stage(directory)
-        params, record = checkpoint.load_networks(self.stage, ['cnnh'])
-        checkpoint.check_record(
-            record, {'convention': images.CONVENTION}, str(self.stage)
-        )
+    def __init__(
+        self, source: str | os.PathLike | None = None, *, scale: int | None = None
+    ):
+        params, record, self.stage = load_cnnh(source, scale)
         self.scale: int = record['scale']
         self.degradation: str = record['degradation']
         self.lr_shape = (*models.LR_SHAPES[self.scale], 3)
         self.cnnr_stage = find_recognition(self.stage)
-        self._super_resolve = inference.frozen(models.cnnh_from(record), params['cnnh'])
+        self._super_resolve = inference.frozen(models.cnnh_from(record), params)
 
     def __call__(
         self, lr: UInt8[np.ndarray, 'n h w 3'] | Float[np.ndarray, 'n h w 3']
@@ -84,7 +87,7 @@ class Hallucinator:
         if lr.shape[1:] != self.lr_shape:
             raise ValueError(
                 f'The faces have the shape {list(lr.shape)}; this network takes '
-                f'[n, {", ".join(map(str, self.lr_shape))}].'
+                f'[n, {", ".join(map(str, self.lr_shape))}]. Its scale is {self.scale}.'
             )
         if lr.dtype != np.uint8:
             lr = _checked_levels(lr)
@@ -125,7 +128,18 @@ class Hallucinator:
         Args:
           photo: RGB.
           **options: of `detect.find_faces`.
+
+        Raises:
+          DatasetError: it has the size of another network's input.
         """
+        for scale, size in models.LR_SHAPES.items():
+            if photo.shape[:2] == size and scale != self.scale:
+                raise DatasetError(
+                    f'it is {size[1]}×{size[0]}, the input of a network of scale '
+                    f'{scale}; this one has scale {self.scale} and takes '
+                    f'{self.lr_shape[1]}×{self.lr_shape[0]}: choose a network of scale '
+                    f'{scale}'
+                )
         if photo.shape == self.lr_shape:
             height, width = self.lr_shape[:2]
             box = np.array([-0.5, -0.5, width, height])

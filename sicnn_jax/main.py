@@ -65,12 +65,20 @@ def main(argv: list[str]) -> None:
             parallel.disconnect()
         if parallel.is_first():
             with _full_disk_in_words(workdir):
-                evaluate.run(_CONFIG.value, workdir)
+                _evaluate(_CONFIG.value, workdir)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f'Error: {error}')
     except Stopped as stopped:
         print(stopped, flush=True)
         sys.exit(STOPPED)
+
+
+def _evaluate(config, workdir):
+    """Evaluates the run, unless it was trained on everybody that there is."""
+    try:
+        evaluate.run(config, workdir)
+    except evaluate.NobodyHeldOutError as nobody:
+        print(f'Nothing is evaluated: {nobody}')
 
 
 @contextlib.contextmanager

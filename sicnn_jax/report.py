@@ -159,6 +159,8 @@ def _make_faces(config, workdir, limit):
     if source != 'procedural' and not (directory / records.SIDECAR).is_file():
         raise ValueError(f'the faces of the run are not in {directory}')
     hr, _ = dataset.open_faces(config.data, workdir).test_faces(limit)
+    if not len(hr):
+        raise ValueError("the data of the run have no held-out people (split 'test')")
     return load_methods(config, workdir)(hr)
 
 

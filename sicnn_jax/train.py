@@ -214,17 +214,7 @@ def make_hooks(
     start: int,
 ) -> list[Hook]:
     """Evaluate · log · picture; what is saved comes after them."""
-    last = stage.config.steps
-    hr, labels = faces.test_faces(config.evaluation.faces)
-    hallucinates = 'cnnh' in stage.rule.makes
-    if hallucinates:
-        measure = measure_hallucination(
-            stage.recipe, hr, _reference(config, stage.directory.parent)
-        )
-    else:
-        measure = measure_recognition(
-            stage.recipe.cnnr, hr, labels, num_pairs=config.evaluation.pairs
-        )
+    every, last = stage.config.evaluate_every, stage.config.steps
     log = Log(
         stage.name,
         stage.directory,
@@ -240,14 +230,29 @@ def make_hooks(
             step=step - 1,
         ),
     )
-    hooks: list[Hook] = [Evaluate(stage.config.evaluate_every, last, measure), log]
-    if hallucinates:
-        drawn = hr[_spread(labels, config.evaluation.pictures)]
-        folder = stage.directory / 'samples'
-        hooks.append(
-            Picture(stage.config.evaluate_every, last, folder, stage.recipe, drawn)
+    hr, labels = faces.test_faces(config.evaluation.faces)
+    if not len(hr):
+        print(
+            f"[{stage.name}] the data have no split 'test': nothing is evaluated, and "
+            'no best checkpoint is kept',
+            flush=True,
         )
-    return hooks
+        return [log]
+    if 'cnnh' not in stage.rule.makes:
+        measure = measure_recognition(
+            stage.recipe.cnnr, hr, labels, num_pairs=config.evaluation.pairs
+        )
+        return [Evaluate(every, last, measure), log]
+    measure = measure_hallucination(
+        stage.recipe, hr, _reference(config, stage.directory.parent)
+    )
+    drawn = hr[_spread(labels, config.evaluation.pictures)]
+    folder = stage.directory / 'samples'
+    return [
+        Evaluate(every, last, measure),
+        log,
+        Picture(every, last, folder, stage.recipe, drawn),
+    ]
 
 
 def dispatch(

@@ -3,13 +3,15 @@
 Whoever opens a finished run needs neither the loop nor an optimiser.
 """
 
+import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint
+from sicnn_jax import checkpoint, images, packed, weights
 
 CONFIG = 'config.json'
 
@@ -63,14 +65,102 @@ def makes_cnnh(stage: ConfigDict) -> bool:
     return 'cnnh' in stage.optimizer or stage.update_rule == 'fit'
 
 
+def load_cnnh(
+    source: str | os.PathLike | None, scale: int | None = None
+) -> tuple[Any, dict[str, Any], Path]:
+    """A trained CNNH, to be used and not to be trained.
+
+    Args:
+      source: a finished stage, the workdir of a run, or a file of
+        `sicnn export --format=safetensors`; None for the network that ships.
+      scale: of the one that ships, 8 (by default) or 4.
+
+    Returns:
+      Its parameters, the record that describes it, and where it was found: the
+      stage's directory, or the file.
+
+    Raises:
+      CheckpointError: there is no such network, or its images are of another
+        convention.
+      ValueError: no network of that scale ships, or one is asked for beside a source.
+    """
+    if source is not None and scale is not None:
+        raise ValueError(
+            f'A scale, {scale}, is for the networks that ship; {source} has its own: '
+            'leave one of them out.'
+        )
+    place = _shipped(scale or 8) if source is None else find_stage(source)
+    params, record = checkpoint.load_networks(place, ['cnnh'])
+    checkpoint.check_record(record, {'convention': images.CONVENTION}, str(place))
+    return params['cnnh'], record, place
+
+
+def add_network_flags(parser: argparse.ArgumentParser) -> None:
+    """`--checkpoint` and `--scale` of a command: the arguments of `load_cnnh`."""
+    parser.add_argument(
+        '--checkpoint',
+        help='a finished stage, the workdir of a run, or a packed network '
+        '(.safetensors); default: the network that ships',
+    )
+    parser.add_argument(
+        '--scale',
+        type=int,
+        choices=tuple(weights.CNNH),
+        help='of the network that ships: 8 (the default, 12×14 pixels in) or 4 (24×28)',
+    )
+
+
+def shipped_config(scale: int) -> ConfigDict:
+    """The config of a run whose finished stages are the networks that ship.
+
+    Args:
+      scale: 8 or 4.
+    """
+    return ConfigDict(
+        {
+            'scale': scale,
+            'degradation': 'bicubic',
+            'data': {'source': 'records', 'dir': ''},
+            'evaluation': {
+                'judge': '',
+                'final_faces': 0,
+                'final_pairs': 6_000,
+                'pictures': 6,
+            },
+            'stages': (_RECOGNITION, 'approach_ii'),
+            _RECOGNITION: {
+                'update_rule': 'distillation',
+                'checkpoint': str(weights.CNNR),
+                'init': {},
+                'optimizer': {},
+            },
+            'approach_ii': {
+                'update_rule': 'hallucination',
+                'checkpoint': str(weights.CNNH[scale]),
+                'init': {},
+                'optimizer': {'cnnh': {}},
+            },
+        }
+    )
+
+
+def _shipped(scale):
+    if scale not in weights.CNNH:
+        known = ' or '.join(map(str, weights.CNNH))
+        raise ValueError(f'scale is {scale}; the networks that ship have {known}.')
+    return weights.CNNH[scale]
+
+
 def find_stage(directory: str | os.PathLike) -> Path:
     """The stage whose CNNH is meant by a stage's directory or a run's workdir.
+
+    A file of `packed` is a stage of its own.
 
     Raises:
       CheckpointError: it is neither, or the run has no finished stage with a CNNH.
     """
     directory = Path(directory)
-    if checkpoint.has_networks(directory):
+    if checkpoint.has_networks(directory) or directory.suffix == packed.SUFFIX:
         return directory
     config = _find_config(directory)
     if config is None:
@@ -91,7 +181,12 @@ def find_stage(directory: str | os.PathLike) -> Path:
 
 
 def find_recognition(stage: Path) -> Path | None:
-    """The finished recognition stage of the run that a stage is of, if there is one."""
+    """The finished recognition stage of the run that a stage is of, if there is one.
+
+    Of the networks that ship, it is the CNNR that ships.
+    """
+    if stage.resolve() in weights.CNNH.values():
+        return weights.CNNR
     config = _find_config(stage.parent)
     if config is None:
         return None

@@ -4,13 +4,18 @@ import errno
 import os
 import shutil
 
+import chex
+import jax
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
 from etils import epath
 
-from sicnn_jax import checkpoint
+from sicnn_jax import checkpoint, packed
+from sicnn_jax.checkpoint import CheckpointError
 from sicnn_jax.train_state import TrainState
+from tests import tiny_run
 
 RECORD = {'scale': 8}
 
@@ -247,3 +252,54 @@ def test_a_checkpoint_with_its_frozen_networks_is_continued(frozen, tmp_path):
     restored = checkpoint.Checkpoints(tmp_path / 'old', record).restore(_with_frozen(0))
     assert restored.step == 3
     assert sorted(restored.networks) == ['cnnh', 'cnnr']
+
+
+def test_a_packed_network_is_a_stage_of_its_own(tmp_path):
+    record, params = tiny_run.write_run(tmp_path / 'run')
+    file = tmp_path / 'cnnh.safetensors'
+    assert not checkpoint.has_networks(file)
+    for half in (False, True):
+        file.write_bytes(packed.pack('cnnh', params, record, half=half))
+        assert checkpoint.has_networks(file)
+        found, known = checkpoint.load_networks(file, ['cnnh'])
+        assert {k: v for k, v in known.items() if k != packed.CHECKSUM} == record
+        tolerance = 1e-3 if half else 0
+        chex.assert_trees_all_close(found['cnnh'], params, rtol=tolerance)
+        assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(found))
+    with pytest.raises(CheckpointError, match='has no network cnnr; it has cnnh'):
+        checkpoint.load_networks(file, ['cnnr'])
+
+
+def test_a_packed_network_that_is_none_is_named(tmp_path):
+    file = tmp_path / 'cnnh.safetensors'
+    with pytest.raises(CheckpointError, match=r'cnnh\.safetensors is missing'):
+        checkpoint.load_networks(file)
+    params = {'conv': {'bias': np.ones(9, np.float32), 'levels': np.arange(3)}}
+    whole = packed.pack('cnnh', params, {})
+    file.write_bytes(whole)
+    found, _ = checkpoint.load_networks(file)
+    chex.assert_trees_all_equal_shapes_and_dtypes(found['cnnh'], params)
+    file.write_bytes(whole[:-4])
+    with pytest.raises(CheckpointError, match=r'cnnh\.safetensors is damaged'):
+        checkpoint.load_networks(file)
+    flipped = bytearray(whole)
+    flipped[-1] ^= 4
+    file.write_bytes(bytes(flipped))
+    with pytest.raises(CheckpointError, match='not those that were saved'):
+        checkpoint.load_networks(file)
+    file.write_bytes(safetensors.numpy.save({'x': np.ones(2)}))
+    with pytest.raises(CheckpointError, match="no field 'record' in its metadata"):
+        checkpoint.load_networks(file)
+    large = {'conv': {'bias': np.full(2, 1e6, np.float32)}}
+    with pytest.raises(ValueError, match='conv/bias that float16 cannot hold'):
+        packed.pack('cnnh', large, {}, half=True)
+
+
+@pytest.mark.parametrize(
+    ('network', 'about'), [('cnnr', {}), ('cnnh', {'input': 'lr: float32'})]
+)
+def test_a_packed_network_of_before_did_not_say_its_name(network, about, tmp_path):
+    file = tmp_path / 'old.safetensors'
+    metadata = {**about, 'record': '{"crc32": 5}'}
+    file.write_bytes(safetensors.numpy.save({'a/b': np.ones(2)}, metadata))
+    assert [*checkpoint.load_networks(file)[0]] == [network]

@@ -12,7 +12,17 @@ from PIL import Image
 
 from benchmarks import drilling
 from configs import di, real
-from sicnn_jax import checkpoint, evaluate, hooks, inference, terms, train, verify
+from sicnn_jax import (
+    checkpoint,
+    evaluate,
+    export,
+    hooks,
+    inference,
+    report,
+    terms,
+    train,
+    verify,
+)
 from sicnn_jax.data import records, targets
 from sicnn_jax.data.dataset import ProceduralFaces
 from sicnn_jax.data.records import DatasetError
@@ -100,6 +110,43 @@ def test_a_finished_run_trains_nothing_again(finished, capsys):
     train.run(config, workdir)
     assert capsys.readouterr().out.count('finished already') == len(STAGES)
     _assert_equal(before, _final(workdir, 'domain_integrated')[0])
+
+
+def test_data_without_held_out_people_are_trained_on(finished, tmp_path):
+    _, workdir = finished
+    config = tiny_config('records')
+    config.stages = ('recognition', 'hallucination')
+    hr, labels = train.dataset.read_split(workdir / 'data', 'train')
+    train_only = [
+        records.Face(face, f'p{label}', f'p{label}/{index}.png', source='test')
+        for index, (face, label) in enumerate(zip(hr, labels, strict=True))
+    ]
+    config.data.dir = str(tmp_path / 'everybody')
+    records.write_dataset(
+        config.data.dir, {'train': train_only}, alignment={'kind': 'none'}
+    )
+    train.run(config, tmp_path / 'run')
+    for stage in config.stages:
+        lines = _metrics(tmp_path / 'run', stage)
+        assert [line['step'] for line in lines] == [2, 4]
+        assert not {'psnr', 'verification_accuracy'} & lines[-1].keys()
+    with pytest.raises(evaluate.NobodyHeldOutError, match='no held-out people'):
+        evaluate.run(config, tmp_path / 'run')
+    report.write_report(tmp_path / 'run', tmp_path / 'report.html')
+    assert 'no held-out people' in (tmp_path / 'report.html').read_text()
+
+
+def test_a_stage_begins_with_a_packed_network(finished, tmp_path):
+    config, workdir = finished
+    file = tmp_path / 'cnnh.safetensors'
+    export.export(workdir / 'hallucination', 'safetensors', file)
+    config = config.copy_and_resolve_references()
+    config.sr_only.init.cnnh = str(file)
+    config.recognition.checkpoint = str(workdir / 'recognition')
+    stage = train.build_stage(config, 'sr_only', tmp_path)
+    faces = train.dataset.open_faces(config.data, workdir)
+    state = train.initial_state(config, stage, faces)
+    _assert_equal(state.params['cnnh'], _final(workdir, 'hallucination')[0]['cnnh'])
 
 
 def test_an_interrupted_run_continues_bit_for_bit(finished, tmp_path, monkeypatch):

@@ -1,18 +1,27 @@
-"""What L_SI adds that a judge sees, by the network in it and by α.
+"""What L_SI adds that a judge sees who took no part, on LFW, at 8× or 4×.
 
     python -m benchmarks.studies.identity --data=data/lfw --pairs=pairs.txt \\
-        --judge=judge.onnx --base=runs/learning_curve/8x-60/hallucination \\
-        --taught=runs/real-distilled/recognition
+        --judge=judge.onnx --scale=8 --seeds=0,1,2
 
-`--data` as of `benchmarks.studies.allocation`; `--base` is a finished CNNH by L_SR,
-from which each row goes on for as many steps on the same batches, and `--taught` a CNNR
-that dlib taught (configs/real.py:distilled). Choose by fold 7; fold 8 is for the
-report. What is trained is kept below `--runs`, and the command goes on where it was
-interrupted.
+`--data` as of `benchmarks.studies.allocation`. For each seed one CNNH is trained by
+L_SR, and each row goes on from it on the same batches. Unless `--steps` says otherwise,
+the numbers are those of configs/real.py. `--only` names rows, with ';'. Those with a
+CNNR that was taught need `--taught`, a finished stage of configs/real.py:distilled, and
+`--targets`; the one with another teacher needs `--teacher`, an ONNX file, and another
+judge.
+
+Choose by fold 7; fold 8 is for the report: LFW's 600 pairs, and up to 4,000 that are
+drawn among all photographs of its people. Gains are those over L_SR alone, with paired
+95% intervals over faces or pairs. Drawn pairs share faces, so that their intervals are
+too narrow. Powers of luminance are relative to the originals.
+
+What is trained is kept below `--runs` (another directory for another recipe), and the
+command goes on where it was interrupted.
 """
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +29,24 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.measuring import earlier_record, markdown, write_record
-from benchmarks.studies.light import CHOICE, REPORT, Folds, super_resolve
+from benchmarks.studies.light import CHOICE, REPORT, super_resolve
 from configs import real
-from sicnn_jax import metrics, parallel, train
+from sicnn_jax import evaluate, inference, metrics, parallel, train
+from sicnn_jax.data import dataset, records
+from sicnn_jax.evaluate import Pairs
+from sicnn_jax.metrics.judge import Judge, load_judge
 
-_RECORD = 'identity'
+CONTROL = 'L_SR only'
+COLUMNS = ('psnr', 'ssim', 'judge_similarity', 'verification_accuracy')
+_DRAWN_PAIRS = 4_000
+_RESAMPLES = 2_000
+# Steps between evaluations, but for that at the end.
+_NEVER = 1_000_000
 # From this share of the Nyquist frequency on, along either axis, there is little in a
 # photograph of this size: a grid shows here.
 _FINE = 0.9
+# So many of the lowest frequencies of the other axis count for a grid.
+_LOW = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,52 +56,182 @@ class Row:
     Attributes:
       variant: of configs/real.py, which says what recognises.
       stage: of that config.
-      alpha: weight of L_SI.
+      fields: of the stage, where they are not those of the config.
     """
 
     variant: str
     stage: str
-    alpha: float
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+_PLAIN = {'identity_shift': 0, 'identity_blur': 0.0}
 ROWS = {
-    'L_SR only': Row('dlib', 'sr_only', 0.0),
+    CONTROL: Row('dlib', 'sr_only'),
+    "dlib's network": Row('dlib', 'approach_ii'),
     **{
-        f"dlib's network, α = {alpha:,}": Row('dlib', 'approach_ii', alpha)
-        for alpha in (300, 1_000, 3_000)
+        f"dlib's network, α = {alpha:,}": Row(
+            'dlib', 'approach_ii', {'alpha': float(alpha)}
+        )
+        for alpha in (100, 1_000, 3_000)
     },
-    **{
-        f'taught CNNR, α = {alpha:,}': Row('distilled', 'approach_ii', alpha)
-        for alpha in (300, 1_000, 3_000)
-    },
-    'taught CNNR, taught on SR ∪ HR, α = 1,000': Row(
-        'distilled', 'taught_integrated', 1_000
-    ),
-    'taught CNNR, Algorithm 1, α = 1,000': Row('distilled', 'domain_integrated', 1_000),
+    "dlib's network, faces moved": Row('dlib', 'approach_ii', {'identity_blur': 0.0}),
+    "dlib's network, faces as they are": Row('dlib', 'approach_ii', _PLAIN),
+    'taught CNNR': Row('distilled', 'approach_ii'),
+    'taught CNNR, faces as they are': Row('distilled', 'approach_ii', _PLAIN),
+    'taught CNNR, Algorithm 1': Row('distilled', 'domain_integrated'),
+    'taught CNNR, taught on SR ∪ HR': Row('distilled', 'taught_integrated'),
+    'another teacher': Row('onnx', 'approach_ii'),
 }
+# They have a judge of their own.
+_REVERSED = ('another teacher',)
+# Variant → what it needs.
+_NEEDED = {'distilled': ('taught', 'targets'), 'onnx': ('teacher',)}
+
+
+def load_people(
+    config: ConfigDict, data: Path, pairs: str
+) -> tuple[np.ndarray, dict[str, Pairs]]:
+    """Faces of the people of both folds, and pairs of them by what they are for.
+
+    Returns:
+      uint8 [n, 112, 96, 3]; LFW's pairs of each fold, and drawn ones of the people of
+      the fold that is reported.
+    """
+    hr, labels = dataset.read_split(data, 'test')
+    places = {key: place for place, key in enumerate(records.read_keys(data, 'test'))}
+    found = {}
+    for fold in (CHOICE, REPORT):
+        listed = metrics.choose_folds(
+            metrics.read_pairs(pairs).pairs, (CHOICE, REPORT), (fold,), pairs
+        )
+        indexed = metrics.index_pairs(listed, places, (fold,))
+        shown = np.unique(np.stack([indexed.a, indexed.b])[:, indexed.reported])
+        found[f'fold {fold}'] = Pairs(**vars(indexed), shown=shown)
+    config.evaluation.final_pairs = _DRAWN_PAIRS
+    reported = found[f'fold {REPORT}'].shown
+    people = np.flatnonzero(np.isin(labels, labels[reported]))
+    drawn = evaluate.draw_pairs(config, labels[people])
+    return hr, found | {
+        'drawn': dataclasses.replace(
+            drawn, a=people[drawn.a], b=people[drawn.b], shown=people
+        )
+    }
 
 
 def configure(row: Row, options: argparse.Namespace, seed: int) -> ConfigDict:
     """The config of a row: the network that recognises, and the last stage."""
     config = real.get_config(row.variant)
     config.seed = seed
+    config.scale = options.scale
+    config.cpu_devices = options.cpu_devices
     config.data.dir = str(options.data)
-    config.data.targets = str(options.targets) if row.variant == 'distilled' else ''
     if row.variant == 'distilled':
-        config.recognition.checkpoint = str(options.taught)
+        config.data.targets = str(options.targets or '')
+        config.recognition.checkpoint = str(options.taught or '')
+    if row.variant == 'onnx':
+        config.cnnr.file = str(options.teacher or '')
     stage = config[row.stage]
-    stage.init.cnnh = str(options.base)
-    stage.alpha = float(row.alpha)
-    stage.steps = options.steps
-    config.stages = ('recognition', row.stage) if row.alpha else (row.stage,)
+    stage.init.cnnh = str(_base(options, seed) / 'hallucination')
+    stage.update(row.fields)
+    stage.steps = options.steps[1]
+    stages = ('recognition', row.stage) if row.stage != 'sr_only' else (row.stage,)
+    return _briefly(config, stages)
+
+
+def _briefly(config, stages):
+    """Evaluated at the end alone."""
+    config.stages = stages
+    for name in stages:
+        config[name].evaluate_every = _NEVER
     return config
 
 
-def fine_energy(faces: np.ndarray) -> float:
-    """Mean power of luminance near the Nyquist frequency, of either axis.
+def _base(options, seed):
+    return options.runs / f'{options.scale}x-seed{seed}'
+
+
+def train_row(name: str, options: argparse.Namespace, seed: int) -> None:
+    """Trains a row, and first, unless it is there, the CNNH that it goes on from."""
+    config = configure(Row('', 'sr_only'), options, seed)
+    config.hallucination.steps = options.steps[0]
+    train.run(_briefly(config, ('hallucination',)), _base(options, seed))
+    row = ROWS[name]
+    train.run(configure(row, options, seed), _workdir(name, options, seed))
+
+
+def _workdir(name, options, seed):
+    return _base(options, seed) / name.replace(' ', '_')
+
+
+def measure(
+    faces: Mapping[str, np.ndarray], pairs: Mapping[str, Pairs], judge: Judge
+) -> dict[str, Any]:
+    """Method → set of pairs → means, and gains over the control with their intervals.
+
+    Args:
+      faces: 'hr' and those of each method, uint8 [n, 112, 96, 3].
+      pairs: of `load_people`.
+      judge: who looks at them.
+    """
+    hr = faces['hr']
+    original = fine_power(hr)
+    hr_seen, hr_verified = judge.describe(hr)
+    centre = hr_seen.mean(0) if judge.centred else 0.0
+    found: dict[str, Any] = {
+        'originals': {name: each.verify(hr_verified)[0] for name, each in pairs.items()}
+    }
+    values: dict[str, dict[str, np.ndarray]] = {}
+    for method in (name for name in faces if name != 'hr'):
+        sr = faces[method]
+        seen, verified = judge.describe(sr)
+        values[method] = {
+            'psnr': metrics.psnr(sr, hr),
+            'ssim': metrics.ssim(sr, hr),
+            'judge_similarity': metrics.pair_scores(seen - centre, hr_seen - centre),
+        }
+        found[method] = {
+            name: power / original[name] for name, power in fine_power(sr).items()
+        }
+        for name, each in pairs.items():
+            values[method][name] = each.verify(verified)[1]
+    for name, each in pairs.items():
+        shown = {
+            method: {column: columns[column][each.shown] for column in COLUMNS[:-1]}
+            | {COLUMNS[-1]: columns[name]}
+            for method, columns in values.items()
+        }
+        for method, columns in shown.items():
+            row = {column: float(value.mean()) for column, value in columns.items()}
+            if method not in (CONTROL, 'bicubic'):
+                row['gain'] = {
+                    column: paired(value, shown[CONTROL][column])
+                    for column, value in columns.items()
+                }
+            found[method][name] = row
+    return found
+
+
+def paired(better: np.ndarray, worse: np.ndarray) -> list[float]:
+    """Mean difference and its 95% interval, by resampling faces or pairs."""
+    difference = better.astype(float) - worse
+    rng = np.random.default_rng(0)
+    count = len(difference)
+    means = [
+        difference[rng.integers(0, count, count)].mean() for _ in range(_RESAMPLES)
+    ]
+    low, high = np.percentile(means, (2.5, 97.5))
+    return [float(difference.mean()), float(low), float(high)]
+
+
+def fine_power(faces: np.ndarray) -> dict[str, float]:
+    """Mean power of luminance where L_SI may leave a grid, along either axis.
 
     Args:
       faces: uint8 [n, h, w, 3].
+
+    Returns:
+      'nyquist': of the frequencies near it; 'grid': of a period of four pixels, that of
+      the last two deconvolutions.
     """
     y = metrics.luminance(faces)
     height, width = y.shape[1:3]
@@ -90,76 +239,126 @@ def fine_energy(faces: np.ndarray) -> float:
     # Else the step from one edge to the other is all that there is to see.
     window = np.outer(np.hanning(height), np.hanning(width))
     y = (y - y.mean((1, 2), keepdims=True)) * window
-    power = np.abs(np.fft.fft2(y, norm='ortho')) ** 2
+    power = np.mean(np.abs(np.fft.fft2(y, norm='ortho')) ** 2, axis=0)
     rows, columns = (np.abs(np.fft.fftfreq(n)) * 2 for n in (height, width))
     fine = np.maximum(rows[:, None], columns) >= _FINE
-    return float(power[:, fine].mean())
+    grid = [*power[height // 4, :_LOW], *power[:_LOW, width // 4]]
+    return {'nyquist': float(power[fine].mean()), 'grid': float(np.mean(grid))}
 
 
-def table(record: dict[str, Any]) -> str:
-    """What each row came to on the fold of the choice and on that of the report."""
-    rows = [('bicubic', _cells(record['bicubic']))]
-    for name in ROWS:
-        for seed, run in sorted(record['rows'].get(name, {}).items()):
-            rows.append((f'{name} (seed {seed})', _cells(run)))
-    columns = ['energy near Nyquist']
-    for fold in (CHOICE, REPORT):
-        columns += [
-            f'{column}, fold {fold}'
-            for column in ('PSNR', 'similarity', 'verification')
-        ]
-    return markdown(tuple(columns), rows, first='trained on by')
+def table(record: Mapping[str, Any]) -> str:
+    """What each row came to, by seed."""
+    rows = []
+    for seed, found in sorted(record['seeds'].items()):
+        for name, row in found.items():
+            if name != 'originals':
+                first = 'bicubic' if name == 'bicubic' else f'{name} (seed {seed})'
+                rows.append((first, _cells(row)))
+    rows = list(dict(rows).items())
+    return markdown(
+        (
+            'PSNR',
+            'SSIM',
+            'similarity',
+            'gain',
+            'verification, 600 pairs',
+            'drawn pairs',
+            'gain',
+            'fold 7',
+            'power near Nyquist',
+            'at 4 pixels',
+        ),
+        rows,
+        first=f'fold {REPORT}',
+    )
 
 
-def _cells(run):
-    cells = [f'{run["energy"]:.3f}']
-    for fold in (CHOICE, REPORT):
-        found = run['folds'][str(fold)]
-        cells += [
-            f'{found["psnr"]:.2f}',
-            f'{found["similarity"]:.4f}',
-            f'{found["verification"]:.1%}',
-        ]
-    return cells
+def _cells(row):
+    report, choice, drawn = (
+        row[name] for name in (f'fold {REPORT}', f'fold {CHOICE}', 'drawn')
+    )
+    return [
+        f'{report["psnr"]:.2f}',
+        f'{report["ssim"]:.3f}',
+        f'{report["judge_similarity"]:.4f}',
+        _gain(report, 'judge_similarity', '{:+.3f}', 1),
+        f'{report["verification_accuracy"]:.1%}',
+        f'{drawn["verification_accuracy"]:.1%}',
+        _gain(drawn, 'verification_accuracy', '{:+.1f}', 100),
+        f'{choice["judge_similarity"]:.4f}, {choice["verification_accuracy"]:.1%}',
+        f'{row["nyquist"]:.2f}',
+        f'{row["grid"]:.2f}',
+    ]
+
+
+def _gain(row, column, form, factor):
+    if 'gain' not in row:
+        return ''
+    mean, low, high = (form.format(factor * value) for value in row['gain'][column])
+    return f'{mean} ({low} to {high})'
 
 
 def main():
+    parser = _parser()
+    options = parser.parse_args()
+    parallel.divide_cpu(options.cpu_devices)
+    name = f'identity_{options.scale}x_{"_".join(map(str, options.steps))}'
+    names = [name for name in ROWS if name not in _REVERSED]
+    if options.only:
+        names = options.only.split(';')
+    if set(names) & set(_REVERSED):
+        name += '_reversed'
+    for variant, flags in _NEEDED.items():
+        missing = [flag for flag in flags if not getattr(options, flag)]
+        if missing and any(ROWS[each].variant == variant for each in names):
+            parser.error(
+                f'rows of the variant {variant} need --{", --".join(missing)}.'
+            )
+    config = real.get_config()
+    hr, pairs = load_people(config, options.data, options.pairs)
+    judge = load_judge(options.judge)
+    lr = inference.degrade_faces(hr, scale=options.scale, kind='bicubic')
+    for seed in map(int, options.seeds.split(',')):
+        faces = {'hr': hr, 'bicubic': inference.enlarge_faces(lr)}
+        for row in dict.fromkeys((CONTROL, *names)):
+            train_row(row, options, seed)
+            stage = _workdir(row, options, seed) / ROWS[row].stage
+            faces[row] = super_resolve(stage, lr)
+        record = earlier_record(name) or {'seeds': {}}
+        record |= {'judge': Path(options.judge).name, 'scale': options.scale}
+        record['steps'] = options.steps
+        known = record['seeds'].get(str(seed), {})
+        record['seeds'][str(seed)] = known | measure(faces, pairs, judge)
+        write_record(name, record)
+        print(table(record), flush=True)
+
+
+def _default_steps():
+    config = real.get_config()
+    return [config.hallucination.steps, config.sr_only.steps]
+
+
+def _steps(text):
+    first, last = map(int, text.split(','))
+    return [first, last]
+
+
+def _parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add('--data', type=Path, required=True, help='shards, test: people of folds 7, 8')
     add('--pairs', required=True, help="LFW's pairs.txt")
     add('--judge', required=True, help='as of sicnn_jax.evaluate; no teacher of these')
-    add('--base', type=Path, required=True, help='a finished CNNH by L_SR')
+    add('--scale', type=int, default=8, choices=(8, 4))
+    add('--steps', type=_steps, default=_default_steps(), help='L_SR, and then on')
     add('--taught', type=Path, help='a finished CNNR that dlib taught')
     add('--targets', type=Path, help="the teacher's features of the shards")
-    add('--steps', type=int, default=1_200)
+    add('--teacher', type=Path, help='an ONNX file')
     add('--seeds', default='0')
     add('--only', default='', help="rows, with ';'; default: all")
     add('--runs', type=Path, default=Path('runs/identity'))
-    options = parser.parse_args()
-    parallel.divide_cpu(real.get_config().cpu_devices)
-    folds = Folds(options.data, options.pairs, options.judge)
-    original = fine_energy(folds.hr)
-
-    def measure(sr):
-        return {'energy': fine_energy(sr) / original, 'folds': folds.measure(sr)}
-
-    about = {'steps': options.steps, 'judge': Path(options.judge).name}
-    about |= {'originals': folds.originals}
-    about['bicubic'] = measure(folds.enlarged)
-    for seed in map(int, options.seeds.split(',')):
-        for name in options.only.split(';') if options.only else ROWS:
-            record = (earlier_record(_RECORD) or {'rows': {}}) | about
-            if str(seed) in record['rows'].get(name, {}):
-                continue
-            row = ROWS[name]
-            workdir = options.runs / f'{name}-{seed}'.replace(' ', '_')
-            train.run(configure(row, options, seed), workdir)
-            run = measure(super_resolve(workdir / row.stage, folds.lr))
-            print(name, seed, run, flush=True)
-            record['rows'].setdefault(name, {})[str(seed)] = run
-            write_record(_RECORD, record)
-    print(table(earlier_record(_RECORD)))
+    add('--cpu_devices', type=int, default=real.get_config().cpu_devices)
+    return parser
 
 
 if __name__ == '__main__':

@@ -106,7 +106,7 @@ class Folds:
         self._seen, verified = self._judge.describe(self.hr)
         self._centre = self._seen.mean(0) if self._judge.centred else 0.0
         self.originals = {
-            str(fold): {'verification': self._verify(verified, pairs)}
+            str(fold): {'verification': pairs.verify(verified)[0]}
             for fold, pairs in self._pairs.items()
         }
         self.enlarged = inference.enlarge_faces(self.lr)
@@ -121,17 +121,10 @@ class Folds:
             str(fold): {
                 'psnr': float(psnr[pairs.shown].mean()),
                 'similarity': float(similarity[pairs.shown].mean()),
-                'verification': self._verify(verified, pairs),
+                'verification': pairs.verify(verified)[0],
             }
             for fold, pairs in self._pairs.items()
         }
-
-    def _verify(self, features, pairs):
-        """Accuracy on the reported fold, by the threshold that is best on the other."""
-        result = metrics.verify(
-            features[pairs.a], features[pairs.b], pairs.same, pairs.fold
-        )
-        return float(result.right[pairs.reported].mean())
 
 
 def super_resolve(stage: Path, lr: np.ndarray) -> np.ndarray:

@@ -75,12 +75,12 @@ class Faces(Protocol):
         """Training faces as they are stored, in chunks, and their labels."""
 
     def test_faces(self, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Held-out faces uint8 [n, 112, 96, 3] and labels int32 [n]."""
+        """Held-out faces uint8 [n, 112, 96, 3] and labels int32 [n]; n may be 0."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordFaces:
-    """Faces of a directory of shards, splits `train` and `test`."""
+    """Faces of a directory of shards: split `train` and, of held-out people, `test`."""
 
     directory: Path
     flip: bool = True
@@ -157,6 +157,9 @@ class RecordFaces:
             yield batch['hr'], batch['label']
 
     def test_faces(self, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        if 'test' not in records.read_dataset_info(self.directory).splits:
+            none = np.zeros((0, records.HEIGHT, records.WIDTH, 3), np.uint8)
+            return none, np.zeros(0, np.int32)
         return read_split(self.directory, 'test', limit)
 
 

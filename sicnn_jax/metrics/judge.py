@@ -8,23 +8,19 @@ whether what it sees is there. One for the procedural faces ships with the packa
 
 import argparse
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import flax
-import jax
 import numpy as np
 from jaxtyping import Float, UInt8
-from safetensors import safe_open
-from safetensors.numpy import save
 
-from sicnn_jax import checkpoint, inference
+from sicnn_jax import checkpoint, inference, packed
 from sicnn_jax.images import HEIGHT, WIDTH
 from sicnn_jax.models import cnnr_from, dlib_resnet
 from sicnn_jax.onnx import runtime
+from sicnn_jax.results_file import write_whole
 
 PACKAGED = Path(__file__).with_name('judge.safetensors')
 
@@ -93,15 +89,11 @@ def load_judge(
         )
     if source == 'dlib':
         return _dlib_judge()
-    if path.suffix == '.safetensors':
-        params, record = _read_packed(path)
-    else:
-        params, record = checkpoint.load_networks(path, ['cnnr'])
-        params = params['cnnr']
+    params, record = checkpoint.load_networks(path, ['cnnr'])
     cnnr = cnnr_from(record)
 
     def describe(faces):
-        both = inference.extract_features(cnnr, params, faces, mirror=True)
+        both = inference.extract_features(cnnr, params['cnnr'], faces, mirror=True)
         return both[:, : cnnr.feature_dim], both
 
     return Judge('packaged' if path == PACKAGED else str(path), describe)
@@ -143,7 +135,7 @@ def pack_judge(stage: str | os.PathLike, out: str | os.PathLike) -> None:
 
     Args:
       stage: directory of the stage.
-      out: the file, written under a temporary name first.
+      out: the file, written whole or not at all.
 
     Raises:
       CheckpointError: there is no such stage, or its network was trained elsewhere.
@@ -155,23 +147,7 @@ def pack_judge(stage: str | os.PathLike, out: str | os.PathLike) -> None:
             f'{stage} has a network of the kind {kind!r}, which has a file of its own: '
             'expected a CNNR that was trained here.'
         )
-    flat = flax.traverse_util.flatten_dict(params['cnnr'], sep='/')
-    halves = {name: np.asarray(value, np.float16) for name, value in flat.items()}
-    data = save(halves, metadata={'record': json.dumps(record)})
-    out = Path(out)
-    unfinished = out.with_suffix('.unfinished')
-    unfinished.write_bytes(data)
-    unfinished.replace(out)
-
-
-def _read_packed(path: Path) -> tuple[Any, dict[str, Any]]:
-    if not path.is_file():
-        raise checkpoint.CheckpointError(f'The judge {path} is missing.')
-    with safe_open(path, framework='numpy') as file:
-        flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        record = json.loads(file.metadata()['record'])
-    nested = flax.traverse_util.unflatten_dict(flat, sep='/')
-    return jax.tree.map(lambda value: value.astype(np.float32), nested), record
+    write_whole(Path(out), packed.pack('cnnr', params['cnnr'], record, half=True))
 
 
 def _dlib_judge() -> Judge:

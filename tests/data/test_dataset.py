@@ -124,3 +124,8 @@ def test_misaligned_faces_are_another_data_set(tmp_path):
     rendered = dataset.open_faces(config, tmp_path)
     np.testing.assert_allclose(rendered.test_faces()[0], misaligned, atol=60)
     assert 'misalignment 0.5' in rendered.fingerprint
+
+
+def test_without_held_out_people_there_are_no_test_faces(directory):
+    hr, labels = dataset.open_faces(_config(directory), directory).test_faces()
+    assert hr.shape == (0, 112, 96, 3) and labels.shape == (0,)

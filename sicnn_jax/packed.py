@@ -1,0 +1,113 @@
+"""One trained network as one file: safetensors, with its record in the metadata.
+
+`checkpoint.load_networks` reads such a file in the place of a stage's directory.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from sicnn_jax.errors import CheckpointError
+
+SUFFIX = '.safetensors'
+CHECKSUM = 'crc32'
+_NETWORK, _RECORD = 'network', 'record'
+
+
+def pack(
+    network: str,
+    params: Any,
+    record: Mapping[str, Any],
+    about: Mapping[str, str] = {},
+    *,
+    half: bool = False,
+) -> bytes:
+    """The file of a network.
+
+    Args:
+      network: its name, such as 'cnnh'.
+      params: its parameters; they are named `dense_block1/conv2/kernel` there.
+      record: of its checkpoint; the network's sizes are in it.
+      about: other metadata.
+      half: in float16, half as many bytes.
+
+    Raises:
+      ValueError: a number is too large for float16.
+    """
+    flat = flax.traverse_util.flatten_dict(params, sep='/')
+    arrays = {name: _stored(np.asarray(x), half) for name, x in flat.items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f'{network} has a number in {name} that {array.dtype} cannot hold: '
+                'write it in float32.'
+            )
+    record = {**record, CHECKSUM: checksum(arrays)}
+    text = json.dumps(record, ensure_ascii=False)
+    return save(arrays, metadata={**about, _NETWORK: network, _RECORD: text})
+
+
+def _stored(array, half):
+    """An array as the file has it: floats in float32 or float16, others as they are."""
+    if np.issubdtype(array.dtype, np.floating):
+        with np.errstate(over='ignore'):
+            array = array.astype(np.float16 if half else np.float32)
+    return np.array(array, order='C')
+
+
+def checksum(tree: Any) -> int:
+    """CRC-32 of the bytes of all arrays."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        total = zlib.crc32(np.asarray(leaf).tobytes(), total)
+    return total
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `pack` made: parameters by the network's name, in float32, and the record.
+
+    Raises:
+      CheckpointError: the file is missing, damaged or another one.
+    """
+    if not path.is_file():
+        raise CheckpointError(f'{path} is missing: expected a packed network.')
+    try:
+        with safe_open(path, framework='numpy') as file:
+            metadata = file.metadata() or {}
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f'{path} is damaged or no safetensors file: {error}. Copy it again.'
+        ) from error
+    if _RECORD not in metadata:
+        raise CheckpointError(
+            f'{path} has no field {_RECORD!r} in its metadata: expected a file of '
+            'python -m sicnn_jax.export or sicnn_jax.metrics.judge, which say there '
+            'what the network is.'
+        )
+    record = json.loads(metadata[_RECORD])
+    # Files of before had the sum of the stage's arrays.
+    if _NETWORK in metadata and record[CHECKSUM] != checksum(flat):
+        raise CheckpointError(
+            f'{path} is damaged: its arrays are not those that were saved. Copy it '
+            'again.'
+        )
+    nested = flax.traverse_util.unflatten_dict(flat, sep='/')
+    return {_name_of(metadata): jax.tree.map(_single, nested)}, record
+
+
+def _name_of(metadata):
+    """The network's name; files of before did not say it, but CNNH's what it takes."""
+    return metadata.get(_NETWORK, 'cnnh' if 'input' in metadata else 'cnnr')
+
+
+def _single(array):
+    return array.astype(np.float32) if array.dtype == np.float16 else array

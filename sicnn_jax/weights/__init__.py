@@ -1,0 +1,14 @@
+"""The networks that ship trained; README.md beside them is their card."""
+
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+
+CNNH = {8: _HERE / 'cnnh_8x.safetensors', 4: _HERE / 'cnnh_4x.safetensors'}
+# Taught by dlib's network; by it identity similarity is measured.
+CNNR = _HERE / 'cnnr.safetensors'
+
+NOTICE = (
+    'The network is the one that ships, trained on LFW, for research.\nWhat it adds to '
+    f'a face is a guess, not evidence. Its card: {_HERE / "README.md"}'
+)
