@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ SCALES = {'demo': ':demo', 'small': ':small', 'paper': ''}
 # what configs/di.py:demo has in its place (docs/results.md).
 _ALPHA_FACTOR = {'demo': 32.0, 'small': 1.0, 'paper': 1.0}
 # Methods of others → config and variant.
-_COMPARED = {
+COMPARED = {
     'ma': ('position_patch', ''),
     'lapsrn': ('lapsrn', ''),
     'ur_dgn': ('ur_dgn', ''),
@@ -29,152 +28,10 @@ PAPER_COLUMNS = {
     'identity_similarity': 'identity_similarity',
     'recognisability': 'lfw',
 }
-
-
 # Stages before the third.
-_BEFORE = ('recognition', 'hallucination')
-
-
-@dataclasses.dataclass(frozen=True)
-class _Variation:
-    """A third stage with something changed.
-
-    Attributes:
-      title: of its row.
-      fields: (field, value) that are set.
-      factors: (field, what it is multiplied by).
-      given: stages that this leaves as they are.
-      config: that the stage is of.
-      variant: of the config, beside the scale's.
-      stage: its name there.
-      method: what evaluation calls the stage.
-      control: whether the run has L_SR only (α = 0), too.
-    """
-
-    title: str
-    fields: tuple[tuple[str, Any], ...] = ()
-    factors: tuple[tuple[str, float], ...] = ()
-    given: tuple[str, ...] = _BEFORE
-    config: str = 'di'
-    variant: str = ''
-    stage: str = 'domain_integrated'
-    method: str = 'sicnn'
-    control: bool = False
-
-
-def _recognition_loss(name, title):
-    """Another loss than A-Softmax: from the start, and in the third stage only."""
-    fields = (('recognition_loss.name', name),)
-    return {
-        name: _Variation(title, fields, given=('hallucination',)),
-        f'{name}_third': _Variation(f'{title}, CNNR begins by A-Softmax', fields),
-    }
-
-
-_BEYOND = {
-    **_recognition_loss('cosface', 'CosFace'),
-    **_recognition_loss('arcface', 'ArcFace'),
-    'feature_distance': _Variation(
-        'features not normalised',
-        (('domain_integrated.identity_loss', 'feature_distance'),),
-    ),
-    'two_programs': _Variation(
-        'two updates, each by itself', (('domain_integrated.fused', False),)
-    ),
-    'misaligned': _Variation(
-        'faces not aligned', (('data.misalignment', 0.5),), given=(), control=True
-    ),
-}
-
-
-# How many times as long a stage is that is longer.
-_LONGER = 4
-
-
-def _longer(stage, networks):
-    """Factors of a stage's length, with the schedules of its optimisers."""
-    schedules = (
-        f'{stage}.optimizer.{network}.{field}'
-        for network in networks
-        for field in ('boundaries', 'warmup_steps')
-    )
-    return tuple((field, _LONGER) for field in (f'{stage}.steps', *schedules))
-
-
-def _approach_ii(title, factors):
-    return _Variation(
-        title,
-        factors=factors,
-        config='approaches',
-        stage='approach_ii',
-        method='approach_ii',
-    )
-
-
-def _rate_of_cnnr(title, factor):
-    return _Variation(
-        title,
-        factors=tuple(
-            (f'domain_integrated.optimizer.{network}.learning_rate', factor)
-            for network in ('cnnr', 'class_weights')
-        ),
-    )
-
-
-# What might bring domain-integrated training above II where it is not.
-_REMEDIES = {
-    'ii_longer': _approach_ii(
-        'II, four times as long', _longer('approach_ii', ('cnnh',))
-    ),
-    'longer': _Variation(
-        'domain-integrated, four times as long',
-        factors=_longer('domain_integrated', ('cnnr', 'class_weights', 'cnnh')),
-    ),
-    'slower_cnnr': _rate_of_cnnr(
-        'domain-integrated, CNNR at a quarter of its rate', 1 / 4
-    ),
-    'faster_cnnr': _rate_of_cnnr('domain-integrated, CNNR at four times its rate', 4),
-    'ii_weaker': _approach_ii('II, a quarter of α', (('approach_ii.alpha', 1 / 4),)),
-}
-
-
-def _all_longer(title, networks, **of):
-    """Both trainings of the network that hallucinates, at the same CNNR."""
-    longer = _Variation(title, given=('recognition',), **of)
-    factors = (*_longer('hallucination', networks), *_longer(longer.stage, networks))
-    return dataclasses.replace(longer, factors=factors)
-
-
-def _compared_longer(method, networks):
-    config, variant = _COMPARED[method]
-    return _all_longer(
-        f'{TITLES[method]}, four times as long',
-        networks,
-        config=config,
-        variant=variant,
-        stage=LEARNED[method].stage,
-        method=method,
-    )
-
-
-# What might bring SICNN above the compared methods, and LapSRN above Ma et al.
-_RIVALS = {
-    'sicnn_longer': _all_longer('SICNN, four times as long', ('cnnh',)),
-    'lapsrn_longer': _compared_longer('lapsrn', ('cnnh',)),
-    'ur_dgn_perceptual_longer': _compared_longer(
-        'ur_dgn_perceptual', ('cnnh', 'discriminator')
-    ),
-    'sicnn_wider': _Variation(
-        'SICNN, CNNH twice as wide',
-        factors=tuple(
-            (f'cnnh.{field}', 2) for field in ('width', 'growth', 'deconv_width')
-        ),
-        given=('recognition',),
-    ),
-}
+BEFORE = ('recognition', 'hallucination')
 _IDENTITY = ('identity_similarity', 'recognisability')
-_SIMILARITIES = ('identity_similarity', 'judge_similarity')
-_MEASURED = ('psnr', *_SIMILARITIES, 'verification_accuracy')
+SIMILARITIES = ('identity_similarity', 'judge_similarity')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +96,7 @@ class Runs:
         value = alpha * self.alpha_factor
         if value == sicnn.resolved.domain_integrated.alpha:
             return sicnn
-        return self._third(
+        return self.third(
             f'alpha{alpha:g}',
             'di',
             seed,
@@ -249,36 +106,21 @@ class Runs:
 
     def approach_i(self, seed: int) -> Run:
         """Approach I, which starts from nothing and takes the longest."""
-        return self._third('approach_i', 'approaches', seed, ('approach_i',))
+        return self.third('approach_i', 'approaches', seed, ('approach_i',))
 
     def approaches(self, seed: int) -> Run:
         """Approaches II and III."""
         own = ('approach_ii', 'mixed', 'approach_iii')
-        return self._third('approaches', 'approaches', seed, own)
+        return self.third('approaches', 'approaches', seed, own)
 
     def compared(self, method: str, seed: int) -> Run:
         """A method of other authors, with CNNR of the same seed."""
-        config, variant = _COMPARED[method]
+        config, variant = COMPARED[method]
         return self._run(method, config, seed, ('recognition',), variant=variant)
 
     def four_times(self, seed: int) -> Run:
         """SICNN for 24×28 pixels (Sec. 4.5)."""
         return self._run('scale4', 'di', seed, ('recognition',), ('scale', 4))
-
-    def varied(self, name: str, variation: _Variation, seed: int) -> Run:
-        """A third stage with something changed, and stages before it if need be."""
-        own = (*(('sr_only',) if variation.control else ()), variation.stage)
-        run = functools.partial(
-            self._third,
-            *(name, variation.config, seed, own),
-            given=variation.given,
-            variant=variation.variant,
-        )
-        multiplied = (
-            (field, _times(run().resolved, field, factor))
-            for field, factor in variation.factors
-        )
-        return run(*variation.fields, *multiplied)
 
     def recognisability(self, run: Run | None, method: str, seed: int) -> Run:
         """A fresh CNNR trained on faces that a method super-resolved."""
@@ -295,9 +137,28 @@ class Runs:
             faces=faces,
         )
 
-    def _third(self, name, config, seed, own, *overrides, given=_BEFORE, variant=''):
-        """A run whose own stages come after the first two."""
-        stages = ('stages', (*_BEFORE, *own))
+    def third(
+        self,
+        name: str,
+        config: str,
+        seed: int,
+        own: tuple[str, ...],
+        *overrides: tuple[str, Any],
+        given: tuple[str, ...] = BEFORE,
+        variant: str = '',
+    ) -> Run:
+        """A run whose own stages come after the first two.
+
+        Args:
+          name: of the run.
+          config: of configs/, without `.py`.
+          seed: of the run.
+          own: the stages after the first two.
+          *overrides: (field, value) in the order in which they are set.
+          given: stages that SICNN of the same seed gives.
+          variant: of the config, beside the scale's.
+        """
+        stages = ('stages', (*BEFORE, *own))
         return self._run(name, config, seed, given, stages, *overrides, variant=variant)
 
     def _run(self, name, config, seed, given, *overrides, variant=''):
@@ -321,14 +182,6 @@ def _has_field(config, path):
             return False
         config = config[field]
     return True
-
-
-def _times(config, field, factor):
-    """A number of a config multiplied, or several; integers where they were."""
-    value = functools.reduce(operator.getitem, field.split('.'), config)
-    if isinstance(value, tuple):
-        return tuple(type(each)(each * factor) for each in value)
-    return type(value)(value * factor)
 
 
 def tables(runs: Runs) -> dict[int, Table]:
@@ -369,7 +222,7 @@ def tables(runs: Runs) -> dict[int, Table]:
             several=method in ('bicubic', 'sicnn'),
             paper=_columns(eight[method], PAPER_COLUMNS),
         )
-        for method in ('bicubic', *_COMPARED, 'sicnn')
+        for method in ('bicubic', *COMPARED, 'sicnn')
     )
     control = Row(TITLES['sr_only'], 'sr_only', runs.sicnn, several=True)
     four = Row(
@@ -382,7 +235,7 @@ def tables(runs: Runs) -> dict[int, Table]:
     approaches = tuple(row.title for row in table_3)
     by_similarity = ('bicubic', 'UR-DGN', 'Ma et al.', 'LapSRN', 'UR-DGN*', 'SICNN')
     by_psnr = ('bicubic', 'Ma et al.', 'UR-DGN', 'UR-DGN*', 'LapSRN', 'SICNN')
-    everything = (*_SIMILARITIES, 'verification_accuracy', 'recognisability')
+    everything = (*SIMILARITIES, 'verification_accuracy', 'recognisability')
     # Sec. 4.7: SICNN first, and these two no better than bicubic, so a tie agrees, too.
     by_recognisability = (
         ('LapSRN', 'bicubic'),
@@ -396,13 +249,13 @@ def tables(runs: Runs) -> dict[int, Table]:
             'Table 2: α',
             table_2,
             ('psnr', *everything),
-            tuple((column, rising[:4]) for column in _SIMILARITIES),
+            tuple((column, rising[:4]) for column in SIMILARITIES),
         ),
         3: Table(
             'Table 3: training approaches',
             table_3,
             ('psnr', *everything),
-            tuple((column, approaches) for column in _SIMILARITIES),
+            tuple((column, approaches) for column in SIMILARITIES),
         ),
         4: Table(
             'Table 4: quality',
@@ -415,105 +268,12 @@ def tables(runs: Runs) -> dict[int, Table]:
             (*methods, control, four),
             everything,
             (
-                *((column, by_similarity) for column in _SIMILARITIES),
-                *((column, ('SICNN', 'SICNN, 4×')) for column in _SIMILARITIES),
+                *((column, by_similarity) for column in SIMILARITIES),
+                *((column, ('SICNN', 'SICNN, 4×')) for column in SIMILARITIES),
                 *(('recognisability', pair) for pair in by_recognisability),
             ),
         ),
     }
-
-
-def beyond(runs: Runs) -> Table:
-    """What the paper does not have: SICNN, with one thing at a time another way.
-
-    Faces that are not aligned are among it where they are procedural.
-    """
-    variations = dict(_BEYOND)
-    config = runs.sicnn(0).resolved
-    if config.data.source == 'records':
-        del variations['misaligned']
-    if not config.domain_integrated.fused:
-        # It is SICNN itself.
-        del variations['two_programs']
-    pairs = (
-        ('features not normalised', 'SICNN'),
-        *((_control(v.title), v.title) for v in variations.values() if v.control),
-    )
-    return Table(
-        'Beyond the paper: SICNN, with one thing another way',
-        (Row('SICNN', 'sicnn', runs.sicnn), *_varied(runs, variations)),
-        _MEASURED,
-        tuple((column, pair) for column in _SIMILARITIES for pair in pairs),
-    )
-
-
-def remedies(runs: Runs) -> Table:
-    """Approach II and domain-integrated training, and what might order them otherwise.
-
-    The paper has the latter above (Table 3).
-    """
-    two, integrated = 'II', 'domain-integrated'
-    titles = {name: variation.title for name, variation in _REMEDIES.items()}
-    pairs = (
-        (two, integrated),
-        (titles['ii_longer'], titles['longer']),
-        (two, titles['slower_cnnr']),
-        (two, titles['faster_cnnr']),
-        (titles['ii_weaker'], integrated),
-    )
-    return Table(
-        'Approach II and domain-integrated training: remedies',
-        (
-            Row(two, 'approach_ii', runs.approaches),
-            Row(integrated, 'sicnn', runs.sicnn),
-            *_varied(runs, _REMEDIES),
-        ),
-        _MEASURED,
-        tuple((column, pair) for column in _SIMILARITIES for pair in pairs),
-    )
-
-
-def rivals(runs: Runs) -> Table:
-    """SICNN and the compared methods, and what might order them as in the paper."""
-    rows = {row.title: row for row in tables(runs)[5].rows}
-    titles = {name: variation.title for name, variation in _RIVALS.items()}
-    longer, wider = titles['sicnn_longer'], titles['sicnn_wider']
-    lapsrn = titles['lapsrn_longer']
-    return Table(
-        'SICNN and the compared methods: remedies',
-        (
-            *(rows[title] for title in ('Ma et al.', 'LapSRN', 'UR-DGN*', 'SICNN')),
-            *_varied(runs, _RIVALS),
-        ),
-        _MEASURED,
-        (
-            *(('psnr', pair) for pair in ((lapsrn, longer), ('LapSRN', wider))),
-            *(
-                (column, pair)
-                for column in _SIMILARITIES
-                for pair in (
-                    ('Ma et al.', lapsrn),
-                    (titles['ur_dgn_perceptual_longer'], longer),
-                    ('UR-DGN*', wider),
-                )
-            ),
-        ),
-    )
-
-
-def _varied(runs, variations):
-    """Rows of variations, each with its control before it if it has one."""
-    rows = []
-    for name, variation in variations.items():
-        run = functools.partial(runs.varied, name, variation)
-        if variation.control:
-            rows.append(Row(_control(variation.title), 'sr_only', run))
-        rows.append(Row(variation.title, variation.method, run))
-    return tuple(rows)
-
-
-def _control(title):
-    return f'{title}, {TITLES["sr_only"]}'
 
 
 def _columns(figures, columns):

@@ -8,17 +8,17 @@
 Trains what is missing in a cache of runs, which tables and figures share, and writes
 `tableN.md`, `tableN.json` and `figureN.png`. An interrupted call continues with the
 same command; a second one trains nothing. `--config.FIELD=VALUE` holds for every run
-that has the field. `--extra=beyond,remedies,rivals` are tables that the paper does not
-have. Figures of ours are means over `--seeds` where a row has several (± standard
-deviation), and stand beside the paper's.
+that has the field. Figures of ours are means over `--seeds` where a row has several
+(± standard deviation), and stand beside the paper's.
 """
 
 import argparse
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,12 +37,9 @@ from sicnn_jax.comparisons import (
     Row,
     Runs,
     Table,
-    beyond,
     figures,
     needed,
     recognised,
-    remedies,
-    rivals,
     seeds_of,
     tables,
 )
@@ -55,10 +52,6 @@ _RESAMPLES = 2_000
 # A difference of less than so many standard errors is a tie.
 _TIE = 2.0
 _TSNE_IDENTITIES = 10
-# Tables that the paper does not have, by the name of their files.
-EXTRA = {'beyond': beyond, 'remedies': remedies, 'rivals': rivals}
-
-
 _TITLES = {
     'psnr': 'PSNR',
     'ssim': 'SSIM',
@@ -365,7 +358,9 @@ def write_figure_4(runs: Runs, cache: Cache, seed: int, out: Path) -> None:
     )
 
 
-def _several(kind, choices):
+def several(kind: Callable[[str], Any], choices: Collection) -> Callable[[str], list]:
+    """The type of an option with several values; no choices admit all."""
+
     def parse(text):
         values = [kind(value) for value in text.split(',')]
         wrong = [value for value in values if choices and value not in choices]
@@ -377,24 +372,11 @@ def _several(kind, choices):
     return parse
 
 
-def _parse(arguments):
-    parser = argparse.ArgumentParser(
-        prog='python -m sicnn_jax.reproduce', description=__doc__.splitlines()[0]
-    )
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What every command has that trains the rows of tables."""
     add = parser.add_argument
-    add('--table', type=_several(int, (2, 3, 4, 5, 6)), default=[], metavar='N,N')
-    add('--figure', type=_several(int, (1, 3, 4, 5, 6, 7)), default=[], metavar='N,N')
-    add(
-        '--extra',
-        type=_several(str, EXTRA),
-        default=[],
-        metavar='NAME,NAME',
-        help="tables that the paper does not have: 'beyond' (CosFace, ArcFace, "
-        "features that are not normalised, …), 'remedies' (for approach II), 'rivals' "
-        '(for the compared methods)',
-    )
     add('--scale', choices=tuple(SCALES), default='demo')
-    add('--seeds', type=_several(int, ()), default=[0], metavar='N,N')
+    add('--seeds', type=several(int, ()), default=[0], metavar='N,N')
     add(
         '--row',
         action='append',
@@ -402,11 +384,6 @@ def _parse(arguments):
         metavar='TITLE',
         help='of the tables, train what this one needs (may be repeated); what the '
         'others need is shown where it is trained already. Default: all',
-    )
-    add(
-        '--without_recognisability',
-        action='store_true',
-        help='train no fresh CNNR on what each method makes (Sec. 4.7)',
     )
     add('--cache', type=Path, help='of runs; default: runs/reproduce/SCALE')
     add('--out', type=Path, help='default: the cache')
@@ -416,92 +393,125 @@ def _parse(arguments):
         action='store_true',
         help='say what would be trained',
     )
-    parsed, rest = parser.parse_known_args(arguments)
+
+
+def parse(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    """The options of `add_flags` and a command's own, and (field, value) of a config.
+
+    The cache and where to write are those of the scale if they are not given.
+    """
+    options, rest = parser.parse_known_args(arguments)
     overrides = []
     for argument in rest:
         field, equals, value = argument.removeprefix('--config.').partition('=')
         if not argument.startswith('--config.') or not equals:
             parser.error(f'unknown: {argument}; expected --config.FIELD=VALUE.')
         overrides.append((field, value))
-    if not (parsed.table or parsed.figure or parsed.extra):
-        parser.error('say which, such as --table=3 or --figure=3,5.')
-    return parsed, overrides
+    options.cache = options.cache or Path('runs/reproduce') / options.scale
+    options.out = options.out or options.cache
+    return options, overrides
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
-    options, overrides = _parse(arguments)
+def exit_status(work: Callable[[], None]) -> int:
+    """Of a command that does this; an error is a line."""
     try:
-        _reproduce(options, overrides)
+        work()
     except (ValueError, RuntimeError, OSError) as error:
         print(f'Error: {error}', file=sys.stderr)
         return 2
     return 0
 
 
-def _check_rows(titles, asked):
+def check_rows(titles: Iterable[str], asked: Iterable[Table]) -> None:
+    """Raises ValueError for a title that no table has a row of."""
     known = {row.title: None for table in asked for row in table.rows}
     for title in titles:
         if title not in known:
             raise ValueError(f'--row={title}: expected one of {", ".join(known)}.')
 
 
-def _chosen(table, titles):
+def chosen(table: Table, titles: Collection[str]) -> list[Row]:
+    """The rows with these titles; all of them if there are none."""
     return [row for row in table.rows if not titles or row.title in titles]
+
+
+def train_missing(cache: Cache, runs: Iterable[Run], *, dry_run: bool) -> None:
+    """Says which runs are missing, and trains them unless it is a dry run."""
+    missing = cache.missing(runs)
+    for line in describe(cache, missing):
+        print(line, flush=True)
+    if not dry_run:
+        for run in missing:
+            cache.train(run)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog='python -m sicnn_jax.reproduce', description=__doc__.splitlines()[0]
+    )
+    add = parser.add_argument
+    add('--table', type=several(int, (2, 3, 4, 5, 6)), default=[], metavar='N,N')
+    add('--figure', type=several(int, (1, 3, 4, 5, 6, 7)), default=[], metavar='N,N')
+    add(
+        '--without_recognisability',
+        action='store_true',
+        help='train no fresh CNNR on what each method makes (Sec. 4.7)',
+    )
+    add_flags(parser)
+    options, overrides = parse(parser, arguments)
+    if not (options.table or options.figure):
+        parser.error('say which, such as --table=3 or --figure=3,5.')
+    return exit_status(lambda: _reproduce(options, overrides))
 
 
 def _reproduce(options, overrides):
     runs = Runs(options.scale, overrides)
-    root = options.cache or Path('runs/reproduce') / options.scale
-    out = options.out or root
-    cache = Cache(root)
-    seed, shown = options.seeds[0], figures(runs)
-    wanted = tables(runs)
-    extra = {name: EXTRA[name](runs) for name in options.extra}
-    asked = [wanted[number] for number in options.table if number in wanted]
-    _check_rows(options.row, [*asked, *extra.values()])
-    needs = []
-    for number in options.table:
-        rows = _chosen(wanted[number], options.row) if number in wanted else ()
-        needs += needed(
-            runs,
-            rows,
-            options.seeds,
-            recognisability=not options.without_recognisability
-            and number in wanted
-            and 'recognisability' in wanted[number].columns,
-        )
-        if number == 6:
-            sicnn = runs.sicnn(seed)
-            needs += [sicnn, runs.recognisability(sicnn, 'sicnn', seed)]
-    for table in extra.values():
-        rows = _chosen(table, options.row)
-        needs += needed(runs, rows, options.seeds, recognisability=False)
-    for number in options.figure:
-        if number == 4:
-            needs += [runs.sicnn(seed), runs.approaches(seed)]
-        else:
-            needs += [row.run(seed) for row in shown[number]]
-    missing = cache.missing(needs)
-    for line in describe(cache, missing):
-        print(line, flush=True)
+    cache, out = Cache(options.cache), options.out
+    seed, shown, wanted = options.seeds[0], figures(runs), tables(runs)
+    check_rows(
+        options.row, [wanted[number] for number in options.table if number in wanted]
+    )
+    train_missing(cache, _needs(options, runs, wanted, shown), dry_run=options.dry_run)
     if options.dry_run:
         return
-    for run in missing:
-        cache.train(run)
     results = Results(cache, runs)
     for number in options.table:
         if number == 6:
             write_table_6(results, runs, seed, out)
         else:
             write_table(f'table{number}', wanted[number], results, options.seeds, out)
-    for name, table in extra.items():
-        write_table(name, table, results, options.seeds, out)
     for number in options.figure:
         if number == 4:
             write_figure_4(runs, cache, seed, out)
         else:
             write_figure(number, shown[number], cache, seed, out)
+
+
+def _needs(options, runs, wanted, shown):
+    """The runs that the tables and figures are of."""
+    seed = options.seeds[0]
+    sicnn, needs = runs.sicnn(seed), []
+    for number in options.table:
+        if number == 6:
+            needs += [sicnn, runs.recognisability(sicnn, 'sicnn', seed)]
+            continue
+        table = wanted[number]
+        needs += needed(
+            runs,
+            chosen(table, options.row),
+            options.seeds,
+            recognisability=not options.without_recognisability
+            and 'recognisability' in table.columns,
+        )
+    for number in options.figure:
+        if number == 4:
+            needs += [sicnn, runs.approaches(seed)]
+        else:
+            needs += [row.run(seed) for row in shown[number]]
+    return needs
 
 
 if __name__ == '__main__':

@@ -45,14 +45,9 @@ def test_alpha_of_the_config_is_the_main_run(runs):
     assert other.own_stages == ('domain_integrated',)
 
 
-@pytest.mark.parametrize('extra', [False, True])
-def test_every_run_fits_together(runs, extra):
-    if extra:
-        tables = [make(runs) for make in reproduce.EXTRA.values()]
-    else:
-        tables = reproduce.tables(runs).values()
-    rows = [row for table in tables for row in table.rows]
-    needed = reproduce.needed(runs, rows, [0, 1], recognisability=not extra)
+def test_every_run_fits_together(runs):
+    rows = [row for table in reproduce.tables(runs).values() for row in table.rows]
+    needed = reproduce.needed(runs, rows, [0, 1], recognisability=True)
     assert len({run.key for run in needed}) == len(needed)
     for run in needed:
         assert run.own_stages
@@ -70,26 +65,6 @@ def test_overrides_reach_the_runs_that_have_the_field():
         reproduce.Runs('demo', [('sr_onli.steps', '7')])
     with pytest.raises(ValueError, match='--seeds'):
         reproduce.Runs('demo', [('seed', '5')])
-
-
-def test_a_longer_stage_has_a_longer_schedule():
-    runs = reproduce.Runs('small')
-    as_it_is = runs.sicnn(0).resolved.domain_integrated
-    (longer,) = (
-        row for row in reproduce.remedies(runs).rows if 'integrated, four' in row.title
-    )
-    stage = longer.run(0).resolved.domain_integrated
-    assert stage.steps == 4 * as_it_is.steps
-    for network, optimizer in as_it_is.optimizer.items():
-        boundaries = tuple(4 * step for step in optimizer.boundaries)
-        assert stage.optimizer[network].boundaries == boundaries != ()
-
-
-def test_faces_of_shards_are_as_they_were_prepared():
-    records = [('data.source', 'records'), ('data.dir', 'faces')]
-    rows = reproduce.beyond(reproduce.Runs('demo', records)).rows
-    assert 'CosFace' in {row.title for row in rows}
-    assert 'faces not aligned' not in {row.title for row in rows}
 
 
 def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
@@ -132,20 +107,11 @@ def test_rows_that_are_not_trained_are_empty(runs, tmp_path, capsys):
 
 
 def test_dry_run_trains_nothing(tmp_path, capsys):
-    arguments = [
-        '--table=3',
-        '--figure=5',
-        '--extra=beyond,remedies,rivals',
-        '--dry_run',
-    ]
-    arguments += [f'--cache={tmp_path}']
+    arguments = ['--table=3', '--figure=5', '--dry_run', f'--cache={tmp_path}']
     assert reproduce.main(arguments) == 0
     printed = capsys.readouterr().out
     assert 'approach_ii 80' in printed and 'alpha16-seed0' in printed
-    assert 'misaligned-seed0' in printed
     assert 'hallucination 200, sr_only 80, domain_integrated 80 steps' in printed
-    assert 'ii_longer-seed0' in printed and 'approach_ii 320' in printed
-    assert '(hallucination 800, ur_dgn_perceptual 320 steps)' in printed
     assert not list(tmp_path.iterdir())
 
 
@@ -165,7 +131,6 @@ def test_rows_can_be_chosen(tmp_path, capsys):
     ('arguments', 'message'),
     [
         (['--table=7'], '7; expected some of 2, 3'),
-        (['--extra=more'], 'more; expected some of beyond, remedies, rivals'),
         ([], '--table=3'),
         (['--table=3', '--config.data'], '--config.FIELD=VALUE'),
     ],
