@@ -6,8 +6,7 @@ At the paper's widths, float32 on CPU: CNNR's and CNNH's updates by batch, CNNR'
 by number of identities, and CNNH, all convolutions, by the size of what it is given
 (here without its check that this is a face of 12×14).
 Every figure is from a process of its own; compilation is not in it. How it grows with
-devices is in benchmarks/scaling.py, which is a model: simulated devices share the cores
-of one machine.
+devices is not here: simulated devices share the cores of one machine.
 """
 
 import argparse

@@ -11,7 +11,7 @@ def test_every_small_size_is_that_of_a_command():
 
 def test_commands_are_found_with_a_line_each():
     found = all_benchmarks.commands()
-    assert 'scaling' in found
+    assert 'schedule' in found
     # Used by the others, no commands; and not itself.
     assert not {'measuring', 'pytorch_twin', 'all'} & set(found)
     assert all(line.endswith(('.', '?')) for line in found.values())
@@ -22,8 +22,8 @@ def test_a_failure_stops_no_other_and_shows_in_the_exit_code(monkeypatch, capsys
         return (1 if name == 'counting' else 0), 2.0
 
     monkeypatch.setattr(all_benchmarks, 'run', run)
-    monkeypatch.setattr(sys, 'argv', ['all', '--only=counting,detection,scaling'])
+    monkeypatch.setattr(sys, 'argv', ['all', '--only=counting,detection,schedule'])
     assert all_benchmarks.main() == 1
     assert 'counting | failed (1)' in (printed := capsys.readouterr().out)
-    assert 'scaling | ran' in printed
+    assert 'schedule | ran' in printed
     assert 'detection | left out' in printed
