@@ -24,12 +24,12 @@ from importlib import metadata
 import jax
 import numpy as np
 
-from benchmarks import counting
 from benchmarks.full_width import prepare
 from benchmarks.measuring import append_record, matmul_gflops, time_calls
 from configs import di
 from sicnn_jax import images, inference, models, parallel
 from sicnn_jax.models import convolution
+from tests import counting
 
 WORKS = {
     'cnnr_update': 'recognition',

@@ -34,6 +34,7 @@ from typing import NamedTuple
 from benchmarks import drilling
 from benchmarks.measuring import write_record
 from sicnn_jax.main import STOPPED
+from tests import tiny_training
 
 # Set in the process that has namespaces of its own.
 _INSIDE = 'SICNN_FULL_DISK_INSIDE'
@@ -81,7 +82,9 @@ def run(workdir: Path, steps: int, at: str | None = None, then=lambda: None) -> 
     One that takes longer than the limit is killed. Where somebody else stops it, it
     goes on: whoever clears up a machine may mean another training.
     """
-    process = drilling.start(drilling.command(workdir, drilling.fields(steps)), 2)
+    process = drilling.start(
+        tiny_training.command(workdir, tiny_training.fields(steps)), 2
+    )
     lines = []
     # It would be waited for without an end, as it writes no line.
     limit = threading.Timer(_LIMIT, process.kill)
@@ -149,11 +152,13 @@ def drill(disk: Disk, directory: Path, fills: int, steps: int, seed: int) -> dic
     workdir = disk.directory / 'run'
     counts, found, differences = collections.Counter(), [], []
     for number in range(1, fills + 1):
-        ahead = [s for s in drilling.STAGES if not (workdir / s / 'final').exists()]
+        ahead = [
+            s for s in tiny_training.STAGES if not (workdir / s / 'final').exists()
+        ]
         if not ahead:
             differences += drilling.differences(workdir, expected)
             shutil.rmtree(workdir)
-            ahead = drilling.STAGES
+            ahead = tiny_training.STAGES
         # Some of the last lines of a stage, where it writes what it leaves.
         before = newest(workdir)
         stage = rng.choice(ahead)

@@ -22,6 +22,7 @@ from pathlib import Path
 from benchmarks import drilling
 from benchmarks.measuring import write_record
 from sicnn_jax.main import STOPPED
+from tests import tiny_training
 
 _DEVICES = 4
 # Within which the others must have ended.
@@ -49,11 +50,11 @@ def run(
     launcher = drilling.start(
         [
             sys.executable,
-            str(drilling.ROOT / 'launch' / 'local_multiprocess.py'),
+            str(tiny_training.ROOT / 'launch' / 'local_multiprocess.py'),
             f'--processes={processes}',
             f'--grace={2 * _LIMIT}',
             '--',
-            *drilling.command(workdir, drilling.fields(steps)),
+            *tiny_training.command(workdir, tiny_training.fields(steps)),
         ],
         _DEVICES // processes,
     )
@@ -82,7 +83,7 @@ def drill(directory: Path, processes: int, steps: int) -> dict:
         'seconds': seconds,
         'largest_difference': {
             stage: drilling.largest_difference(whole, directory / '1', stage)
-            for stage in drilling.STAGES
+            for stage in tiny_training.STAGES
         },
     }
     for name, number in (('killed', signal.SIGKILL), ('stopped', signal.SIGTERM)):

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from benchmarks import drilling
 from benchmarks.measuring import write_record
+from tests import tiny_training
 
 _BEGUN = r'^\[\w+\] (begins|continues)'
 _STEPPED = r'^\[\w+\] \d+/'
@@ -48,7 +49,9 @@ def run_and_kill(
     Raises:
       RuntimeError: it ended with an error.
     """
-    process = drilling.start(drilling.command(workdir, drilling.fields(steps)), 2)
+    process = drilling.start(
+        tiny_training.command(workdir, tiny_training.fields(steps)), 2
+    )
     lines, timer = [], None
 
     def kill():

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import drilling
 from benchmarks.measuring import markdown, write_record
 from sicnn_jax import report
+from tests import tiny_training
 
 _TYPES = ('float32', 'bfloat16')
 _LOSSES = ('recognition_loss', 'super_resolution_loss', 'super_identity_loss')
@@ -31,13 +31,13 @@ _MEASURED = {'psnr': 0.1, 'identity_similarity': 0.02, 'judge_similarity': 0.02}
 
 def train(workdir: Path, dtype: str, steps: int) -> dict[str, float]:
     """Losses by stage and name, and SICNN's results."""
-    fields = {'cnnr.dtype': dtype, 'cnnh.dtype': dtype, 'stages': drilling.STAGES}
-    fields |= {f'{stage}.steps': steps for stage in drilling.STAGES}
+    fields = {'cnnr.dtype': dtype, 'cnnh.dtype': dtype, 'stages': tiny_training.STAGES}
+    fields |= {f'{stage}.steps': steps for stage in tiny_training.STAGES}
     fields['data.dir'] = workdir.parent / 'data'
-    command = drilling.command(workdir, fields)
-    subprocess.run(command, cwd=drilling.ROOT, check=True)
+    command = tiny_training.command(workdir, fields)
+    subprocess.run(command, cwd=tiny_training.ROOT, check=True)
     found = {}
-    for stage in drilling.STAGES:
+    for stage in tiny_training.STAGES:
         lines = report.read_metrics(workdir / stage)
         late = [line for line in lines if line['step'] > steps / 2]
         for loss in _LOSSES:

@@ -17,13 +17,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks import counting
 from benchmarks.full_width import fresh_state
 from benchmarks.measuring import append_record, markdown, matmul_gflops
 from configs import di
 from sicnn_jax import parallel, train
 from sicnn_jax.data.dataset import open_faces
 from sicnn_jax.descent import finite_networks
+from tests import counting
 
 STAGES = ('recognition', 'hallucination', 'domain_integrated')
 COLUMNS = (

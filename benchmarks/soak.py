@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from benchmarks import drilling
 from benchmarks.measuring import markdown, results_directory, write_record
 from sicnn_jax import report
 from sicnn_jax.main import STOPPED
+from tests import tiny_training
 
 _EVERY = 2.0
 _WARM_UP = 0.2
@@ -34,7 +34,7 @@ _BLOCKS = 10
 _PATIENCE = 600
 _STAGE = 'domain_integrated'
 _FIELDS = {
-    'stages': drilling.STAGES,
+    'stages': tiny_training.STAGES,
     # An epoch is 200 steps, so that the buffers that shuffle it turn over many times:
     # their memory grows over the first two or three epochs.
     'data.images_per_identity': 4,
@@ -55,11 +55,13 @@ def watch(workdir: Path, seconds: float) -> tuple[list[tuple[float, ...]], int]:
     # So that resident is what the program holds: large buffers go back to the kernel
     # when they are freed, and are not in huge pages, which the kernel joins and splits
     # as it sees fit.
-    environment = drilling.environment(1) | {'MALLOC_MMAP_THRESHOLD_': str(1 << 20)}
+    environment = tiny_training.environment(1) | {
+        'MALLOC_MMAP_THRESHOLD_': str(1 << 20)
+    }
     environment.pop('GLIBC_TUNABLES', None)
     process = subprocess.Popen(
-        drilling.command(workdir, _FIELDS),
-        cwd=drilling.ROOT,
+        tiny_training.command(workdir, _FIELDS),
+        cwd=tiny_training.ROOT,
         env=environment,
         stdout=subprocess.DEVNULL,
     )

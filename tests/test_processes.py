@@ -11,11 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import drilling
 from configs import di
 from sicnn_jax import checkpoint, parallel, train
+from tests import tiny_training
 
-LAUNCHER = drilling.ROOT / 'launch' / 'local_multiprocess.py'
+LAUNCHER = tiny_training.ROOT / 'launch' / 'local_multiprocess.py'
 
 
 def _launch(processes, *command, **settings):
@@ -133,7 +133,7 @@ def one_process(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('processes') / '1'
     config = di.get_config('demo')
     # Two a device, of which each process has some.
-    fields = drilling.fields(4, ('recognition',)) | {'data.identities': 11}
+    fields = tiny_training.fields(4, ('recognition',)) | {'data.identities': 11}
     config.update_from_flattened_dict(fields)
     train.run(config, workdir)
     return workdir, fields | {'data.dir': workdir / 'data'}
@@ -147,10 +147,10 @@ def test_two_processes_train_as_one(one_process, split, tmp_path):
     ran = _launch(
         2,
         '--',
-        *drilling.command(tmp_path / 'run', fields),
-        env=drilling.environment(4)
+        *tiny_training.command(tmp_path / 'run', fields),
+        env=tiny_training.environment(4)
         | {'JAX_COMPILATION_CACHE_DIR': os.environ['JAX_COMPILATION_CACHE_DIR']},
-        cwd=drilling.ROOT,
+        cwd=tiny_training.ROOT,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count('[recognition] 4/4') == 1

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import drilling
 from configs import di, real
 from sicnn_jax import (
     checkpoint,
@@ -27,6 +26,7 @@ from sicnn_jax.data import records, targets
 from sicnn_jax.data.dataset import ProceduralFaces
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.metrics.judge import load_judge, pack_judge
+from tests import tiny_training
 from tests.test_verify import write_onnx
 
 STAGES = ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
@@ -35,7 +35,7 @@ STAGES = ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
 def tiny_config(source='embedded'):
     """configs/di.py:demo, shrunk until a stage takes seconds."""
     config = di.get_config('demo')
-    config.update_from_flattened_dict(drilling.fields(4, STAGES))
+    config.update_from_flattened_dict(tiny_training.fields(4, STAGES))
     config.data.source = source
     for name in STAGES:
         config[name].evaluate_every = 4
@@ -263,7 +263,7 @@ def test_light_networks_train_on_shards_without_a_recognition_network(
 ):
     _, workdir = finished
     config = real.get_config()
-    tiny = drilling.fields(4, config.stages)
+    tiny = tiny_training.fields(4, config.stages)
     config.update_from_flattened_dict(
         {field: tiny[field] for field in tiny if not field.startswith('data.')}
     )
@@ -287,7 +287,7 @@ def test_light_networks_train_on_shards_without_a_recognition_network(
 def _real_config(variant, workdir):
     """configs/real.py, shrunk, on the faces of the finished run."""
     config = real.get_config(variant)
-    tiny = drilling.fields(4, config.stages)
+    tiny = tiny_training.fields(4, config.stages)
     own = 'data.' if config.cnnr.kind == 'cnnr' else ('data.', 'cnnr.')
     config.update_from_flattened_dict(
         {field: tiny[field] for field in tiny if not field.startswith(own)}

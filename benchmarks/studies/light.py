@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.counting import multiply_adds
 from benchmarks.measuring import time_calls
 from configs import real
 from sicnn_jax import checkpoint, evaluate, inference, metrics, models, parallel, train
 from sicnn_jax.metrics.judge import load_judge
 from sicnn_jax.models.convolution import on_any_backend, use_winograd
 from sicnn_jax.train_state import TrainState
+from tests.counting import multiply_adds
 
 CHOICE, REPORT = 7, 8
 _STEPS_TIMED = 12

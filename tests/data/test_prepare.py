@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import damaged
 from sicnn_jax import checkpoint, images, inference, models
 from sicnn_jax.data import align, convert, degraded, prepare, records, spool
 from sicnn_jax.data.records import DatasetError, Face
+from tests.data import damaged_photographs
 
 
 def colour_image(colour, size=(120, 140)):
@@ -468,10 +468,10 @@ def is_running(pid):
 
 
 def test_damaged_photographs(tmp_path):
-    result = damaged.run(tmp_path, damaged=45, good=20)
+    result = damaged_photographs.run(tmp_path, damaged=45, good=20)
     assert len(result) == 11
     for kind, row in result.items():
-        assert damaged.is_right(kind, row), (kind, row)
+        assert damaged_photographs.is_right(kind, row), (kind, row)
 
 
 def our_set(directory, counts=(5, 3)):

@@ -10,10 +10,11 @@ from sicnn_jax.data import records
 pytest.importorskip('nbclient', reason="needs the extra 'notebook'")
 pytest.importorskip('ipykernel', reason="needs the extra 'notebook'")
 
-from benchmarks import drilling, notebooks
+from tests import tiny_training
+from tests.launch import notebooks
 
 # Two stages of the demo, shrunk until they take seconds.
-TINY = drilling.fields(2, ('recognition', 'domain_integrated')) | {
+TINY = tiny_training.fields(2, ('recognition', 'domain_integrated')) | {
     'data.source': 'records',
     'data.dir': 'faces',
     'domain_integrated.init.cnnh': '',
@@ -22,7 +23,7 @@ TINY = drilling.fields(2, ('recognition', 'domain_integrated')) | {
 
 @pytest.fixture(autouse=True)
 def _kernels_find_the_package(monkeypatch):
-    monkeypatch.setenv('PYTHONPATH', str(drilling.ROOT))
+    monkeypatch.setenv('PYTHONPATH', str(tiny_training.ROOT))
     # One device, as most who open a notebook have, and programs that run for a moment:
     # compiling them well would take twice as long.
     monkeypatch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=0')
@@ -56,7 +57,7 @@ def write_faces(directory):
 
 def test_colab(tmp_path):
     write_faces(tmp_path / 'faces')
-    path = drilling.ROOT / 'launch' / 'sicnn_colab.ipynb'
+    path = tiny_training.ROOT / 'launch' / 'sicnn_colab.ipynb'
     parameters = {'CONFIG': 'di:demo', 'OVERRIDES': TINY, 'EVERY': 1}
     printed, shown = outputs(notebooks.execute(path, tmp_path, parameters, 300))
     assert 'cpu' in printed and 'judge sim.' in printed
@@ -69,7 +70,7 @@ def test_colab(tmp_path):
 
 
 def test_losses_as_library(tmp_path):
-    path = drilling.ROOT / 'launch' / 'losses_as_library.ipynb'
+    path = tiny_training.ROOT / 'launch' / 'losses_as_library.ipynb'
     parameters = {'STEPS': 3, 'FACES': 4, 'PEOPLE': 2}
     printed, shown = outputs(notebooks.execute(path, tmp_path, parameters, 300))
     assert '2: L_FR' in printed and '2: L_SR' in printed
@@ -80,6 +81,8 @@ def test_losses_as_library(tmp_path):
 def test_committed_with_its_outputs(name):
     import nbformat
 
-    notebook = nbformat.read(drilling.ROOT / 'launch' / f'{name}.ipynb', as_version=4)
+    notebook = nbformat.read(
+        tiny_training.ROOT / 'launch' / f'{name}.ipynb', as_version=4
+    )
     assert '<img' in outputs(notebook)[1]
     assert str(Path.home()) not in nbformat.writes(notebook)

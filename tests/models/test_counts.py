@@ -3,9 +3,9 @@
 import jax
 import pytest
 
-from benchmarks import counting
 from configs import di
 from sicnn_jax.models import CNNH, CNNR
+from tests import counting
 
 # (height, width of the output, side of the kernel, channels in, channels out, layers)
 _CNNR = (

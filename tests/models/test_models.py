@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from benchmarks import counting
 from sicnn_jax.images import enlarge, to_levels
 from sicnn_jax.models import CNNH, CNNR, cnnh_from, cnnr_from
 from sicnn_jax.models.convolution import (
@@ -23,6 +22,7 @@ from sicnn_jax.models.convolution import (
     winograd_convolution,
 )
 from sicnn_jax.models.layers import Conv, PReLU, average_pool
+from tests import counting
 
 _PADDINGS = [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((1, 0), (0, 1))]
 
