@@ -1,1 +1,4 @@
-"""Measurements, each a command of its own; results are kept in `results/`."""
+"""Measurements, each a command of its own: `speed/`, `drills/` and `studies/`.
+
+Results are kept in `results/`.
+"""

@@ -1,13 +1,14 @@
 """Runs every benchmark, one after the other, and says which of them ran.
 
     python -m benchmarks.all --quick
-    python -m benchmarks.all --only=reading,preparing
+    python -m benchmarks.all --only=speed.reading,speed.preparing
     python -m benchmarks.all --list
 
 A benchmark that fails does not stop the others; then the exit code is 1. With --quick
 each runs at a small size in a temporary directory, where its records go too: that
 shows that it works, its figures say nothing. Those that take real photographs are left
-out unless --images=DIR and --landmarks=FILE are given.
+out unless --images=DIR and --landmarks=FILE are given, studies of data of one's own in
+any case.
 """
 
 import argparse
@@ -39,45 +40,64 @@ _TINY_RUN = [
 
 # Arguments at the small size; a command that is not here runs with its defaults.
 QUICK = {
-    'against_pytorch': ['--batch=2', '--rounds=1', '--steps=1'],
-    'alpha': ['--alphas=8', *_TINY_RUN],
-    'clipping': ['--steps=10', '--batch=4'],
-    'convolutions': ['--batch=1', '--rounds=1'],
-    'damaged': ['--damaged=200', '--good=20'],
-    'detection': ['--limit=3'],
+    'drills.damaged': ['--damaged=200', '--good=20'],
+    'drills.full_disk': ['--fills=2'],
+    'drills.fuzz': ['--minutes=0.2'],
+    'drills.precision': ['--steps=40'],
+    'drills.soak': ['--minutes=1'],
     'fixtures': ['--out=parity.npz'],
-    'full_width': ['--batch=1', '--steps=1'],
-    'full_disk': ['--fills=2'],
-    'fuzz': ['--minutes=0.2'],
-    'growth': [
+    'speed.against_pytorch': ['--batch=2', '--rounds=1', '--steps=1'],
+    'speed.convolutions': ['--batch=1', '--rounds=1'],
+    'speed.detection': ['--limit=3'],
+    'speed.full_width': ['--batch=1', '--steps=1'],
+    'speed.growth': [
         '--batches=1,2',
         '--identities=1000',
         '--batch=1',
         '--sizes=7x6',
         '--steps=1',
     ],
-    'huge_pages': ['--rounds=1', '--steps=2'],
-    'inference': ['--batches=1,2', '--pieces=1', '--scales=8', '--rounds=1'],
-    'many_identities': ['--identities=1000', '--devices=1,2'],
-    'precision': ['--steps=40'],
-    'preparing': ['--images=64', '--rounds=1', '--sample=32'],
-    'reading': ['--images=1024', '--epochs=2'],
-    'schedule': ['--iterations=1', '--dtype=float32', '--batch=2'],
-    'seeds': ['--seeds=0,1', *_TINY_RUN],
-    'soak': ['--minutes=1'],
+    'speed.huge_pages': ['--rounds=1', '--steps=2'],
+    'speed.inference': ['--batches=1,2', '--pieces=1', '--scales=8', '--rounds=1'],
+    'speed.many_identities': ['--identities=1000', '--devices=1,2'],
+    'speed.preparing': ['--images=64', '--rounds=1', '--sample=32'],
+    'speed.reading': ['--images=1024', '--epochs=2'],
+    'speed.schedule': ['--iterations=1', '--dtype=float32', '--batch=2'],
+    'studies.alpha': ['--alphas=8', *_TINY_RUN],
+    'studies.clipping': ['--steps=10', '--batch=4'],
+    'studies.depthwise': ['--faces=1', '--rounds=1'],
+    'studies.fused': ['--batch=8', '--rounds=1', '--steps=1'],
+    'studies.seeds': ['--seeds=0,1', *_TINY_RUN],
+    'studies.variations': ['--dry-run'],
 }
 
 # They take --images and --landmarks, which no repository holds.
-_OF_PHOTOGRAPHS = {'detection'}
+OF_PHOTOGRAPHS = {'speed.detection'}
+# They take shards of LFW, networks or finished runs.
+OF_ONES_OWN = {
+    f'studies.{name}'
+    for name in (
+        'allocation',
+        'distilled',
+        'groups',
+        'identity',
+        'learning_curve',
+        'which_is_sicnn',
+    )
+}
 
 
 def commands() -> dict[str, str]:
-    """First line of the docstring of every benchmark that is a command, by name."""
+    """First line of the docstring of every benchmark that is a command, by its name.
+
+    Names are as after `python -m benchmarks.`, such as `speed.reading`.
+    """
     found = {}
-    for path in sorted(_HERE.glob('*.py')):
+    for path in sorted(_HERE.rglob('*.py')):
         text = path.read_text(encoding='utf-8')
         if "if __name__ == '__main__':" in text and path != Path(__file__):
-            found[path.stem] = ast.get_docstring(ast.parse(text)).splitlines()[0]
+            name = '.'.join(path.relative_to(_HERE).with_suffix('').parts)
+            found[name] = ast.get_docstring(ast.parse(text)).splitlines()[0]
     return found
 
 
@@ -124,9 +144,9 @@ def main() -> int:
         ]
     codes, rows = [], []
     for name in chosen:
-        extra = photographs if name in _OF_PHOTOGRAPHS else []
-        if name in _OF_PHOTOGRAPHS and not extra:
-            rows.append((name, ['left out: no photographs', '']))
+        extra = photographs if name in OF_PHOTOGRAPHS else []
+        if name in OF_ONES_OWN or (name in OF_PHOTOGRAPHS and not extra):
+            rows.append((name, ["left out: takes files of one's own", '']))
             continue
         code, seconds = run(name, extra, quick=arguments.quick)
         codes.append(code)

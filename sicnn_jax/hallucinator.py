@@ -29,7 +29,7 @@ from sicnn_jax.workdir import find_recognition, load_cnnh
 _SAMPLED_UP_TO = 1.2
 
 # Faces through a network at once. On a CPU, what a layer of a paper's network makes of
-# more does not stay in the caches (benchmarks/inference.py).
+# more does not stay in the caches (benchmarks/speed/inference.py).
 _BATCH, _BATCH_ON_CPU = 32, 8
 # Enlarged photographs stay below this many pixels: 150 MB each.
 _MAX_PASTED = 50_000_000

@@ -10,8 +10,8 @@ too small for that of the config, `--dtype=float32` for CPUs without fast bfloat
 import argparse
 import statistics
 
-from benchmarks.full_width import prepare
 from benchmarks.measuring import append_record, in_turns, markdown, time_calls
+from benchmarks.stages import prepare
 from sicnn_jax import parallel
 from sicnn_jax.config.load import load
 from sicnn_jax.models.convolution import use_winograd

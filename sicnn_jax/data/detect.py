@@ -24,7 +24,7 @@ MIN_SCORE = 0.92
 
 # Of the smallest face wanted, when MTCNN sees it. Its own limit is 20; enlarged to 40,
 # more of the faces of 12 and 14 pixels are found and their landmarks are nearer
-# (benchmarks/detection.py). More costs time and helps little.
+# (benchmarks/speed/detection.py). More costs time and helps little.
 _SEEN = 40
 # Faces smaller than this part of the longer side are looked for only on request.
 _SMALLEST_PART = 1 / 45

@@ -1,8 +1,8 @@
 """Convolutions, each an exact function written the way that is fast.
 
 `convolution` and `transposed_convolution` choose the way by backend and shape; the
-choices are measured by benchmarks/convolutions.py, and those for constant kernels, with
-`inference_options`, by benchmarks/inference.py.
+choices are measured by benchmarks/speed/convolutions.py, and those for constant
+kernels, with `inference_options`, by benchmarks/speed/inference.py.
 """
 
 import contextlib
@@ -493,7 +493,7 @@ def image_convolution(
     Both gradients are one matrix product each with the k × k patches of the output's
     gradient. Gathering them costs the same for any c, so it pays where c is large:
     XLA's own take 1.2 to 1.8 times as long on CPU from 24 channels on, and less with
-    16 (benchmarks/convolutions.py).
+    16 (benchmarks/speed/convolutions.py).
 
     Args:
       x: the input.
@@ -541,7 +541,7 @@ def transposed_convolution(
     of odd index those of the other, so the four parities of output pixels are
     four small convolutions of the input, k² taps in all. XLA would convolve the
     zero-dilated input instead, whose gradient is an order of magnitude slower
-    (benchmarks/convolutions.py).
+    (benchmarks/speed/convolutions.py).
 
     Args:
       x: the input.

@@ -5,7 +5,7 @@ import time
 import pytest
 from hypothesis import strategies as st
 
-from benchmarks import fuzz, fuzz_targets, mutations
+from benchmarks.drills import fuzz, fuzz_targets, mutations
 
 
 @pytest.mark.parametrize(

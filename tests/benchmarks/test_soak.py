@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip('scipy')
 
-from benchmarks import soak
+from benchmarks.drills import soak
 
 X = np.arange(900.0)
 

@@ -69,7 +69,7 @@ def _problems(changes):
         ({'data.contrast': -0.1}, 'data.contrast is -0.1; expected at least 0'),
         ({'sr_only.identity_blur': -1.0}, 'sr_only.identity_blur is -1.0; expected'),
         ({'sr_only.identity_loss': 'cosine'}, 'config.sr_only.identity_loss: There is'),
-        # Found by benchmarks/fuzz.py, from here on.
+        # Found by benchmarks/drills/fuzz.py, from here on.
         ({'stages': (2**31,)}, 'config.stages is (2147483648,); expected a tuple'),
         ({'stages': None}, 'config.stages is None; expected a tuple such as'),
         ({'recognition.optimizer.cnnr.boundaries': ('x',)}, 'such as (1,)'),
@@ -120,7 +120,7 @@ def test_sizes_of_cnnh_are_one_number_or_several():
     ],
 )
 def test_a_section_and_one_of_its_fields(arguments):
-    """Found by benchmarks/fuzz.py."""
+    """Found by benchmarks/drills/fuzz.py."""
     with pytest.raises(ConfigError, match='do not go together'):
         load('configs/di.py:demo', [f'--config.{a}' for a in arguments])
 

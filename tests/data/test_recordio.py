@@ -83,7 +83,7 @@ def test_sets_without_record_0(tmp_path):
         ('train.rec', b'', r'train\.rec is cut short'),
         ('property', 'many', "expected `identities,height,width`; found 'many'"),
         ('property', '1,112,112', r'record 2: the label is 1\.0; .* below 1'),
-        # Found by benchmarks/fuzz.py.
+        # Found by benchmarks/drills/fuzz.py.
         ('train.idx', '0\t0\n9\t18446744073709551615', 'line 2: no record begins at 1'),
         ('train.idx', f'0\t0\n9\t{2**63 - 1}', 'line 2: no record begins at 9'),
         ('train.idx', '0\t0\n1\t-8', 'line 2: no record begins at -8'),
@@ -100,7 +100,7 @@ def test_damaged_sets(tmp_path, file, content, message):
 
 @pytest.mark.parametrize('label', [np.nan, np.inf, -np.inf, [np.nan], 0.5, -1.0])
 def test_labels_that_are_no_numbers_of_an_identity(tmp_path, label):
-    """Found by benchmarks/fuzz.py."""
+    """Found by benchmarks/drills/fuzz.py."""
     path = write_rec(tmp_path, [(1, pack(label, b'a'))])
     with pytest.raises(DatasetError, match='record 1: the label is'):
         recordio.read_index(path)
@@ -219,7 +219,7 @@ MADE = b'cnumpy.core.multiarray\n_reconstruct\n' + NDARRAY
 @pytest.mark.parametrize(
     'content',
     [
-        # Found by benchmarks/fuzz.py, or beside what it found: an image of two
+        # Found by benchmarks/drills/fuzz.py, or beside what it found: an image of two
         # gigabytes that nobody wrote;
         b'\x80\x02](' + MADE + b'J\xff\xff\xff\x7fC\x01b\x87R' + b'Ne](\x88e\x86.',
         called('numpy.ndarray', ((4,),)),

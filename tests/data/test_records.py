@@ -309,7 +309,7 @@ def test_wrong_schema(copy, changes, message):
     ],
 )
 def test_values_of_no_sense(copy, path, value, message):
-    """Found by benchmarks/fuzz.py, or beside what it found."""
+    """Found by benchmarks/drills/fuzz.py, or beside what it found."""
     splits = json.loads((copy / records.SIDECAR).read_text())['splits']
     *above, last = path
     functools.reduce(lambda tree, key: tree[key], above, splits)[last] = value

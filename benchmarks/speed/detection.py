@@ -1,6 +1,7 @@
 """How many small faces does the detector find, and how well does it align them?
 
-    python -m benchmarks.detection --images=lfw/images --landmarks=lfw/landmarks.txt
+    python -m benchmarks.speed.detection --images=lfw/images \\
+        --landmarks=lfw/landmarks.txt
 
 Shrinks photographs until the aligned face would be 14, 20 and 28 pixels high (112 is
 what the network makes; it takes 14). A face is found if the mean distance of its

@@ -1,6 +1,6 @@
 """Images a second that `sicnn_jax.data.prepare` turns into shards, and what takes it.
 
-    python -m benchmarks.preparing --images=2000 --rounds=3
+    python -m benchmarks.speed.preparing --images=2000 --rounds=3
 
 With landmarks (one warp to the template) and without (crop and resize) in turn, as the
 command, on all cores. Its start, which is the time it takes for the photographs of one
@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measuring import append_record, in_turns, markdown
-from benchmarks.reading import render
+from benchmarks.speed.reading import render
 from sicnn_jax.data import align, convert, records, runtime, sources
 
 _DISTINCT = 256

@@ -1,7 +1,7 @@
 """Our updates and inference beside the same in PyTorch, at the paper's widths.
 
     pip install torch
-    python -m benchmarks.against_pytorch --batch=8 --rounds=5
+    python -m benchmarks.speed.against_pytorch --batch=8 --rounds=5
 
 Each side runs in a process of its own; the rounds alternate, a side waits while the
 other computes. Both start from the same parameters and faces, and have to agree on the
@@ -24,8 +24,8 @@ from importlib import metadata
 import jax
 import numpy as np
 
-from benchmarks.full_width import prepare
 from benchmarks.measuring import append_record, matmul_gflops, time_calls
+from benchmarks.stages import prepare
 from configs import di
 from sicnn_jax import images, inference, models, parallel
 from sicnn_jax.models import convolution

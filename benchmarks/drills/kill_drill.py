@@ -1,6 +1,6 @@
 """Kills a run at random moments and resumes it: is the end as if nothing had happened?
 
-    python -m benchmarks.kill_drill --kills=30
+    python -m benchmarks.drills.kill_drill --kills=30
 
 Trains the three stages at tiny shapes once without interruption. Then again, killed
 (SIGKILL) at a random moment and started again with the same command, and so on; where a
@@ -22,7 +22,7 @@ import threading
 import time
 from pathlib import Path
 
-from benchmarks import drilling
+from benchmarks.drills import drilling
 from benchmarks.measuring import write_record
 from tests import tiny_training
 

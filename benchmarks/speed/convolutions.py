@@ -1,6 +1,6 @@
 """Forward and backward time of the convolutions that have a fast way here.
 
-    python -m benchmarks.convolutions
+    python -m benchmarks.speed.convolutions
 
 Deconvolution (5×5, stride 2, on 56×48): `flax.linen.ConvTranspose` (XLA convolves a
 zero-dilated input), four convolutions of one output parity each (ours), one

@@ -1,6 +1,6 @@
 """Repeats a run over seeds and says how large the gain of SICNN is beside their spread.
 
-    python -m benchmarks.seeds --config=configs/di.py:demo --seeds=0,1,2
+    python -m benchmarks.studies.seeds --config=configs/di.py:demo --seeds=0,1,2
 
 Runs that are finished are not repeated. Writes a Markdown table and a JSON record.
 """

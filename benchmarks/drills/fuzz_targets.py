@@ -15,8 +15,8 @@ from flax import traverse_util
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from benchmarks import mutations
-from benchmarks.mutations import LITERALS, NUMBERS
+from benchmarks.drills import mutations
+from benchmarks.drills.mutations import LITERALS, NUMBERS
 from sicnn_jax.config import ConfigError
 from sicnn_jax.config.load import load
 from sicnn_jax.data import pipeline, recordio, records, runtime

@@ -1,6 +1,6 @@
 """Damaged photographs among good ones: does `prepare` name them all and use none?
 
-    python -m benchmarks.damaged --damaged=2000 --good=200
+    python -m benchmarks.drills.damaged --damaged=2000 --good=200
 
 Makes them in a temporary folder, prepares a data set, prints a table by kind and exits
 with 1 if a damaged photograph was used or not reported, or a good one was not used.

@@ -1,6 +1,6 @@
 """Trains in bfloat16 and in float32 from the same start: how far do they part?
 
-    python -m benchmarks.precision --steps=200
+    python -m benchmarks.drills.precision --steps=200
 
 The three stages of the paper at the sizes of configs/di.py:demo, the same batches, once
 with both networks computing in float32 and once in bfloat16 (parameters, losses and

@@ -1,6 +1,6 @@
 """Seconds a training step with and without huge pages for large buffers (Linux, CPU).
 
-    python -m benchmarks.huge_pages --variant=demo
+    python -m benchmarks.speed.huge_pages --variant=demo
 
 glibc asks the kernel for huge pages where GLIBC_TUNABLES=glibc.malloc.hugetlb=1 is in
 the environment of the process. XLA allocates the buffers of a step anew each time, so
@@ -17,8 +17,8 @@ import statistics
 
 import numpy as np
 
-from benchmarks.full_width import prepare
 from benchmarks.measuring import append_record, time_calls
+from benchmarks.stages import prepare
 from configs import di
 
 TUNABLES = {'without': '', 'with': 'glibc.malloc.hugetlb=1'}

@@ -1,6 +1,6 @@
 """A step of each stage of configs/di.py at full width: compile time, memory, time.
 
-    python -m benchmarks.full_width --batch=2
+    python -m benchmarks.speed.full_width --batch=2
 
 Every stage runs in a process of its own, so that peak memory is its own. On CPU,
 bfloat16 has no fast kernels, so --dtype=float32 is the default; give
@@ -8,51 +8,16 @@ bfloat16 has no fast kernels, so --dtype=float32 is the default; give
 """
 
 import argparse
-import functools
 import multiprocessing
 import resource
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from benchmarks.measuring import append_record, time_calls
+from benchmarks.stages import prepare
 from configs import di
-from sicnn_jax import parallel, train
-from sicnn_jax.data.dataset import Faces, open_faces
+from sicnn_jax import parallel
 from sicnn_jax.descent import finite_networks
-from sicnn_jax.stages import Stage
-from sicnn_jax.train_state import TrainState
-
-
-def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
-    """A stage of a config, initialised, and a batch of procedural faces.
-
-    Returns:
-      (state, batch) → (state, metrics), mapped over devices; the state; the batch.
-    """
-    stage = train.build_stage(config, stage_name, Path('unused'))
-    faces = open_faces(config.data, Path('unused'))
-    state = fresh_state(config, stage, faces)
-    update = train.dispatch(stage, lambda batch: batch)
-    drawn = next(faces.train_batches(batch_size=stage.config.batch_size, seed=0))
-    batch = jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn))
-    return functools.partial(update, resident={}), state, parallel.shard(batch)
-
-
-def fresh_state(config: ConfigDict, stage: Stage, faces: Faces) -> TrainState:
-    """All networks of a stage initialised, whatever it begins with, on the devices."""
-    params = {
-        network: train.initialise(config, stage, network, faces)
-        for network in stage.networks
-    }
-    return parallel.to_devices(
-        TrainState.create(params, stage.recipe.optimizers),
-        split_identities=stage.recipe.split_identities,
-    )
 
 
 def measure(stage_name: str, batch: int, dtype: str, steps: int) -> dict:

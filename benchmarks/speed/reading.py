@@ -1,6 +1,6 @@
 """Images a second from shards to batches on the device, beside bare decoding.
 
-    python -m benchmarks.reading --images=8192 --epochs=12
+    python -m benchmarks.speed.reading --images=8192 --epochs=12
 
 Ours is what training reads from: `pipeline.train_batches` (shuffled, mirrored, in
 batches) through `parallel.prefetch`. The bare loop reads and decodes the same shards in
@@ -12,7 +12,7 @@ epochs), of the resident memory over the second half of the epochs. In the first
 glibc's arenas, one a thread, fill up; with MALLOC_ARENA_MAX=1 in the environment it is
 flat from the start. The last column is the rate over that at which a domain-integrated
 iteration at the paper's widths takes faces, by the newest record of
-benchmarks/against_pytorch.py on the same host, or by --pairs_per_second.
+benchmarks/speed/against_pytorch.py on the same host, or by --pairs_per_second.
 
 Writes procedural faces to a temporary directory, a few hundred different ones over and
 over, unless it is given --data=DIR. Files come from the page cache. Linux only.

@@ -1,6 +1,6 @@
 """Fills the disk while a run trains and resumes it: is the end as if nothing had been?
 
-    python -m benchmarks.full_disk --fills=12
+    python -m benchmarks.drills.full_disk --fills=12
 
 Trains the three stages at tiny shapes once without disturbance. Then again on a file
 system of few MiB, which is filled at random steps up to a random rest, from nothing to
@@ -31,7 +31,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import drilling
+from benchmarks.drills import drilling
 from benchmarks.measuring import write_record
 from sicnn_jax.main import STOPPED
 from tests import tiny_training
@@ -240,7 +240,13 @@ def _start_inside():
             'kernel.unprivileged_userns_clone, user.max_user_namespaces).'
         )
     return subprocess.run(
-        [*_NAMESPACES, sys.executable, '-m', 'benchmarks.full_disk', *sys.argv[1:]],
+        [
+            *_NAMESPACES,
+            sys.executable,
+            '-m',
+            'benchmarks.drills.full_disk',
+            *sys.argv[1:],
+        ],
         env=os.environ | {_INSIDE: '1'},
     ).returncode
 

@@ -1,6 +1,6 @@
 """Several processes train as one: same result? And when one is lost?
 
-    python -m benchmarks.hosts_drill --processes=2,4
+    python -m benchmarks.drills.hosts_drill --processes=2,4
 
 On this machine, over loopback, with four CPU devices in all. For each number of
 processes: the three stages at tiny shapes, compared with one process and the same
@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import drilling
+from benchmarks.drills import drilling
 from benchmarks.measuring import write_record
 from sicnn_jax.main import STOPPED
 from tests import tiny_training

@@ -1,6 +1,6 @@
 """Trains for long with evaluation and checkpoints: does anything grow or slow down?
 
-    python -m benchmarks.soak --minutes=30
+    python -m benchmarks.drills.soak --minutes=30
 
 Domain-integrated training at the sizes of configs/di.py:demo, evaluated and saved every
 100 steps, stopped by SIGTERM when the time is up. Memory (resident, without that of

@@ -1,6 +1,7 @@
 """Reads damaged files and odd overrides: is every one refused in words, or read right?
 
-    python -m benchmarks.fuzz --target=records,recordio,bin,overrides --minutes=10
+    python -m benchmarks.drills.fuzz --target=records,recordio,bin,overrides \\
+        --minutes=10
 
 Each target takes inputs that hypothesis draws: valid files with bytes flipped, cut,
 put in, numbers written over, parts of others; pickles of other opcodes; lists of
@@ -29,7 +30,7 @@ from typing import Any
 import hypothesis
 from hypothesis import given, settings
 
-from benchmarks.fuzz_targets import targets
+from benchmarks.drills.fuzz_targets import targets
 from benchmarks.measuring import earlier_record, versions, write_record
 
 _ROUND = 250

@@ -1,6 +1,6 @@
 """How long the paper's whole schedule takes on this machine.
 
-    python -m benchmarks.schedule --iterations=200
+    python -m benchmarks.speed.schedule --iterations=200
 
 Takes so many iterations of each stage of configs/di.py, at its widths and batch sizes,
 as training does: faces are rendered on the device inside the step, nothing waits for
@@ -17,8 +17,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks.full_width import fresh_state
 from benchmarks.measuring import append_record, markdown, matmul_gflops
+from benchmarks.stages import fresh_state
 from configs import di
 from sicnn_jax import parallel, train
 from sicnn_jax.data.dataset import open_faces

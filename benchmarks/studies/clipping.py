@@ -1,6 +1,6 @@
 """Are the paper's learning rates stable, with and without clipping of gradients?
 
-    python -m benchmarks.clipping --steps=300
+    python -m benchmarks.studies.clipping --steps=300
 
 Trains narrow networks (those of configs/di.py:demo) with the optimisers of
 configs/di.py, at the paper's learning rates from the first step on (the warm-up of the
@@ -13,8 +13,8 @@ import argparse
 import jax
 import numpy as np
 
-from benchmarks.full_width import prepare
 from benchmarks.measuring import append_record
+from benchmarks.stages import prepare
 from configs import di
 from sicnn_jax import parallel
 from sicnn_jax.data.dataset import open_faces

@@ -1,6 +1,6 @@
 """How the time of a step grows with batch, identities and image size.
 
-    python -m benchmarks.growth
+    python -m benchmarks.speed.growth
 
 At the paper's widths, float32 on CPU: CNNR's and CNNH's updates by batch, CNNR's update
 by number of identities, and CNNH, all convolutions, by the size of what it is given
@@ -17,8 +17,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from benchmarks.full_width import prepare
 from benchmarks.measuring import append_record, markdown, time_calls
+from benchmarks.stages import prepare
 from configs import di
 from sicnn_jax import models
 

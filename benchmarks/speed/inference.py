@@ -1,7 +1,7 @@
 """CNNH's forward pass: ours, PyTorch as it is and compiled, and ONNX Runtime.
 
     pip install -e '.[bench]'
-    python -m benchmarks.inference --batches=1,256 --scales=8,4 --rounds=5
+    python -m benchmarks.speed.inference --batches=1,256 --scales=8,4 --rounds=5
 
 The paper's widths in float32, the same weights and faces for all, whose pictures have
 to be equal to 1e-3 before anything is timed. Each contender has a process of its own
@@ -28,7 +28,7 @@ import jax
 import numpy as np
 
 from benchmarks.measuring import append_record, in_turns, markdown, time_calls, versions
-from benchmarks.reading import render
+from benchmarks.speed.reading import render
 from sicnn_jax import images, inference, models
 from sicnn_jax.models import convolution
 

@@ -1,7 +1,8 @@
 """Memory a device of the class weights and their optimiser: replicated and split.
 
-    python -m benchmarks.many_identities --identities=100000 --devices=1,2,4,8
-    python -m benchmarks.many_identities --identities=1000000 --devices=8 --ways=split
+    python -m benchmarks.speed.many_identities --identities=100000 --devices=1,2,4,8
+    python -m benchmarks.speed.many_identities --identities=1000000 --devices=8 \\
+        --ways=split
 
 Takes a step of the recognition stage of configs/di.py:demo with so many identities, on
 simulated CPU devices unless there are accelerators, and prints the bytes that the first
@@ -26,7 +27,7 @@ def measure(identities: int, devices: int, split: bool) -> dict:
     """Places the state, takes steps, and looks at the first device."""
     os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
     # They start the backend, which reads the variable.
-    from benchmarks.full_width import prepare
+    from benchmarks.stages import prepare
     from configs import di
 
     config = di.get_config('demo')

@@ -1,6 +1,7 @@
 """Trains stage 3 with several α from the same networks, on faces of its own.
 
-    python -m benchmarks.alpha --config=configs/di.py:demo --alphas=8,512,768,1024
+    python -m benchmarks.studies.alpha --config=configs/di.py:demo \\
+        --alphas=8,512,768,1024
 
 For choosing α: the procedural faces are of another draw than the config's, people of
 training and test alike, so what is chosen here is not chosen on the faces that the
@@ -10,7 +11,7 @@ config reports. Runs that are finished are not repeated.
 import argparse
 
 from benchmarks.measuring import markdown, write_record
-from benchmarks.seeds import COLUMNS, run
+from benchmarks.studies.seeds import COLUMNS, run
 from sicnn_jax.main import default_workdir
 
 # Of the faces and of the networks; neither is used by another command.

@@ -1,0 +1,1 @@
+"""What is timed, beside others where there are others."""

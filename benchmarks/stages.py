@@ -1,0 +1,42 @@
+"""A stage of a config with its networks as they begin, ready to take steps."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from sicnn_jax import parallel, train
+from sicnn_jax.data.dataset import Faces, open_faces
+from sicnn_jax.stages import Stage
+from sicnn_jax.train_state import TrainState
+
+
+def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
+    """A stage of a config, initialised, and a batch of procedural faces.
+
+    Returns:
+      (state, batch) → (state, metrics), mapped over devices; the state; the batch.
+    """
+    stage = train.build_stage(config, stage_name, Path('unused'))
+    faces = open_faces(config.data, Path('unused'))
+    state = fresh_state(config, stage, faces)
+    update = train.dispatch(stage, lambda batch: batch)
+    drawn = next(faces.train_batches(batch_size=stage.config.batch_size, seed=0))
+    batch = jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn))
+    return functools.partial(update, resident={}), state, parallel.shard(batch)
+
+
+def fresh_state(config: ConfigDict, stage: Stage, faces: Faces) -> TrainState:
+    """All networks of a stage initialised, whatever it begins with, on the devices."""
+    params = {
+        network: train.initialise(config, stage, network, faces)
+        for network in stage.networks
+    }
+    return parallel.to_devices(
+        TrainState.create(params, stage.recipe.optimizers),
+        split_identities=stage.recipe.split_identities,
+    )
