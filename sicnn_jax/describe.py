@@ -12,6 +12,7 @@ same command.
 import argparse
 import functools
 import hashlib
+import io
 import itertools
 import json
 import shutil
@@ -115,9 +116,9 @@ def _describe_split(function, faces, total, folder):
             yield chunk, np.load(path)
             continue
         features = function(chunk)
-        staged = path.with_suffix('.half.npy')
-        np.save(staged, features)
-        staged.replace(path)
+        buffer = io.BytesIO()
+        np.save(buffer, features)
+        results_file.write_whole(path, buffer.getvalue())
         yield chunk, features
         done += len(chunk)
         rate = done / (time.monotonic() - started)

@@ -34,6 +34,7 @@ from sicnn_jax.data import align, detect, runtime, sources
 from sicnn_jax.data.detect import DetectedFace
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.hallucinator import Hallucinator, paste_back
+from sicnn_jax.results_file import write_whole
 
 # Faces and photographs that are enough to let the network work on them.
 _ENOUGH_FACES, _ENOUGH_PHOTOS = 32, 128
@@ -335,7 +336,7 @@ def _write(hallucinator, out, paste, result):
                 max_magnification=hallucinator.scale,
             )
             path = _below(out, f'{photo.job.name}_pasted.png')
-            _save_png(path, picture)
+            pictures.save(path, Image.fromarray(picture))
             entry['written'].append(path.relative_to(out).as_posix())
     except (OSError, DatasetError) as error:
         entry['reason'] = f'what was made of it cannot be written: {error}'
@@ -345,7 +346,7 @@ def _write(hallucinator, out, paste, result):
 def _write_face(out, result, index):
     name = f'{result.photo.job.name}_face{index}'
     face, comparison = _below(out, f'{name}.png'), _below(out, f'{name}_compare.png')
-    _save_png(face, result.methods['sicnn'][index])
+    pictures.save(face, Image.fromarray(result.methods['sicnn'][index]))
     columns = {
         'input': pictures.enlarge_pixels(result.photo.lr[index][None]),
         'bicubic': result.methods['bicubic'][index][None],
@@ -363,13 +364,6 @@ def _below(out, name):
     if not path.resolve().is_relative_to(out.resolve()):
         raise DatasetError(f'{path} is outside of {out}')
     return path
-
-
-def _save_png(path, image):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix('.unfinished.png')
-    Image.fromarray(image).save(unfinished)
-    unfinished.replace(path)
 
 
 class _Progress:
@@ -509,10 +503,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stopped = True
         report = _report(options, hallucinator, entries)
         path = out / 'report.json'
-        unfinished = path.with_suffix('.unfinished')
         text = json.dumps(_without_infinities(report), indent=1, ensure_ascii=False)
-        unfinished.write_text(text + '\n')
-        unfinished.replace(path)
+        write_whole(path, (text + '\n').encode())
     except (ValueError, OSError) as error:
         print(f'Error: {error}', file=sys.stderr)
         return 2

@@ -426,8 +426,5 @@ def _reopen_lines(path: Path, start: int) -> TextIO:
                     kept.append(line + '\n')
             except json.JSONDecodeError:
                 break
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix('.unfinished')
-    unfinished.write_text(''.join(kept))
-    unfinished.replace(path)
+    results_file.write_whole(path, ''.join(kept).encode())
     return path.open('a')

@@ -1,6 +1,7 @@
 """Grids of faces and clouds of points as PNG, with a title over each column."""
 
 import colorsys
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sicnn_jax.images import HEIGHT, WIDTH
+from sicnn_jax.results_file import write_whole
 
 _GAP = 4
 _TITLE = 16
@@ -24,11 +26,18 @@ def enlarge_pixels(lr: np.ndarray) -> np.ndarray:
     return lr.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
+def save(path: str | os.PathLike, picture: Image.Image) -> None:
+    """Writes a PNG whole."""
+    buffer = io.BytesIO()
+    picture.save(buffer, 'png')
+    write_whole(Path(path), buffer.getvalue())
+
+
 def save_grid(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> None:
     """Writes one row a face and one column a method.
 
     Args:
-      path: of the PNG; written under a temporary name first.
+      path: of the PNG.
       columns: title → uint8 [n, 112, 96, 3], the same n everywhere.
     """
     rows = len(next(iter(columns.values())))
@@ -46,7 +55,7 @@ def save_grid(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> Non
         for row, face in enumerate(faces):
             top = _TITLE + row * (HEIGHT + _GAP)
             sheet.paste(Image.fromarray(np.asarray(face)), (left, top))
-    _save(sheet, path)
+    save(path, sheet)
 
 
 def save_scatter(
@@ -57,7 +66,7 @@ def save_scatter(
     """Writes clouds of points side by side: SR as rings, HR as discs.
 
     Args:
-      path: of the PNG; written under a temporary name first.
+      path: of the PNG.
       panels: title → the points of SR and of HR, [n, 2] each.
       colours: int [n], points of one number have one colour.
     """
@@ -81,12 +90,4 @@ def save_scatter(
                 draw.ellipse(
                     box, fill=hues[colour] if is_hr else None, outline=hues[colour]
                 )
-    _save(sheet, path)
-
-
-def _save(sheet, path):
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix('.unfinished.png')
-    sheet.save(unfinished)
-    unfinished.replace(path)
+    save(path, sheet)

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 
 def environment() -> dict[str, Any]:
     """The device, the machine and versions of libraries."""
+    # Here, since the processes that `prepare` starts write files and do without JAX.
+    import jax
+
     return {
         'device': jax.devices()[0].device_kind,
         'machine': platform.processor() or platform.machine(),
@@ -22,15 +24,22 @@ def environment() -> dict[str, Any]:
 
 
 def write_results(results: Mapping[str, Any], path: Path) -> None:
-    """Writes a JSON file, under a temporary name first."""
+    """Writes a JSON file whole."""
     text = json.dumps(results, indent=2, ensure_ascii=False) + '\n'
     write_whole(path, text.encode())
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file, under a temporary name first; makes the folders it lies in."""
+def write_whole(path: Path, data: bytes, *, mark: str = 'unfinished') -> None:
+    """Writes a file, under a temporary name first; makes the folders it lies in.
+
+    Args:
+      path: of the file.
+      data: what is in it.
+      mark: ends the temporary name. Processes that may write the same file at once each
+        need their own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + '.unfinished')
+    unfinished = path.with_name(f'{path.name}.{mark}')
     unfinished.write_bytes(data)
     unfinished.replace(path)
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from sicnn_jax.data import records
 from sicnn_jax.html_page import details, histogram, image_source, page, table
+from sicnn_jax.results_file import write_whole
 
 JSON, HTML = 'report.json', 'report.html'
 
@@ -63,9 +64,7 @@ def write_report(
         (JSON, text),
         (HTML, _page(report, heights, shown)),
     ):
-        staged = directory / f'.{name}'
-        staged.write_text(content, encoding='utf-8')
-        staged.replace(directory / name)
+        write_whole(directory / name, content.encode())
 
 
 def _page(report, heights, shown):

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sicnn_jax.data import convert, records
+from sicnn_jax.results_file import write_whole
 
 # Photographs; also what a process is given at once.
 CHUNK = 128
@@ -269,7 +270,5 @@ def _end_with_parent():
 
 
 def _write(path, content):
-    """Writes under a name of this process, then renames: there is no half a file."""
-    staged = path.with_name(f'{path.name}.{os.getpid()}')
-    staged.write_bytes(content)
-    staged.replace(path)
+    # Two workers of a Beam runner may be given the same chunk.
+    write_whole(path, content, mark=str(os.getpid()))
