@@ -28,9 +28,10 @@ from sicnn_jax.workdir import find_recognition, load_cnnh
 # degrading by 2 dB at 1.3 and by 14 dB at 1.7.
 _SAMPLED_UP_TO = 1.2
 
-# Faces through a network at once. On a CPU, what a layer of a paper's network makes of
-# more does not stay in the caches (benchmarks/speed/inference.py).
-_BATCH, _BATCH_ON_CPU = 32, 8
+# Faces through a network at once: few sizes, since calls are of any number. On a CPU,
+# what a layer of a paper's network makes of more than 8 does not stay in the caches
+# (benchmarks/speed/inference.py).
+_SIZES, _SIZES_ON_CPU = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8)
 # Enlarged photographs stay below this many pixels: 150 MB each.
 _MAX_PASTED = 50_000_000
 
@@ -66,7 +67,10 @@ class Hallucinator:
         self.degradation: str = record['degradation']
         self.lr_shape = (*models.LR_SHAPES[self.scale], 3)
         self.cnnr_stage = find_recognition(self.stage)
-        self._super_resolve = inference.frozen(models.cnnh_from(record), params)
+        self._sizes = _SIZES_ON_CPU if jax.default_backend() == 'cpu' else _SIZES
+        self._super_resolve = inference.frozen(
+            models.cnnh_from(record), params, sizes=self._sizes
+        )
 
     def __call__(
         self, lr: UInt8[np.ndarray, 'n h w 3'] | Float[np.ndarray, 'n h w 3']
@@ -91,7 +95,7 @@ class Hallucinator:
             )
         if lr.dtype != np.uint8:
             lr = _checked_levels(lr)
-        return _in_batches(self._super_resolve, lr)
+        return self._super_resolve(lr)
 
     def network_input(
         self,
@@ -150,7 +154,7 @@ class Hallucinator:
         self, lr: UInt8[np.ndarray, 'n h w 3']
     ) -> UInt8[np.ndarray, 'n 112 96 3']:
         """Bicubic interpolation, to compare with."""
-        return _in_batches(inference.enlarge_faces, np.asarray(lr))
+        return inference.enlarge_faces(np.asarray(lr), sizes=self._sizes)
 
     def features(
         self, faces: UInt8[np.ndarray, 'n 112 96 3']
@@ -166,10 +170,7 @@ class Hallucinator:
         if self.cnnr_stage is None:
             return None
         cnnr, params = self._recognition
-        return _in_batches(
-            functools.partial(inference.extract_features, cnnr, params),
-            faces,
-        )
+        return inference.extract_features(cnnr, params, faces, sizes=self._sizes)
 
     @functools.cached_property
     def _recognition(self):
@@ -227,17 +228,3 @@ def _checked_levels(lr):
             'and not all in 0..1.'
         )
     return lr.astype(np.float32)
-
-
-def _in_batches(function, faces):
-    """Applies a function to batches of few sizes: each is compiled for once."""
-    if not len(faces):
-        return function(np.zeros((1, *faces.shape[1:]), faces.dtype))[:0]
-    outputs = []
-    largest = _BATCH_ON_CPU if jax.default_backend() == 'cpu' else _BATCH
-    for start in range(0, len(faces), largest):
-        batch = faces[start : start + largest]
-        size = 1 << (len(batch) - 1).bit_length()
-        padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), 0)])
-        outputs.append(function(padded)[: len(batch)])
-    return np.concatenate(outputs)

@@ -1,7 +1,7 @@
 """Networks applied to any number of faces, uint8 in and uint8 or features out."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,9 +20,9 @@ def degrade_faces(hr: np.ndarray, *, scale: int, kind: str) -> np.ndarray:
     return in_batches(functools.partial(_degrade, scale, kind), hr)
 
 
-def enlarge_faces(lr: np.ndarray) -> np.ndarray:
+def enlarge_faces(lr: np.ndarray, *, sizes: Sequence[int] | None = None) -> np.ndarray:
     """`images.enlarge` of any number of faces: uint8 → uint8 [n, 112, 96, 3]."""
-    return in_batches(_enlarge, lr)
+    return in_batches(_enlarge, lr, sizes)
 
 
 def super_resolve(cnnh: nn.Module, params: Any, lr: np.ndarray) -> np.ndarray:
@@ -30,7 +30,9 @@ def super_resolve(cnnh: nn.Module, params: Any, lr: np.ndarray) -> np.ndarray:
     return in_batches(functools.partial(_super_resolve_program(), cnnh, params), lr)
 
 
-def frozen(cnnh: nn.Module, params: Any) -> Callable[[np.ndarray], np.ndarray]:
+def frozen(
+    cnnh: nn.Module, params: Any, *, sizes: Sequence[int] | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
     """`super_resolve` by one network, compiled for its parameters as constants.
 
     On CPU that takes less than half the time to compile and is faster: see
@@ -43,11 +45,16 @@ def frozen(cnnh: nn.Module, params: Any) -> Callable[[np.ndarray], np.ndarray]:
         functools.partial(_hallucinate, cnnh, params),
         compiler_options=convolution.inference_options(),
     )
-    return functools.partial(in_batches, program)
+    return functools.partial(in_batches, program, sizes=sizes)
 
 
 def extract_features(
-    cnnr: Recogniser, params: Any, faces: np.ndarray, *, mirror: bool = False
+    cnnr: Recogniser,
+    params: Any,
+    faces: np.ndarray,
+    *,
+    mirror: bool = False,
+    sizes: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Identity features of any number of faces.
 
@@ -57,11 +64,13 @@ def extract_features(
       faces: uint8 [n, 112, 96, 3].
       mirror: append the features of the mirrored face, as SphereFace's
         verification protocol does.
+      sizes: of batches, as of `in_batches`.
 
     Returns:
       float32 [n, feature_dim], or [n, 2 · feature_dim] with `mirror`.
     """
-    return in_batches(functools.partial(_features, cnnr, mirror, params), faces)
+    program = functools.partial(_features, cnnr, mirror, params)
+    return in_batches(program, faces, sizes)
 
 
 # Compiled once for each network, however often they are called.
@@ -95,12 +104,26 @@ def _features(cnnr, mirror, params, faces):
     return features
 
 
-def in_batches(function: Callable, faces: np.ndarray) -> np.ndarray:
-    """Applies a function to batches of one size, so that it compiles once."""
+def in_batches(
+    function: Callable, faces: np.ndarray, sizes: Sequence[int] | None = None
+) -> np.ndarray:
+    """Applies a function to batches of few sizes: it is compiled for each once.
+
+    Args:
+      function: of at least one face, to an output of each.
+      faces: any number.
+      sizes: of batches, ascending. As many as the last says go through at once; what
+        remains is padded to the smallest that holds it. Default: one of 64, or of all
+        the faces where there are fewer.
+    """
+    if not len(faces):
+        nothing = np.zeros((1, *faces.shape[1:]), faces.dtype)
+        return np.asarray(function(nothing))[:0]
+    sizes = sizes or (min(_BATCH, len(faces)),)
     outputs = []
-    for start in range(0, len(faces), _BATCH):
-        batch = faces[start : start + _BATCH]
-        missing = min(_BATCH, len(faces)) - len(batch)
+    for start in range(0, len(faces), sizes[-1]):
+        batch = faces[start : start + sizes[-1]]
+        missing = next(size for size in sizes if size >= len(batch)) - len(batch)
         padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
         outputs.append(np.asarray(function(padded))[: len(batch)])
     return np.concatenate(outputs)

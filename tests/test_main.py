@@ -146,6 +146,31 @@ def test_batches_of_inference_do_not_change_its_result(monkeypatch):
     np.testing.assert_allclose(whole[:, 4:], mirrored, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ('count', 'sizes', 'taken'),
+    [
+        (0, None, [1]),
+        (5, None, [5]),
+        (130, None, [64, 64, 64]),
+        (0, (1, 2, 4, 8), [1]),
+        (3, (1, 2, 4, 8), [4]),
+        (21, (1, 2, 4, 8), [8, 8, 8]),
+        (17, (1, 2, 4, 8), [8, 8, 1]),
+    ],
+)
+def test_batches_are_of_few_sizes(count, sizes, taken):
+    faces = np.arange(count * 2).reshape(count, 2)
+    batches = []
+
+    def double(batch):
+        batches.append(len(batch))
+        return 2 * batch
+
+    doubled = inference.in_batches(double, faces, sizes)
+    np.testing.assert_array_equal(doubled, 2 * faces)
+    assert batches == taken
+
+
 def test_a_grid_has_a_row_a_face_and_a_column_a_method(tmp_path):
     red = np.zeros((2, 112, 96, 3), np.uint8)
     red[..., 0] = 255

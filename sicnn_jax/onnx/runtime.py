@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sicnn_jax.errors import CheckpointError
+from sicnn_jax.inference import in_batches
 from sicnn_jax.onnx.inputs import OnnxInput, complete, fit_faces, open_with, read_input
 
 _BATCH = 64
@@ -108,16 +109,12 @@ def load_network(
     output = expected.output or outputs[0]
     batch = declared.shape[0] if isinstance(declared.shape[0], int) else None
 
+    def describe(numbers):
+        (features,) = session.run([output], {declared.name: numbers})
+        return _check_features(features, len(numbers), path)
+
     def run(numbers):
-        rows = batch or len(numbers)
-        found = []
-        for start in range(0, len(numbers), rows):
-            part = numbers[start : start + rows]
-            lacking = rows - len(part)
-            part = np.concatenate([part, np.repeat(part[-1:], lacking, axis=0)])
-            (features,) = session.run([output], {declared.name: part})
-            found.append(_check_features(features, rows, path)[: rows - lacking])
-        return np.concatenate(found)
+        return in_batches(describe, numbers, (batch or len(numbers),))
 
     return OnnxNetwork(expected, run, _DTYPES[declared.type])
 
