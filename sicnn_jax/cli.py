@@ -13,8 +13,8 @@ import runpy
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import TextIO
 
+from sicnn_jax import command
 from sicnn_jax.config import find
 
 # Command → module, and what it does.
@@ -37,8 +37,6 @@ COMMANDS = {
     'report': ('sicnn_jax.report', 'write an HTML page about a run'),
 }
 
-_USAGE, _INTERRUPTED = 2, 130
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status.
@@ -55,29 +53,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if first in ([], ['help'], ['-h'], ['--help']):
         print(_help())
-        return 0 if first else _USAGE
-    (command,) = first
-    if command not in COMMANDS:
-        return _fail(
-            f'{command!r} is no command; expected one of {", ".join(COMMANDS)}.', _USAGE
+        return command.DONE if first else command.USAGE
+    (name,) = first
+    if name not in COMMANDS:
+        return command.fail(
+            f'{name!r} is no command; expected one of {", ".join(COMMANDS)}.',
+            command.USAGE,
         )
-    if command == 'verify' and not _has_flag(rest, '--pairs', '--help', '-h'):
-        return _fail(
+    if name == 'verify' and not _has_flag(rest, '--pairs', '--help', '-h'):
+        return command.fail(
             '--pairs is missing: a list of pairs, such as --pairs=pairs.txt '
             '--images=lfw, or InsightFace’s --pairs=lfw.bin.',
-            _USAGE,
+            command.USAGE,
         )
     _set_noise(verbose)
-    if command == 'train':
+    if name == 'train':
         try:
             for value in find.given(find.join_value(rest)):
                 find.find(value)
         except ValueError as error:
-            return _fail(str(error), _USAGE)
+            return command.fail(error, command.USAGE)
         if verbose:
             # Orbax's lines as well.
             rest.append('--verbosity=0')
-    return _run(COMMANDS[command][0], rest, quiet)
+    # Errors are said by the command itself.
+    return command.run(_run, COMMANDS[name][0], rest, quiet, errors=())
 
 
 def _run(module, arguments, quiet):
@@ -87,17 +87,9 @@ def _run(module, arguments, quiet):
             # As `python -m` does, so that processes that it starts find it again.
             runpy.run_module(module, run_name='__main__', alter_sys=True)
     except SystemExit as stop:
-        if isinstance(stop.code, str):
-            return _fail(stop.code.removeprefix('Error: '), 1)
         # absl's help has the status 1.
-        return 0 if '--help' in arguments else stop.code or 0
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has seen enough, such as `head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
+        return command.DONE if '--help' in arguments else stop.code
+    return command.DONE
 
 
 @contextlib.contextmanager
@@ -107,18 +99,6 @@ def _silence():
         contextlib.redirect_stdout(nowhere),
     ):
         yield
-
-
-def _fail(message, status):
-    print(f'{paint("Error:", sys.stderr)} {message}', file=sys.stderr)
-    return status
-
-
-def paint(text: str, stream: TextIO) -> str:
-    """Text in red where the stream is a terminal and NO_COLOR is not set."""
-    if not stream.isatty() or os.environ.get('NO_COLOR'):
-        return text
-    return f'\033[31m{text}\033[0m'
 
 
 def _set_noise(verbose):

@@ -12,11 +12,12 @@ machine can open the page.
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from sicnn_jax import metrics, pictures, weights, workdir
+from sicnn_jax import command, metrics, pictures, weights, workdir
 from sicnn_jax.data import align, sources
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.hallucinator import Hallucinator, magnification
@@ -152,25 +153,30 @@ def _similarities(hallucinator, faces, hr):
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog='python -m sicnn_jax.demo', description=__doc__.splitlines()[0]
     )
     workdir.add_network_flags(parser)
     parser.add_argument('--port', type=int, default=7860)
-    arguments = parser.parse_args()
+    return command.run(_serve, parser.parse_args(arguments))
+
+
+def _serve(options):
     # Read when gradio is imported.
     os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
     try:
-        page = build(Hallucinator(arguments.checkpoint, scale=arguments.scale))
+        page = build(Hallucinator(options.checkpoint, scale=options.scale))
     except ImportError:
-        sys.exit("Error: the page needs gradio: pip install 'sicnn_jax[demo,detect]'")
-    except ValueError as error:
-        sys.exit(f'Error: {error}')
-    if arguments.checkpoint is None:
+        return command.fail(
+            "the page needs gradio: pip install 'sicnn_jax[demo,detect]'"
+        )
+    if options.checkpoint is None:
         print(weights.NOTICE, flush=True)
-    launch(page, arguments.port)
+    launch(page, options.port)
+    return command.DONE
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -24,7 +24,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from sicnn_jax import inference, results_file
+from sicnn_jax import command, inference, results_file
 from sicnn_jax.data import align, records, sources
 from sicnn_jax.data.targets import read_targets, write_targets
 from sicnn_jax.metrics.judge import load_judge
@@ -202,7 +202,7 @@ def _checksum(path):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog='python -m sicnn_jax.describe',
         description=__doc__,
@@ -217,15 +217,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument('--landmarks', type=Path, help='of the photographs')
     parser.add_argument('--out', type=Path, help='by default in the data set')
-    try:
-        print(describe(**vars(parser.parse_args(argv))))
-    except ValueError as error:
-        print(f'describe: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('describe: interrupted; the same command goes on.', file=sys.stderr)
-        return 130
-    return 0
+    options = vars(parser.parse_args(argv))
+    return command.run(lambda: print(describe(**options)), goes_on=True)
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ import dataclasses
 import functools
 import io
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from ml_collections import ConfigDict
 
 from sicnn_jax import (
     checkpoint,
+    command,
     inference,
     metrics,
     models,
@@ -358,9 +359,10 @@ def _titled(faces):
     return {TITLES.get(method, method): images for method, images in shown.items()}
 
 
-def _main():
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
     parser = _parser()
-    options = vars(parser.parse_args())
+    options = vars(parser.parse_args(arguments))
     workdir, scale, out = (options.pop(name) for name in ('workdir', 'scale', 'out'))
     onnx_settings = {
         field: value
@@ -380,18 +382,19 @@ def _main():
             '--workdir is missing. To evaluate the network that ships, give faces '
             '(--data=SHARDS, or --pairs with --images) and --out=DIRECTORY.'
         )
-    try:
+    if in_files and (options['data'] or not options['pairs']):
+        parser.error('--images needs --pairs and goes without --data.')
+
+    def evaluate():
         config = read_config(workdir) if workdir else _open_shipped(scale or 8, out)
-        workdir = workdir or out
-        if in_files and (options['data'] or not options['pairs']):
-            raise ValueError('--images needs --pairs and goes without --data.')
+        directory = workdir or out
         if not in_files:
-            run(config, workdir, **options)
-            options['data'] = options['data'] or config.data.dir or workdir / 'data'
+            run(config, directory, **options)
+            options['data'] = options['data'] or config.data.dir or directory / 'data'
         if options['pairs']:
-            verify.run(config, workdir, **options, **photographs)
-    except ValueError as error:
-        sys.exit(f'Error: {error}')
+            verify.run(config, directory, **options, **photographs)
+
+    return command.run(evaluate)
 
 
 def _open_shipped(scale, out):
@@ -489,4 +492,4 @@ _ONNX_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 
 if __name__ == '__main__':
-    _main()
+    sys.exit(main())

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sicnn_jax import images, models, packed, weights, workdir
+from sicnn_jax import command, images, models, packed, weights, workdir
 from sicnn_jax.data import align
 from sicnn_jax.models.convolution import on_any_backend
 from sicnn_jax.results_file import write_whole
@@ -312,22 +312,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--format', required=True, choices=FORMATS)
     parser.add_argument('--out', required=True, type=Path, help='the file to write')
     parser.add_argument('--half', action='store_true', help='safetensors in float16')
-    options = parser.parse_args(arguments)
-    try:
-        export(
-            options.checkpoint,
-            options.format,
-            options.out,
-            scale=options.scale,
-            half=options.half,
-        )
-    except (ValueError, OSError) as error:
-        print(f'Error: {error}', file=sys.stderr)
-        return 1
+    return command.run(_export, parser.parse_args(arguments))
+
+
+def _export(options):
+    export(
+        options.checkpoint,
+        options.format,
+        options.out,
+        scale=options.scale,
+        half=options.half,
+    )
     if options.checkpoint is None:
         print(weights.NOTICE)
     print(f'{options.out} written: {options.out.stat().st_size:,} bytes.')
-    return 0
 
 
 if __name__ == '__main__':

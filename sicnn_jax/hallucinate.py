@@ -8,7 +8,7 @@ and of exactly the network's size, 12×14 or 24×28. Finding faces needs the ext
 `detect`, or --landmarks. For `folder/a/b.jpg` it writes `a/b_face0.png`,
 `a/b_face0_compare.png`, with --paste `a/b_pasted.png`, and for all of them
 `report.json`, also if Ctrl-C stops it. Exit status: 0 if there was a face, 1 if there
-was none, 2 for bad arguments, 130 if it was stopped.
+was none or an error is named, 2 for bad arguments, 130 if it was stopped.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from sicnn_jax import images, metrics, pictures, weights, workdir
+from sicnn_jax import command, images, metrics, pictures, weights, workdir
 from sicnn_jax.data import align, detect, runtime, sources
 from sicnn_jax.data.detect import DetectedFace
 from sicnn_jax.data.records import DatasetError
@@ -477,44 +477,43 @@ def _parse(arguments):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    options = _parse(arguments)
+    return command.run(_hallucinate, _parse(arguments))
+
+
+def _hallucinate(options):
     out = options.out
     entries: list[dict[str, Any]] = []
     stopped = False
+    hallucinator = Hallucinator(options.checkpoint, scale=options.scale)
+    if options.checkpoint is None:
+        print(weights.NOTICE, flush=True)
+    locate = _locator(hallucinator, options)
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = list_jobs(options.inputs, out)
+    coming = run(
+        hallucinator,
+        jobs,
+        out,
+        locate=locate,
+        paste=options.paste,
+        reference=options.compare,
+    )
     try:
-        hallucinator = Hallucinator(options.checkpoint, scale=options.scale)
-        if options.checkpoint is None:
-            print(weights.NOTICE, flush=True)
-        locate = _locator(hallucinator, options)
-        out.mkdir(parents=True, exist_ok=True)
-        jobs = list_jobs(options.inputs, out)
-        coming = run(
-            hallucinator,
-            jobs,
-            out,
-            locate=locate,
-            paste=options.paste,
-            reference=options.compare,
-        )
-        try:
-            for entry in coming:
-                entries.append(entry)
-        except KeyboardInterrupt:
-            stopped = True
-        report = _report(options, hallucinator, entries)
-        path = out / 'report.json'
-        text = json.dumps(_without_infinities(report), indent=1, ensure_ascii=False)
-        write_whole(path, (text + '\n').encode())
-    except (ValueError, OSError) as error:
-        print(f'Error: {error}', file=sys.stderr)
-        return 2
+        for entry in coming:
+            entries.append(entry)
+    except KeyboardInterrupt:
+        stopped = True
+    report = _report(options, hallucinator, entries)
+    path = out / 'report.json'
+    text = json.dumps(_without_infinities(report), indent=1, ensure_ascii=False)
+    write_whole(path, (text + '\n').encode())
     if 'measured' in report:
         print(format_measures(report['measured']))
     done = f'{len(entries)} of {len(jobs)}' if stopped else len(jobs)
     print(f'{report["faces"]} faces of {done} images; written: {path}')
     if stopped:
-        return 130
-    return 0 if report['faces'] else 1
+        return command.INTERRUPTED
+    return command.DONE if report['faces'] else command.ERROR
 
 
 if __name__ == '__main__':

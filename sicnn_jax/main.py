@@ -25,16 +25,15 @@ from ml_collections import config_flags
 
 from sicnn_jax import (
     checkpoint,
+    command,
     evaluate,
     parallel,
     results_file,
     train,
 )
+from sicnn_jax.command import STOPPED
 from sicnn_jax.config import find, load
 from sicnn_jax.hooks import Stopped
-
-# EX_TEMPFAIL: try again.
-STOPPED = 75
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config',
@@ -47,11 +46,22 @@ _WORKDIR = flags.DEFINE_string(
 )
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit status."""
     if len(argv) > 1:
-        raise app.UsageError(f'Unexpected arguments: {" ".join(argv[1:])}')
+        return _wrong_usage(f'Unexpected arguments: {" ".join(argv[1:])}')
     if _CONFIG.value is None:
-        raise app.UsageError('--config is missing, such as --config=configs/di.py:demo')
+        return _wrong_usage('--config is missing, such as --config=configs/di.py:demo')
+    # Others may come from anywhere in training: their tracebacks say where.
+    return command.run(_train, errors=(ValueError, FloatingPointError))
+
+
+def _wrong_usage(message):
+    return command.fail(f'{message}. --help lists the flags.', command.USAGE)
+
+
+def _train():
+    """Trains and evaluates; returns the exit status."""
     name = config_flags.get_config_filename(flags.FLAGS['config'])
     workdir = Path(_WORKDIR.value or default_workdir(name))
     _leave_out_full_disks()
@@ -66,11 +76,10 @@ def main(argv: list[str]) -> None:
         if parallel.is_first():
             with _full_disk_in_words(workdir):
                 _evaluate(_CONFIG.value, workdir)
-    except (ValueError, FloatingPointError) as error:
-        sys.exit(f'Error: {error}')
     except Stopped as stopped:
         print(stopped, flush=True)
-        sys.exit(STOPPED)
+        return STOPPED
+    return command.DONE
 
 
 def _evaluate(config, workdir):
@@ -126,19 +135,18 @@ def _one_ends_all() -> Iterator[None]:
         if not jax.distributed.is_initialized():
             raise
         if parallel.is_of_lost_process(error):
-            print(
-                f'Error: another process ended or cannot be reached: {error}. What '
-                'that one said tells why; the same command in all of them goes on from '
-                'the last checkpoint.',
-                file=sys.stderr,
+            command.fail(
+                f'another process ended or cannot be reached: {error}. What that one '
+                'said tells why; the same command in all of them goes on from the last '
+                'checkpoint.'
             )
         elif isinstance(error, ValueError | FloatingPointError):
-            print(f'Error: {error}', file=sys.stderr)
+            command.fail(error)
         else:
             traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(command.ERROR)
 
 
 def stop_on_signals() -> Callable[[], bool]:
@@ -181,8 +189,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Finds the config file, checks the config and leaves the flags to absl.
 
     Raises:
-      SystemExit: the file is not found, and where it was looked for; or everything that
-        is wrong with the config.
+      SystemExit: a flag is unknown, or the file is not found, and where it was looked
+        for; or everything that is wrong with the config.
     """
     argv = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
     argv = load.last_of_each(find.join_value(argv))
@@ -195,15 +203,21 @@ def parse_flags(argv: list[str]) -> list[str]:
     if values:
         overrides = [arg for arg in argv if arg.lstrip('-').startswith('config.')]
         try:
-            load.load(values[-1], overrides)
             found = find.find(values[-1])
         except ValueError as error:
-            sys.exit(f'Error: {error}')
+            sys.exit(command.fail(error, command.USAGE))
+        try:
+            load.load(values[-1], overrides)
+        except ValueError as error:
+            sys.exit(command.fail(error))
         program, *others = (arg for arg in argv if not find.given([arg]))
         # First: it defines the flags of the fields. ml_collections looks at sys.argv.
         argv = [program, f'--config={found}', *others]
         sys.argv[:] = argv
-    return app.parse_flags_with_usage(argv)
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(_wrong_usage(error))
 
 
 if __name__ == '__main__':

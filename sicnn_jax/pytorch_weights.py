@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
-from sicnn_jax import checkpoint, images, models
+from sicnn_jax import checkpoint, command, images, models
 
 NETWORKS = ('cnnh', 'cnnr')
 # What the ConvTranspose2d of the PyTorch network is, see `deconv_kernel`.
@@ -439,14 +439,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add('--degradation', choices=images.DEGRADATIONS, default='bicubic')
     add('--dtype', choices=('float32', 'bfloat16'), default='float32')
     options = vars(parser.parse_args(arguments))
-    try:
+
+    def convert():
         record = import_weights(**options)
-    except (ValueError, OSError) as error:
-        print(f'Error: {error}', file=sys.stderr)
-        return 1
-    sizes = record['models'][options['network']]
-    print(f'{options["out"]} written: {options["network"]}, {sizes}')
-    return 0
+        sizes = record['models'][options['network']]
+        print(f'{options["out"]} written: {options["network"]}, {sizes}')
+
+    return command.run(convert)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sicnn_jax import checkpoint, inference, metrics, models, published
+from sicnn_jax import checkpoint, command, inference, metrics, models, published
 from sicnn_jax.data import dataset, records
 from sicnn_jax.html_page import (
     Figure,
@@ -342,13 +342,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.faces < 1:
         parser.error(f'--faces is {options.faces}; expected at least 1.')
     out = options.out or options.workdir / 'report.html'
-    try:
+
+    def write():
         write_report(options.workdir, out, faces=options.faces)
-    except (ValueError, OSError) as error:
-        print(f'Error: {error}', file=sys.stderr)
-        return 1
-    print(f'Written: {out}')
-    return 0
+        print(f'Written: {out}')
+
+    return command.run(write)
 
 
 if __name__ == '__main__':

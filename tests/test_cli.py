@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sicnn_jax import cli
+from sicnn_jax import cli, command
 from sicnn_jax.config import find
 from tests.tiny_run import write_run
 
@@ -61,10 +61,10 @@ def test_colour_is_for_terminals(monkeypatch):
             return True
 
     monkeypatch.delenv('NO_COLOR', raising=False)
-    assert cli.paint('Error:', Terminal()) == '\033[31mError:\033[0m'
+    assert command.paint('Error:', Terminal()) == '\033[31mError:\033[0m'
     monkeypatch.setenv('NO_COLOR', '1')
-    assert cli.paint('Error:', Terminal()) == 'Error:'
-    assert cli.paint('Error:', sys.__stdin__) == 'Error:'
+    assert command.paint('Error:', Terminal()) == 'Error:'
+    assert command.paint('Error:', sys.__stdin__) == 'Error:'
 
 
 def test_errors_of_a_command_become_its_status(tmp_path, capsys):

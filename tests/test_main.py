@@ -49,7 +49,7 @@ def test_help_explains_the_flags():
 
 def test_a_config_that_is_not_there_says_where_it_was_sought(tmp_path):
     ran = _run('--config=configs/nothing.py', cwd=tmp_path)
-    assert ran.returncode != 0
+    assert ran.returncode == 2
     assert str(tmp_path / 'configs/nothing.py') in ran.stderr
     assert str(ROOT / 'configs/nothing.py') in ran.stderr
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-import sys
 
 import jax
 import numpy as np
@@ -626,9 +625,7 @@ def test_only_reported_folds_are_reported(finished, tmp_path, monkeypatch):
         evaluated((3,))
 
 
-def test_pairs_of_photographs_are_verified_by_the_command(
-    finished, tmp_path, monkeypatch, capsys
-):
+def test_pairs_of_photographs_are_verified_by_the_command(finished, tmp_path, capsys):
     _, workdir = finished
     table = workdir / 'results.json'
     table.write_text('{}')
@@ -642,8 +639,7 @@ def test_pairs_of_photographs_are_verified_by_the_command(
     pairs.write_text('2\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\nCid\t1\t2\nCid\t1\tDot\t1\n')
 
     def command(*flags):
-        monkeypatch.setattr(sys, 'argv', ['evaluate', f'--workdir={workdir}', *flags])
-        evaluate._main()
+        return evaluate.main([f'--workdir={workdir}', *flags])
 
     command(f'--pairs={pairs}', f'--images={tmp_path}', '--flip=mean')
     results = json.loads((workdir / 'verification.json').read_text())
@@ -668,16 +664,18 @@ def test_pairs_of_photographs_are_verified_by_the_command(
         assert {**ours, 'recogniser': judged['recogniser']} == judged
     # What compares the methods by quality is left alone.
     assert table.read_text() == '{}'
+    with pytest.raises(SystemExit):
+        command(f'--images={tmp_path}')
+    assert 'needs --pairs' in capsys.readouterr().err
     for flags, message in (
-        ((f'--images={tmp_path}',), 'needs --pairs'),
         ((f'--pairs={tmp_path / "no.txt"}', f'--images={tmp_path}'), 'cannot be read'),
         ((f'--pairs={pairs}', f'--images={tmp_path}', '--onnx_mean=0'), '.onnx file'),
     ):
-        with pytest.raises(SystemExit, match=message):
-            command(*flags)
+        assert command(*flags) == 1
+        assert message in capsys.readouterr().err
 
 
-def test_shards_are_verified_too(finished, monkeypatch):
+def test_shards_are_verified_too(finished):
     _, workdir = finished
     keys = records.read_keys(workdir / 'data', 'test')
     pairs = workdir / 'pairs.csv'
@@ -687,9 +685,7 @@ def test_shards_are_verified_too(finished, monkeypatch):
         for i, j in ((0, 1), (1, 2))
     ]
     pairs.write_text('\n'.join(['path_a,path_b,same,fold', *lines]))
-    flags = ['evaluate', f'--workdir={workdir}', f'--pairs={pairs}']
-    monkeypatch.setattr(sys, 'argv', flags)
-    evaluate._main()
+    assert evaluate.main([f'--workdir={workdir}', f'--pairs={pairs}']) == 0
     table = json.loads((workdir / 'results.json').read_text())
     results = json.loads((workdir / 'verification.json').read_text())
     assert table['pairs'] == results['pairs_used'] == 8

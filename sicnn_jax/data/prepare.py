@@ -14,25 +14,23 @@ on with the same command. docs/data.md is the guide.
 import argparse
 import sys
 import time
+from typing import Self
 
+from sicnn_jax import command
 from sicnn_jax.data import convert, overlap, records, report, sources
 from sicnn_jax.data.preparation import prepare
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code, 2 when the data set cannot be made."""
-    arguments = vars(_parser().parse_args(argv))
+    """Runs the command; returns its exit status."""
+    return command.run(_prepare, vars(_parser().parse_args(argv)), goes_on=True)
+
+
+def _prepare(arguments):
     started = time.monotonic()
-    try:
-        result = prepare(**arguments, progress=_ProgressLine())
-    except records.DatasetError as error:
-        print(f'\nprepare: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('\nprepare: interrupted; the same command goes on.', file=sys.stderr)
-        return 130
+    with _ProgressLine() as progress:
+        result = prepare(**arguments, progress=progress)
     print(_summary(result, arguments['out'], time.monotonic() - started))
-    return 0
 
 
 class _ProgressLine:
@@ -42,6 +40,15 @@ class _ProgressLine:
         self._started: float | None = None
         self._interval = 0.5 if sys.stderr.isatty() else 10
         self._end = '\r' if sys.stderr.isatty() else '\n'
+        self._unended = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # What is said of an error would stand over what the line says.
+        if self._unended:
+            print(file=sys.stderr)
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -54,12 +61,14 @@ class _ProgressLine:
         self._shown = now
         rate = (done - self._done) / max(now - self._started, 1e-6)
         left = (total - done) / max(rate, 1e-6)
+        end = self._end if done < total else '\n'
         print(
             f'{done:,} of {total:,} images, {rate:,.0f} a second, {left:,.0f} s left  ',
-            end=self._end if done < total else '\n',
+            end=end,
             file=sys.stderr,
             flush=True,
         )
+        self._unended = end == '\r'
 
 
 def _parser():

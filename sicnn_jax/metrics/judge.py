@@ -9,14 +9,15 @@ whether what it sees is there. One for the procedural faces ships with the packa
 import argparse
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sicnn_jax import checkpoint, inference, packed
+from sicnn_jax import checkpoint, command, inference, packed
 from sicnn_jax.images import HEIGHT, WIDTH
 from sicnn_jax.models import cnnr_from, dlib_resnet
 from sicnn_jax.onnx import runtime
@@ -190,15 +191,16 @@ def _onnx_judge(path: Path, settings: Mapping[str, Any]) -> Judge:
     )
 
 
-def _main():
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog='python -m sicnn_jax.metrics.judge', description=pack_judge.__doc__
     )
     parser.add_argument('--stage', required=True, help='such as runs/judge/recognition')
     parser.add_argument('--out', required=True, help='the .safetensors file')
-    arguments = parser.parse_args()
-    pack_judge(arguments.stage, arguments.out)
+    options = parser.parse_args(arguments)
+    return command.run(pack_judge, options.stage, options.out)
 
 
 if __name__ == '__main__':
-    _main()
+    sys.exit(main())

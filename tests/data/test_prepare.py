@@ -187,11 +187,11 @@ def test_landmarks_align(source, tmp_path):
         (['--min_size=999'], 'None of the images of'),
     ],
 )
-def test_failures_exit_with_2_and_a_message(
+def test_failures_exit_with_1_and_a_message(
     source, tmp_path, capsys, arguments, message
 ):
     out = tmp_path / 'out'
-    assert run(source, out, *arguments) == 2
+    assert run(source, out, *arguments) == 1
     assert message in capsys.readouterr().err
     assert not out.exists()
 
@@ -206,7 +206,7 @@ def test_wrong_flags_exit_with_2(source, tmp_path, capsys):
 
 def test_source_without_images(tmp_path, capsys):
     (tmp_path / 'source').mkdir()
-    assert run(tmp_path / 'source', tmp_path / 'out') == 2
+    assert run(tmp_path / 'source', tmp_path / 'out') == 1
     assert 'one folder an identity' in capsys.readouterr().err
 
 
@@ -223,11 +223,11 @@ def test_unknown_names_and_foreign_landmarks(source, tmp_path):
 def test_overwriting_is_asked_for(source, tmp_path, capsys):
     out = tmp_path / 'out'
     assert run(source, out) == 0
-    assert run(source, out) == 2
+    assert run(source, out) == 1
     assert 'not empty' in capsys.readouterr().err
     assert run(source, out, '--overwrite', '--encoding=jpeg') == 0
     assert records.read_dataset_info(out).encoding == 'jpeg'
-    assert run(source, source / 'stray.png') == 2
+    assert run(source, source / 'stray.png') == 1
 
 
 def test_help(capsys):
@@ -414,7 +414,7 @@ def test_interrupted_while_publishing(source, tmp_path, monkeypatch):
     monkeypatch.setattr(report, 'write_report', real)
     assert run(source, out) == 0
     assert (out / 'report.json').exists()
-    assert run(source, out) == 2
+    assert run(source, out) == 1
 
 
 def test_killed_runs_go_on(source, tmp_path):
@@ -555,13 +555,13 @@ def test_degrade_and_super_resolve(tmp_path):
 
 
 def test_degrade_is_asked_of_our_sets_alone(source, tmp_path, capsys):
-    assert run(source, tmp_path / 'out', '--degrade=8') == 2
+    assert run(source, tmp_path / 'out', '--degrade=8') == 1
     assert 'is not a data set that this command wrote' in capsys.readouterr().err
     our_set(tmp_path / 'set')
-    assert run(tmp_path / 'set', tmp_path / 'out', '--degrade=8', '--detect') == 2
+    assert run(tmp_path / 'set', tmp_path / 'out', '--degrade=8', '--detect') == 1
     assert 'leave out' in capsys.readouterr().err
     arguments = ('--degrade=8', f'--checkpoint={tmp_path}')
-    assert run(tmp_path / 'set', tmp_path / 'out', *arguments) == 2
+    assert run(tmp_path / 'set', tmp_path / 'out', *arguments) == 1
     assert 'expected the networks of a finished stage' in capsys.readouterr().err
 
 
@@ -584,7 +584,7 @@ def test_splits_of_a_source_are_kept(tmp_path, capsys):
         'train/2',
         'train/4',
     ]
-    assert run(tmp_path / 'set', tmp_path / 'x', '--test_identities=1') == 2
+    assert run(tmp_path / 'set', tmp_path / 'x', '--test_identities=1') == 1
     assert 'has splits of its own, test, train' in capsys.readouterr().err
 
 
@@ -666,5 +666,5 @@ def test_beam_writes_the_same(source, tmp_path, monkeypatch, capsys):
 
 def test_beam_reads_files_alone(tmp_path, capsys):
     our_set(tmp_path / 'set')
-    assert run(tmp_path / 'set', tmp_path / 'out', '--runner=beam:DirectRunner') == 2
+    assert run(tmp_path / 'set', tmp_path / 'out', '--runner=beam:DirectRunner') == 1
     assert 'is read from its beginning' in capsys.readouterr().err

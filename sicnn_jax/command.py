@@ -1,0 +1,54 @@
+"""How every command ends: its exit status, and one line for an error."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+# Done; an error, which is named; wrong usage, as argparse has it; asked to stop
+# (EX_TEMPFAIL: the same command continues); interrupted, as shells say it of SIGINT.
+DONE, ERROR, USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
+
+# What is said in one line. Anything else is a fault of ours and keeps its traceback.
+ERRORS: tuple[type[Exception], ...] = (ValueError, OSError)
+
+
+def run(
+    function: Callable[..., int | None],
+    *arguments: Any,
+    errors: tuple[type[Exception], ...] = ERRORS,
+    goes_on: bool = False,
+) -> int:
+    """Does what a command does; returns its exit status.
+
+    Args:
+      function: returns a status, or None if it is done.
+      arguments: of the function.
+      errors: that are said in one line.
+      goes_on: whether the same command continues what Ctrl-C has interrupted.
+    """
+    try:
+        return function(*arguments) or DONE
+    except KeyboardInterrupt:
+        if goes_on:
+            print('Interrupted; the same command goes on.', file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, such as `head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ERROR
+    except errors as error:
+        return fail(error)
+
+
+def fail(error: object, status: int = ERROR) -> int:
+    """Says what is wrong; returns the status."""
+    print(f'{paint("Error:", sys.stderr)} {error}', file=sys.stderr)
+    return status
+
+
+def paint(text: str, stream: TextIO) -> str:
+    """Text in red where the stream is a terminal and NO_COLOR is not set."""
+    if not stream.isatty() or os.environ.get('NO_COLOR'):
+        return text
+    return f'\033[31m{text}\033[0m'
