@@ -24,6 +24,7 @@ import numpy as np
 
 from sicnn_jax import (
     checkpoint,
+    command,
     hooks,
     inference,
     metrics,
@@ -415,13 +416,9 @@ def parse(
 
 
 def exit_status(work: Callable[[], None]) -> int:
-    """Of a command that does this; an error is a line."""
-    try:
-        work()
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f'Error: {error}', file=sys.stderr)
-        return 2
-    return 0
+    """Of a command that does this."""
+    # A run that failed is an error, too.
+    return command.run(work, errors=(*command.ERRORS, RuntimeError), goes_on=True)
 
 
 def check_rows(titles: Iterable[str], asked: Iterable[Table]) -> None:
