@@ -103,19 +103,14 @@ class Checkpoints:
             except Exception as error:
                 damaged.append((step, f'{path}: {error}'))
                 continue
-            # One of an earlier release has the frozen networks, too.
-            has_all = _FROZEN not in record
-            expected = {k: v for k, v in self._record.items() if k != _FROZEN}
-            check_record(record, expected if has_all else self._record, str(path))
+            check_record(record, self._record, str(path))
             try:
-                wanted = template if has_all else self._own(template)
-                item = ocp.args.StandardRestore(wanted)
+                item = ocp.args.StandardRestore(self._own(template))
                 state = self._restore(step, state=item).state
                 _check_sum(state, record)
             except Exception as error:
                 damaged.append((step, f'{path}: {error}'))
                 continue
-            self._check_frozen(state, str(path))
             for other, problem in damaged:
                 print(f'Damaged, deleted: {problem}', flush=True)
                 self._last.delete(other)
@@ -131,16 +126,6 @@ class Checkpoints:
         """The state without the networks that are stored elsewhere."""
         own = {k: v for k, v in state.networks.items() if k not in self._frozen}
         return state.replace(networks=own)
-
-    def _check_frozen(self, state, where):
-        """That frozen networks that an earlier release stored are those of today."""
-        for name, known in self._frozen.items():
-            stored = state.networks.get(name)
-            if stored is not None and _sha256(stored.params) != known['sha256']:
-                raise CheckpointError(
-                    f'{where} was trained with another {name} than that of '
-                    f'{known["from"]}. Train the stage anew: delete its directory.'
-                )
 
     def _restore(self, step, **items):
         return self._last.restore(step, args=ocp.args.Composite(**items))
@@ -316,8 +301,7 @@ def _load_frozen(directory, name, frozen):
 
 
 def _check_sum(tree, record):
-    expected = record.get(packed.CHECKSUM)
-    if expected is not None and packed.checksum(tree) != expected:
+    if packed.checksum(tree) != record.get(packed.CHECKSUM):
         raise ValueError('its arrays are not those that were saved')
 
 

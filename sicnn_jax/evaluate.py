@@ -117,8 +117,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     )
     hr, pairs, about = load_test_faces(config, workdir, **options)
     cnnr_directory = recognition_directory(config, workdir)
-    # Runs of before there was this field are evaluated, too.
-    with use_winograd(config.get('winograd', True)):
+    with use_winograd(config.winograd):
         faces = load_methods(config, workdir)(hr)
         rows, each, judged = compare(faces, pairs, cnnr_directory, judge)
     results = {

@@ -409,9 +409,6 @@ def _take_up(path: Path, start: int) -> tuple[int, dict[str, np.ndarray]]:
     if kept['step'] != start:
         return 0, {}
     values = {key: np.array(v, np.float32) for key, v in kept['values'].items()}
-    if not finite_networks(values):
-        # Of a release that kept one flag for all networks.
-        values = {}
     return kept['bad_in_a_row'], values
 
 

@@ -94,19 +94,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             'what the network is.'
         )
     record = json.loads(metadata[_RECORD])
-    # Files of before had the sum of the stage's arrays.
+    # The judge that ships has the sum of its stage's arrays.
     if _NETWORK in metadata and record[CHECKSUM] != checksum(flat):
         raise CheckpointError(
             f'{path} is damaged: its arrays are not those that were saved. Copy it '
             'again.'
         )
     nested = flax.traverse_util.unflatten_dict(flat, sep='/')
-    return {_name_of(metadata): jax.tree.map(_single, nested)}, record
-
-
-def _name_of(metadata):
-    """The network's name; files of before did not say it, but CNNH's what it takes."""
-    return metadata.get(_NETWORK, 'cnnh' if 'input' in metadata else 'cnnr')
+    # Nor does that judge say which network it is.
+    return {metadata.get(_NETWORK, 'cnnr'): jax.tree.map(_single, nested)}, record
 
 
 def _single(array):

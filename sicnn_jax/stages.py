@@ -167,7 +167,7 @@ def _check_rule(config, name, cnnh, rule):
             f'config.cnnh.kind {", ".join(fitting)}, but that is {kind!r}: start from '
             'the config of that kind.'
         )
-    recogniser = models.RECOGNISERS.get(config.cnnr.get('kind', 'cnnr'))
+    recogniser = models.RECOGNISERS.get(config.cnnr.kind)
     if 'cnnr' in rule.fits and not hasattr(recogniser, 'fit'):
         fitting = [k for k, c in models.RECOGNISERS.items() if hasattr(c, 'fit')]
         raise ValueError(

@@ -314,7 +314,7 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
                 f'config.cnnr.{field} is {config.cnnr[field]}; expected one number for '
                 f'each of the {_LEVELS} levels.'
             )
-    kind = config.cnnr.get('kind', 'cnnr')
+    kind = config.cnnr.get('kind')
     if kind not in models.RECOGNISERS:
         yield (
             f'config.cnnr.kind is {kind!r}; expected one of '

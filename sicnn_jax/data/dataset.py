@@ -360,8 +360,7 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
         config.images_per_identity,
         config.test_identities,
         config.test_images_per_identity,
-        # Runs of before there was this field are evaluated, too.
-        config.get('misalignment', 0.0),
+        config.misalignment,
     )
     if config.source == 'procedural':
         return procedural
@@ -370,22 +369,18 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
         write_embedded(directory, procedural)
     else:
         directory = Path(config.dir)
-    # Runs of before there was `on_error` are evaluated, too.
-    if config.get('on_error') == 'skip':
+    if config.on_error == 'skip':
         directory = salvage.salvage(
             directory, workdir / 'salvaged', max_share=config.max_error_share
         )
     info = records.read_dataset_info(directory)
-    # Runs of before there was augmentation are evaluated, too.
-    augmentation = augment.Augmentation(
-        **{field: config.get(field, 0.0) for field in AUGMENTATION}
-    )
+    augmentation = augment.Augmentation(**{name: config[name] for name in AUGMENTATION})
     if config.placement == 'host':
         return RecordFaces(directory, config.flip, config.shift, augmentation)
     _check_fits(info)
-    # Runs of before there were targets are evaluated, too.
-    targets = config.get('targets', '')
-    return ResidentFaces(directory, config.flip, config.shift, augmentation, targets)
+    return ResidentFaces(
+        directory, config.flip, config.shift, augmentation, config.targets
+    )
 
 
 def unknown_choice(field: str, value: object, choices: tuple[str, ...]) -> str:
