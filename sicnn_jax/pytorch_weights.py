@@ -25,7 +25,7 @@ from sicnn_jax import checkpoint, command, images, models
 
 NETWORKS = ('cnnh', 'cnnr')
 # What the ConvTranspose2d of the PyTorch network is, see `deconv_kernel`.
-DECONVS = ('output_padding', 'cropped', 'mirrored')
+DECONVS = ('output_padding', 'mirrored')
 
 # What wrappers put before the names of a network.
 _PREFIXES = re.compile(r'^(module\.|_orig_mod\.)+')
@@ -174,34 +174,20 @@ def convert_cnnr(
     return _checked(params, model, (images.HEIGHT, images.WIDTH)), sizes
 
 
-def deconv_kernel(weight: np.ndarray, padding: int) -> np.ndarray:
+def deconv_kernel(weight: np.ndarray) -> np.ndarray:
     """The kernel with which `models.layers.Deconv` is a ConvTranspose2d of stride 2.
 
     Args:
-      weight: of the ConvTranspose2d, [in, out, k, k].
-      padding: of the ConvTranspose2d; of its output the first 2h × 2w count.
+      weight: of the ConvTranspose2d, [in, out, k, k]; its padding is (k − 1) // 2, and
+        of its output the first 2h × 2w count.
 
     Returns:
-      [K, K, in, out]: turned around and, where PyTorch places it elsewhere than we do,
-      with zeros at its edges. K is even where k is.
-
-    Raises:
-      WeightsError: the padding is such that no kernel does.
+      [K, K, in, out], turned around. Where k is odd, PyTorch places it a pixel from
+      where we do: it has two more rows and columns then, zeros at its beginning.
     """
-    k = weight.shape[-1]
-    for size in range(2 + k % 2, 2 * k + 3, 2):
-        # Input i reaches our output 2i + middle − t by tap t of the kernel, PyTorch's
-        # 2i − padding + t.
-        middle = (size + 1) // 2
-        first = middle + padding - (k - 1)
-        if first >= 0 and middle + padding < size:
-            margin = (first, size - first - k)
-            turned = weight[..., ::-1, ::-1].transpose(2, 3, 0, 1)
-            return np.pad(turned, (margin, margin, (0, 0), (0, 0)))
-    raise WeightsError(
-        f'A ConvTranspose2d of kernel {k} and padding {padding} does not double height '
-        f'and width; expected a padding of {(k - 1) // 2}.'
-    )
+    margin = (2 * (weight.shape[-1] % 2), 0)
+    turned = weight[..., ::-1, ::-1].transpose(2, 3, 0, 1)
+    return np.pad(turned, (margin, margin, (0, 0), (0, 0)))
 
 
 def _unpickle(path):
@@ -319,11 +305,9 @@ def _layer(name, layer, deconv=''):
         return {'slope': weight}
     if 'bias' not in layer:
         raise WeightsError(f'{name} has no bias; expected one of every layer.')
-    if deconv and deconv != 'mirrored':
-        k = weight.shape[-1]
-        padding = {'output_padding': (k - 1) // 2, 'cropped': (k - 3) // 2}[deconv]
-        kernel = deconv_kernel(weight, padding)
-    elif deconv:
+    if deconv == 'output_padding':
+        kernel = deconv_kernel(weight)
+    elif deconv == 'mirrored':
         kernel = weight.transpose(2, 3, 0, 1)
     elif weight.ndim == 4:
         kernel = weight.transpose(2, 3, 1, 0)
@@ -433,8 +417,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         '--deconv',
         choices=DECONVS,
         default='output_padding',
-        help='ConvTranspose2d with padding (k − 1) // 2 (default); (k − 3) // 2, of '
-        'which the last row and column are dropped; or the first, on mirrored images',
+        help='ConvTranspose2d with padding (k − 1) // 2 (default), or that on mirrored '
+        'images',
     )
     add('--degradation', choices=images.DEGRADATIONS, default='bicubic')
     add('--dtype', choices=('float32', 'bfloat16'), default='float32')
