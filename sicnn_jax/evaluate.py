@@ -456,7 +456,6 @@ def _parser():
     )
     parser.add_argument(
         '--judge',
-        '--evaluator',
         default='',
         help="'dlib' (real faces), a finished recognition stage, .safetensors or "
         '.onnx; default: that of the run',
