@@ -68,7 +68,7 @@ QUICK = {
     'studies.depthwise': ['--faces=1', '--rounds=1'],
     'studies.fused': ['--batch=8', '--rounds=1', '--steps=1'],
     'studies.seeds': ['--seeds=0,1', *_TINY_RUN],
-    'studies.variations': ['--dry-run'],
+    'studies.variations': ['--dry_run'],
 }
 
 # They take --images and --landmarks, which no repository holds.

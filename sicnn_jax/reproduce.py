@@ -3,7 +3,7 @@
     python -m sicnn_jax.reproduce --table=2,3,4,5,6 --scale=demo
     python -m sicnn_jax.reproduce --figure=5 --scale=small \\
         --config.data.source=records --config.data.dir=/data/faces
-    python -m sicnn_jax.reproduce --table=3 --dry-run
+    python -m sicnn_jax.reproduce --table=3 --dry_run
 
 Trains what is missing in a cache of runs, which tables and figures share, and writes
 `tableN.md`, `tableN.json` and `figureN.png`. An interrupted call continues with the
@@ -388,12 +388,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add('--cache', type=Path, help='of runs; default: runs/reproduce/SCALE')
     add('--out', type=Path, help='default: the cache')
-    add(
-        '--dry-run',
-        '--dry_run',
-        action='store_true',
-        help='say what would be trained',
-    )
+    add('--dry_run', action='store_true', help='say what would be trained')
 
 
 def parse(

@@ -116,7 +116,7 @@ def test_dry_run_trains_nothing(tmp_path, capsys):
 
 
 def test_rows_can_be_chosen(tmp_path, capsys):
-    arguments = ['--table=5', '--dry-run', f'--cache={tmp_path}']
+    arguments = ['--table=5', '--dry_run', f'--cache={tmp_path}']
     rows = ['--row=bicubic', '--row=SICNN, 4×']
     assert reproduce.main([*arguments, *rows]) == 0
     printed = capsys.readouterr().out

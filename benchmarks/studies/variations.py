@@ -1,7 +1,7 @@
 """SICNN and its rivals, with one thing at a time another way than in the paper.
 
     python -m benchmarks.studies.variations --table=beyond
-    python -m benchmarks.studies.variations --table=remedies,rivals --dry-run
+    python -m benchmarks.studies.variations --table=remedies,rivals --dry_run
 
 `beyond` has what the paper does not: CosFace, ArcFace, features that are not normalised
 and so on. `remedies` looks for what would put domain-integrated training above approach

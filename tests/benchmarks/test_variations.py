@@ -47,7 +47,7 @@ def test_dry_run_trains_nothing(tmp_path, capsys):
 
 
 def test_rows_can_be_chosen(tmp_path, capsys):
-    arguments = ['--table=beyond', '--dry-run', f'--cache={tmp_path}']
+    arguments = ['--table=beyond', '--dry_run', f'--cache={tmp_path}']
     assert variations.main([*arguments, '--row=features not normalised']) == 0
     printed = capsys.readouterr().out
     assert 'feature_distance-seed0' in printed and 'cosface' not in printed
