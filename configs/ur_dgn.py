@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from configs import di
 from sicnn_jax.config import schema
+from sicnn_jax.template import HEIGHT, WIDTH
 
 _PERCEPTUAL = 'perceptual'
 VARIANTS = (
@@ -29,7 +30,7 @@ VARIANTS = (
 )
 
 # Weights beside a mean over pixels, of which L_SR is the sum: docs/decisions.md.
-_VALUES = 112 * 96 * 3
+_VALUES = HEIGHT * WIDTH * 3
 ADVERSARIAL_WEIGHT = 0.01 * _VALUES
 PERCEPTUAL_WEIGHT = 0.1 * _VALUES
 

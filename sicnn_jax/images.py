@@ -10,7 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-HEIGHT, WIDTH = 112, 96
+from sicnn_jax.template import HEIGHT, WIDTH
 
 # A checkpoint remembers these words, so that a network never meets images of
 # another convention than it was trained on.

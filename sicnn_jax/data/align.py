@@ -10,17 +10,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from sicnn_jax.data.records import HEIGHT, WIDTH, DatasetError
-
-# Left eye, right eye (as seen in the picture), nose, left and right mouth corner in a
-# 96×112 image: the template that SphereFace, MTCNN and their descendants share.
-TEMPLATE = (
-    (30.2946, 51.6963),
-    (65.5318, 51.5014),
-    (48.0252, 71.7366),
-    (33.5493, 92.3655),
-    (62.7299, 92.2041),
-)
+from sicnn_jax.data.records import DatasetError
+from sicnn_jax.template import HEIGHT, TEMPLATE, WIDTH
 
 # Pixels of a face over which it fades into the picture that it is pasted into.
 _FADE = 12

@@ -21,8 +21,8 @@ _REDUCED = 4 * _FREQUENCIES
 CENTER, LANDMARKS, DETECT = 'center', 'landmarks', 'detect'
 FACES = ('largest', 'central', 'all')
 
-# A face of which less can be seen than a network is given, 14 pixels of height.
-MIN_HEIGHT = 14
+# A face of which less can be seen than the 8× network is given.
+MIN_HEIGHT = records.HEIGHT // 8
 
 
 class Photograph(NamedTuple):

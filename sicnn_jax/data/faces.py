@@ -18,9 +18,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from sicnn_jax.data.face_parameters import Parameters, sample_identity, sample_view
-
-HEIGHT = 112
-WIDTH = 96
+from sicnn_jax.template import HEIGHT, WIDTH
 
 _ORIGIN = (47.9, 51.6)  # x, y of the point between the eyes, from the template
 

@@ -29,9 +29,8 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 
 from sicnn_jax.data import runtime, tfds_metadata
+from sicnn_jax.template import HEIGHT, WIDTH
 
-HEIGHT = 112
-WIDTH = 96
 ENCODINGS = ('png', 'jpeg')
 SIDECAR = 'faces.json'
 # Larger images are refused undecoded: a few kilobytes can claim to be gigapixels. It is

@@ -81,7 +81,7 @@ def _page(report, heights, shown):
         ),
         (
             'Height of the faces in their photographs',
-            histogram(heights, 'pixels that became 112', 'faces'),
+            histogram(heights, f'pixels that became {records.HEIGHT}', 'faces'),
         ),
         ('Not used', _skipped(report['skipped'])),
         ('Some faces, at random', _contact_sheet(shown)),

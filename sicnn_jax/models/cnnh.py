@@ -10,9 +10,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Float32
 
 from sicnn_jax.models.layers import Conv, Deconv, Dtype, PReLU
+from sicnn_jax.template import HEIGHT, WIDTH
 
 # A low-resolution face of each upscaling factor, height × width.
-LR_SHAPES = {8: (14, 12), 4: (28, 24)}
+LR_SHAPES = {scale: (HEIGHT // scale, WIDTH // scale) for scale in (8, 4)}
 
 # Doublings of the 8× network.
 STAGES = 3

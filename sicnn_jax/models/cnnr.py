@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Float32
 
 from sicnn_jax.models.layers import Conv, Dense, Dtype, PReLU, average_pool
+from sicnn_jax.template import HEIGHT, WIDTH
 
 
 class CNNR(nn.Module):
@@ -46,7 +47,7 @@ class CNNR(nn.Module):
         Returns:
           Not normalised.
         """
-        chex.assert_shape(images, (None, 112, 96, 3))
+        chex.assert_shape(images, (None, HEIGHT, WIDTH, 3))
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
         conv = partial(Conv, init_std=self.init_std, **types)
         prelu = partial(PReLU, param_dtype=self.param_dtype)

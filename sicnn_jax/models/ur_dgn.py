@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Float32
 
 from sicnn_jax.models.cnnh import LR_SHAPES
 from sicnn_jax.models.layers import Conv, Deconv, Dense, Dtype, average_pool
+from sicnn_jax.template import HEIGHT, WIDTH
 
 _SLOPE = 0.2
 
@@ -97,7 +98,7 @@ class Discriminator(nn.Module):
         Returns:
           Of any size; higher is more like an original.
         """
-        chex.assert_shape(images, (None, 112, 96, 3))
+        chex.assert_shape(images, (None, HEIGHT, WIDTH, 3))
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
         x = images
         for level, width in enumerate(self.widths, start=1):

@@ -1,0 +1,16 @@
+"""The face that all networks know: its size, and where its five points are.
+
+Without JAX, since the processes that prepare a data set do without it, too.
+"""
+
+HEIGHT, WIDTH = 112, 96
+
+# Left eye, right eye (as seen in the picture), nose, left and right mouth corner, x and
+# y: the template that SphereFace, MTCNN and their descendants share.
+TEMPLATE = (
+    (30.2946, 51.6963),
+    (65.5318, 51.5014),
+    (48.0252, 71.7366),
+    (33.5493, 92.3655),
+    (62.7299, 92.2041),
+)
