@@ -213,14 +213,7 @@ def verify_methods(
             f'{VIDEOS}.'
         )
     found = verification_sets.open_set(path, data, split)
-    if bool(images) == (found.images is not None):
-        raise ValueError(
-            f'{path} has its images with it or in shards: leave out --images.'
-            if images
-            else f'{path} needs --images, the directory of its images.'
-        )
-    if landmarks and not images:
-        raise ValueError('--landmarks are of --images; there are none.')
+    _check_images(path, found, images, landmarks)
     listed = metrics.choose_folds(found.pairs, folds, report, path)
     keys = sorted({key for pair in listed for key in (pair.key_a, pair.key_b)})
     located, missing = verification_sets.find_images(found, keys, images, frames)
@@ -243,27 +236,20 @@ def verify_methods(
     places = {key: side for side, key in enumerate(keys)}
     pairs = metrics.index_pairs(used, places, report)
 
-    paper = published.FIGURES.get(scale, {})
-
     def rows(described):
         return [
             {
                 'recogniser': name,
                 'method': method,
                 **measure(features, pairs, each=each),
-                'published': paper.get(method, {}).get(found.kind),
+                'published': _published(scale, method, found.kind),
             }
             for (name, method), features in described.items()
         ]
 
     results = rows(originals)
     outside = [judge for judge in recognisers if judge.expects]
-    swapped = {
-        row['recogniser']: row['accuracy']
-        for row in rows(see(album, outside, _exchange_colours))
-    }
-    for judge, row in zip(recognisers, results, strict=True):
-        _log(check_originals(judge, row['accuracy'], swapped.get(judge.name)))
+    _check_colours(recognisers, results, rows(see(album, outside, _exchange_colours)))
     results += rows(see(album, recognisers, _enlarge_by(methods)))
     # One recogniser after the other, HR and then the methods.
     order = [judge.name for judge in recognisers]
@@ -288,6 +274,30 @@ def verify_methods(
         'frames': frames if found.kind == 'ytf' else None,
         'scale': scale,
     }
+
+
+def _check_images(path, found, images, landmarks):
+    """That images are given where the set has none, and landmarks only of them."""
+    if bool(images) == (found.images is not None):
+        raise ValueError(
+            f'{path} has its images with it or in shards: leave out --images.'
+            if images
+            else f'{path} needs --images, the directory of its images.'
+        )
+    if landmarks and not images:
+        raise ValueError('--landmarks are of --images; there are none.')
+
+
+def _check_colours(recognisers, originals, exchanged):
+    """Says how well each verifies the originals, and whether red and blue are right."""
+    swapped = {row['recogniser']: row['accuracy'] for row in exchanged}
+    for judge, row in zip(recognisers, originals, strict=True):
+        _log(check_originals(judge, row['accuracy'], swapped.get(judge.name)))
+
+
+def _published(scale, method, kind):
+    """The paper's accuracy, or None."""
+    return published.FIGURES.get(scale, {}).get(method, {}).get(kind)
 
 
 def format_verification(results: Mapping[str, Any]) -> str:
