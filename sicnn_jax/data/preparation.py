@@ -27,28 +27,63 @@ from sicnn_jax.data import (
 _BEAM = 'beam:'
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What becomes of the photographs of a source.
+
+    Attributes:
+      landmarks: a file that `align.read_landmarks` reads, by the keys of the source,
+        which are paths relative to it.
+      detect: find the faces and their landmarks by MTCNN.
+      faces: which of those found: `largest`, `central` or `all`.
+      encoding: `png` or `jpeg`.
+      min_images: leave out identities with fewer usable images; those of `test_list`
+        stay.
+      min_size: leave out images whose shorter side has fewer pixels.
+      min_height: leave out faces of fewer rows of pixels in their photograph, of those
+        rows that become the 112 of the result; with 112 no face is enlarged.
+      degrade: take aligned faces to low resolution by this factor and back; the source
+        must be a data set of ours, whose labels and splits are kept.
+      degradation: how: `bicubic` or `area`.
+      checkpoint: a finished stage whose CNNH brings them back, instead of bicubic.
+      exclude: files of names, one a line, and data sets of ours: whom they name is left
+        out of training, as are copies of the faces of those data sets.
+      duplicate_bits: training faces that differ from one of the test split, or of
+        `exclude`, in no more bits of their fingerprint are copies; −1 for none.
+      seed: of the choice of test identities and the order of training faces.
+      test_identities: how many identities, chosen at random, go to the split `test`:
+        a fraction if below 1, else a number.
+      test_list: instead, a file with their names, one a line.
+    """
+
+    landmarks: str | os.PathLike | None = None
+    detect: bool = False
+    faces: str = 'largest'
+    encoding: str = 'png'
+    min_images: int = 1
+    min_size: int = 0
+    min_height: float = convert.MIN_HEIGHT
+    degrade: int | None = None
+    degradation: str = 'bicubic'
+    checkpoint: str | os.PathLike | None = None
+    exclude: Sequence[str | os.PathLike] = ()
+    duplicate_bits: int = overlap.DUPLICATE_BITS
+    seed: int = 0
+    test_identities: int | float = 0
+    test_list: str | os.PathLike | None = None
+
+
+_DEFAULTS = Settings()
+
+
 def prepare(
     source: str | os.PathLike,
     out: str | os.PathLike,
+    settings: Settings = _DEFAULTS,
     *,
     data_dir: str | None = None,
     list_root: str | os.PathLike | None = None,
-    landmarks: str | os.PathLike | None = None,
-    detect: bool = False,
-    faces: str = 'largest',
-    min_size: int = 0,
-    min_height: float = convert.MIN_HEIGHT,
-    degrade: int | None = None,
-    degradation: str = 'bicubic',
-    checkpoint: str | os.PathLike | None = None,
-    test_identities: int | float = 0,
-    test_list: str | os.PathLike | None = None,
-    min_images: int = 1,
-    exclude: Sequence[str | os.PathLike] = (),
-    duplicate_bits: int = overlap.DUPLICATE_BITS,
-    encoding: str = 'png',
     overwrite: bool = False,
-    seed: int = 0,
     name: str | None = None,
     workers: int | None = None,
     runner: str | None = None,
@@ -67,31 +102,10 @@ def prepare(
     Args:
       source: see `sources.CHOICES`.
       out: the directory of the data set.
+      settings: what becomes of the photographs.
       data_dir: where TFDS keeps its data sets.
       list_root: below which the images of a list are; its own directory by default.
-      landmarks: a file that `align.read_landmarks` reads, by the keys of the source,
-        which are paths relative to it.
-      detect: find the faces and their landmarks by MTCNN.
-      faces: which of those found: `largest`, `central` or `all`.
-      min_size: leave out images whose shorter side has fewer pixels.
-      min_height: leave out faces of fewer rows of pixels in their photograph, of those
-        rows that become the 112 of the result; with 112 no face is enlarged.
-      degrade: take aligned faces to low resolution by this factor and back; `source`
-        must be a data set of ours, whose labels and splits are kept.
-      degradation: how: `bicubic` or `area`.
-      checkpoint: a finished stage whose CNNH brings them back, instead of bicubic.
-      test_identities: how many identities, chosen at random, go to the split `test`:
-        a fraction if below 1, else a number.
-      test_list: instead, a file with their names, one a line.
-      min_images: leave out identities with fewer usable images; those of `test_list`
-        stay.
-      exclude: files of names, one a line, and data sets of ours: whom they name is left
-        out of training, as are copies of the faces of those data sets.
-      duplicate_bits: training faces that differ from one of the test split, or of
-        `exclude`, in no more bits of their fingerprint are copies; −1 for none.
-      encoding: `png` or `jpeg`.
       overwrite: replace what is in `out`.
-      seed: of the choice of test identities and the order of training faces.
       name: what `source` of each record says; by default the name of the source.
       workers: processes; by default one a processor.
       runner: `beam:RUNNER` to convert by Apache Beam instead.
@@ -111,27 +125,20 @@ def prepare(
     unfinished = spool.Spool(out.with_name(f'.{out.name}.unfinished'))
     overwrite = overwrite or unfinished.publishing
     _check_out(out, overwrite)
-    if degrade is None:
-        function = _converter(landmarks, detect, faces, min_size, min_height, encoding)
-    else:
-        _check_degrade(landmarks, detect, exclude)
-        stage = None if checkpoint is None else os.fspath(checkpoint)
-        function = degraded.Degrade(degrade, degradation, stage, encoding)
-    excluded = overlap.read_excluded(exclude)
+    function = _function(settings)
+    excluded = overlap.read_excluded(settings.exclude)
     opened = sources.open_source(source, data_dir, list_root)
-    _check_splits(opened, source, degrade, test_identities or test_list)
-    listed = _read_test_list(test_list, test_identities, opened.identities, source)
-    points = {} if landmarks is None else align.read_landmarks(landmarks)
-    if landmarks is not None:
-        _check_landmarks(points, opened.keys, landmarks, source)
+    _check_splits(opened, source, settings)
+    listed = _read_test_list(settings, opened.identities, source)
+    points = _read_points(settings.landmarks, opened.keys, source)
 
     run = _runner(function, opened, workers, runner)
-    settings = {
+    made_with = {
         'source': _where(source),
         'photographs': _digest(opened.keys, points),
         **dataclasses.asdict(function),
     }
-    unfinished.start(settings, len(opened.keys))
+    unfinished.start(made_with, len(opened.keys))
     _convert_all(function, opened, points, unfinished, run, progress)
     made, reasons = unfinished.load()
     candidates = selection.Faces(
@@ -140,13 +147,7 @@ def prepare(
         fingerprints=made['fingerprint'],
     )
     given = opened.splits and [opened.splits[item] for item in made['item']]
-    selected = selection.Selection(candidates, given)
-    if degrade is None:
-        selected.exclude_identities(excluded.identities, listed)
-        selected.drop_rare(min_images, listed)
-        selected.split(listed, test_identities, seed)
-        selected.drop_duplicates(excluded, duplicate_bits)
-        selected.drop_rare(min_images)
+    selected = _select(candidates, given, excluded, listed, settings)
     splits = selected.filled()
     skipped = _skipped(opened.keys, reasons, candidates.keys, selected.rejected)
     if not splits:
@@ -162,7 +163,7 @@ def prepare(
         },
         alignment=_describe_alignment(function, opened.alignment),
         identities=_labels(opened.labels, selected, candidates.names),
-        encoding=encoding,
+        encoding=settings.encoding,
         overwrite=overwrite,
     )
     kept = np.concatenate(list(splits.values()))
@@ -171,30 +172,18 @@ def prepare(
         'source': _where(source),
         'images': len(opened.keys),
         'passed_over': opened.passed_over,
-        'landmarks': landmarks and os.fspath(pathlib.Path(landmarks).resolve()),
-        'detect': detect,
-        'faces': faces,
-        'encoding': encoding,
-        'min_images': min_images,
-        'min_size': min_size,
-        'min_height': min_height,
-        'degrade': degrade,
-        'degradation': degradation,
-        'checkpoint': checkpoint and os.fspath(checkpoint),
-        'exclude': [os.fspath(path) for path in exclude],
-        'duplicate_bits': duplicate_bits,
-        'seed': seed,
+        **_describe_settings(settings),
         **_describe_outcome(info, candidates.names, splits),
         'face_height': report.summarise_heights(heights),
         'skipped_by_reason': report.count_reasons(skipped),
         'skipped': skipped,
     }
-    shown = np.random.default_rng(seed).permutation(kept)[: report.SHOWN_FACES]
+    shown = np.random.default_rng(settings.seed).permutation(kept)
     report.write_report(
         out,
         result,
         heights=heights,
-        shown=[unfinished.read(face) for face in made[shown]],
+        shown=[unfinished.read(face) for face in made[shown[: report.SHOWN_FACES]]],
     )
     unfinished.remove()
     return result
@@ -213,49 +202,68 @@ def _check_out(out, overwrite):
         )
 
 
-def _converter(landmarks, detect, faces, min_size, min_height, encoding):
-    if encoding not in records.ENCODINGS:
+def _function(settings):
+    """What makes faces of photographs."""
+    if settings.degrade is None:
+        return _converter(settings)
+    _check_degrade(settings)
+    checkpoint = settings.checkpoint
+    stage = None if checkpoint is None else os.fspath(checkpoint)
+    return degraded.Degrade(
+        settings.degrade, settings.degradation, stage, settings.encoding
+    )
+
+
+def _converter(settings):
+    if settings.encoding not in records.ENCODINGS:
         raise records.DatasetError(
-            f'encoding is {encoding!r}; it must be one of {records.ENCODINGS}.'
+            f'encoding is {settings.encoding!r}; it must be one of {records.ENCODINGS}.'
         )
-    if landmarks is not None and detect:
+    if settings.landmarks is not None and settings.detect:
         raise records.DatasetError(
             'Both landmarks and detect are set; give one of them.'
         )
-    if faces not in convert.FACES or (faces != 'largest' and not detect):
+    faces = settings.faces
+    if faces not in convert.FACES or (faces != 'largest' and not settings.detect):
         raise records.DatasetError(
             f'faces is {faces!r}; it must be one of {convert.FACES}, and `largest` '
             'without detect.'
         )
     placement = convert.CENTER
-    if landmarks is not None:
+    if settings.landmarks is not None:
         placement = convert.LANDMARKS
-    elif detect:
+    elif settings.detect:
         placement = convert.DETECT
-    return convert.Convert(placement, faces, min_size, min_height, encoding)
+    return convert.Convert(
+        placement, faces, settings.min_size, settings.min_height, settings.encoding
+    )
 
 
-def _check_degrade(landmarks, detect, exclude):
-    if landmarks is not None or detect or exclude:
+def _check_degrade(settings):
+    if settings.landmarks is not None or settings.detect or settings.exclude:
         raise records.DatasetError(
             'degrade keeps the faces and splits of a data set as they are: leave out '
             'landmarks, detect and exclude.'
         )
 
 
-def _check_splits(opened, source, degrade, test):
-    if opened.splits is not None and test:
+def _check_splits(opened, source, settings):
+    if opened.splits is not None and (settings.test_identities or settings.test_list):
         raise records.DatasetError(
             f'{source} has splits of its own, {", ".join(sorted(set(opened.splits)))}, '
             'which are kept: leave out test_identities and test_list.'
         )
-    if degrade is not None and opened.alignment is None:
+    if settings.degrade is not None and opened.alignment is None:
         raise records.DatasetError(
             f'{source} is not a data set that this command wrote; degrade needs one.'
         )
 
 
-def _check_landmarks(points, keys, path, source):
+def _read_points(path, keys, source):
+    """Landmarks by key; none where there is no file of them."""
+    if path is None:
+        return {}
+    points = align.read_landmarks(path)
     if not any(key in points for key in keys):
         example = next(iter(points), 'nothing')
         raise records.DatasetError(
@@ -263,12 +271,14 @@ def _check_landmarks(points, keys, path, source):
             f'{example}, the images are such as {keys[0]}. Paths must be relative '
             'to the source.'
         )
+    return points
 
 
-def _read_test_list(path, test_identities, identities, source):
+def _read_test_list(settings, identities, source):
+    path = settings.test_list
     if path is None:
         return frozenset()
-    if test_identities:
+    if settings.test_identities:
         raise records.DatasetError(
             'Both test_identities and test_list are set; give one of them.'
         )
@@ -347,6 +357,18 @@ def _key(photograph, number):
     return f'{photograph}#{number}' if number else photograph
 
 
+def _select(candidates, given, excluded, listed, settings):
+    """Which faces stay, and in which split; `given` are the splits of the source."""
+    selected = selection.Selection(candidates, given)
+    if settings.degrade is None:
+        selected.exclude_identities(excluded.identities, listed)
+        selected.drop_rare(settings.min_images, listed)
+        selected.split(listed, settings.test_identities, settings.seed)
+        selected.drop_duplicates(excluded, settings.duplicate_bits)
+        selected.drop_rare(settings.min_images)
+    return selected
+
+
 def _faces(unfinished, made, candidates, kept, source_name):
     for face, i in zip(made, kept, strict=True):
         yield records.Face(
@@ -391,6 +413,18 @@ def _describe_alignment(function, alignment):
     }
     if function.placement == convert.DETECT:
         described['detector'] = 'mtcnn'
+    return described
+
+
+def _describe_settings(settings):
+    """For the report; who is tested, it says by the identities of each split."""
+    landmarks, checkpoint = settings.landmarks, settings.checkpoint
+    described = dataclasses.asdict(settings) | {
+        'landmarks': landmarks and os.fspath(pathlib.Path(landmarks).resolve()),
+        'checkpoint': checkpoint and os.fspath(checkpoint),
+        'exclude': [os.fspath(path) for path in settings.exclude],
+    }
+    del described['test_identities'], described['test_list']
     return described
 
 

@@ -12,13 +12,14 @@ on with the same command. docs/data.md is the guide.
 """
 
 import argparse
+import dataclasses
 import sys
 import time
 from typing import Self
 
 from sicnn_jax import command
 from sicnn_jax.data import convert, overlap, records, report, sources
-from sicnn_jax.data.preparation import prepare
+from sicnn_jax.data.preparation import Settings, prepare
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,8 +29,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _prepare(arguments):
     started = time.monotonic()
+    settings = Settings(
+        **{
+            field.name: arguments.pop(field.name)
+            for field in dataclasses.fields(Settings)
+        }
+    )
     with _ProgressLine() as progress:
-        result = prepare(**arguments, progress=progress)
+        result = prepare(settings=settings, **arguments, progress=progress)
     print(_summary(result, arguments['out'], time.monotonic() - started))
 
 

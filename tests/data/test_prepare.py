@@ -16,6 +16,7 @@ from PIL import Image
 
 from sicnn_jax import checkpoint, images, inference, models
 from sicnn_jax.data import align, convert, degraded, prepare, records, spool
+from sicnn_jax.data.preparation import Settings
 from sicnn_jax.data.records import DatasetError, Face
 from tests.data import damaged_photographs
 
@@ -83,7 +84,9 @@ def test_folder_to_data_set(source, tmp_path, capsys):
 
 def test_seed_fixes_choice_and_order(source, tmp_path):
     def names_and_keys(seed, name):
-        prepare.prepare(source, tmp_path / name, test_identities=0.34, seed=seed)
+        prepare.prepare(
+            source, tmp_path / name, Settings(test_identities=0.34, seed=seed)
+        )
         info = records.read_dataset_info(tmp_path / name)
         return info.split('test').identity_names, records.read_keys(
             tmp_path / name, 'train'
@@ -99,7 +102,7 @@ def test_test_list_and_rare_identities(source, tmp_path):
     names = tmp_path / 'names.txt'
     names.write_text('person_0\n\nperson_4\n')
     out = tmp_path / 'out'
-    report = prepare.prepare(source, out, test_list=names, min_images=3)
+    report = prepare.prepare(source, out, Settings(test_list=names, min_images=3))
     info = records.read_dataset_info(out)
     # person_0 and person_3 have two images; the list is not asked how many.
     assert info.split('test').identity_names == ('person_0', 'person_4')
@@ -113,7 +116,7 @@ def test_test_list_and_rare_identities(source, tmp_path):
 def test_only_test_identities(source, tmp_path):
     names = tmp_path / 'names.txt'
     names.write_text('\n'.join(f'person_{i}' for i in range(6)))
-    prepare.prepare(source, tmp_path / 'out', test_list=names)
+    prepare.prepare(source, tmp_path / 'out', Settings(test_list=names))
     assert set(records.read_dataset_info(tmp_path / 'out').splits) == {'test'}
 
 
@@ -127,7 +130,7 @@ def test_broken_and_small_files_are_skipped_and_reported(source, tmp_path):
     (source / 'person_0' / '0.png').write_bytes(b'')
     (source / 'person_0' / '2.png').write_bytes(b'')
     out = tmp_path / 'out'
-    report = prepare.prepare(source, out, min_images=2, min_size=40)
+    report = prepare.prepare(source, out, Settings(min_images=2, min_size=40))
     reasons = {entry['file']: entry['reason'] for entry in report['skipped']}
     assert report['skipped_by_reason'] == {
         'unreadable': 5,
@@ -162,7 +165,9 @@ def test_landmarks_align(source, tmp_path):
     numbers = '\t'.join(f'{v:.3f}' for v in points.ravel())
     landmarks.write_text(f'person_2/0.png\t{numbers}\nperson_2/1.png{" 1" * 10}\n')
     out = tmp_path / 'out'
-    report = prepare.prepare(source, out, landmarks=landmarks, encoding='jpeg')
+    report = prepare.prepare(
+        source, out, Settings(landmarks=landmarks, encoding='jpeg')
+    )
     (face,) = records.read_faces(out, 'train')
     assert face.key == 'person_2/0.png'
     for px, py in align.TEMPLATE:
@@ -214,10 +219,10 @@ def test_unknown_names_and_foreign_landmarks(source, tmp_path):
     names = tmp_path / 'names.txt'
     names.write_text('person_0\nsomebody\n')
     with pytest.raises(DatasetError, match="'somebody'"):
-        prepare.prepare(source, tmp_path / 'out', test_list=names)
+        prepare.prepare(source, tmp_path / 'out', Settings(test_list=names))
     names.write_text(f'photographs/person_0/0.png{" 1" * 10}')
     with pytest.raises(DatasetError, match='Paths must be relative to the source'):
-        prepare.prepare(source, tmp_path / 'out', landmarks=names)
+        prepare.prepare(source, tmp_path / 'out', Settings(landmarks=names))
 
 
 def test_overwriting_is_asked_for(source, tmp_path, capsys):
@@ -249,7 +254,7 @@ def test_faces_that_would_be_enlarged(source, tmp_path):
         lines += f'{key} {" ".join(f"{v:.3f}" for v in points.ravel())}\n'
     (tmp_path / 'landmarks.txt').write_text(lines)
     out = tmp_path / 'out'
-    report = prepare.prepare(source, out, min_height=112)
+    report = prepare.prepare(source, out, Settings(min_height=112))
     assert report['skipped'] == [
         {
             'file': 'person_1/0.png',
@@ -259,8 +264,7 @@ def test_faces_that_would_be_enlarged(source, tmp_path):
     report = prepare.prepare(
         source,
         out,
-        min_height=112,
-        landmarks=tmp_path / 'landmarks.txt',
+        Settings(min_height=112, landmarks=tmp_path / 'landmarks.txt'),
         overwrite=True,
     )
     assert records.read_keys(out, 'train') == ['person_0/0.png']
@@ -282,14 +286,16 @@ def test_copies_of_test_faces_are_not_for_training(source, tmp_path):
     copies = add_copies(source)
     names = tmp_path / 'names.txt'
     names.write_text('person_0')
-    report = prepare.prepare(source, tmp_path / 'a', test_list=names)
+    report = prepare.prepare(source, tmp_path / 'a', Settings(test_list=names))
     assert [entry['file'] for entry in report['skipped']] == copies
     for entry in report['skipped']:
         assert re.fullmatch(
             r'duplicate: of person_0/0\.png, \d+ bits away', entry['reason']
         )
     assert not set(copies) & set(records.read_keys(tmp_path / 'a', 'train'))
-    report = prepare.prepare(source, tmp_path / 'b', test_list=names, duplicate_bits=-1)
+    report = prepare.prepare(
+        source, tmp_path / 'b', Settings(test_list=names, duplicate_bits=-1)
+    )
     assert report['skipped'] == []
 
 
@@ -297,7 +303,9 @@ def test_too_few_images_after_copies_are_gone(source, tmp_path):
     copies = add_copies(source)
     names = tmp_path / 'names.txt'
     names.write_text('person_0')
-    report = prepare.prepare(source, tmp_path / 'out', test_list=names, min_images=5)
+    report = prepare.prepare(
+        source, tmp_path / 'out', Settings(test_list=names, min_images=5)
+    )
     reasons = {entry['file']: entry['reason'] for entry in report['skipped']}
     assert all(reasons[key].startswith('duplicate') for key in copies)
     assert reasons['person_5/0.png'] == 'identity has too few images: 4 of 5'
@@ -336,7 +344,7 @@ def test_report_is_one_page(source, tmp_path):
     colour_image('green').save(source / name / '0.png')
     (source / 'person_1' / '0.png').write_bytes(b'')
     out = tmp_path / 'out'
-    report = prepare.prepare(source, out, test_identities=2)
+    report = prepare.prepare(source, out, Settings(test_identities=2))
     page = (out / 'report.html').read_text()
     asked_for, counts = [], {}
 
@@ -368,7 +376,7 @@ def contents(directory):
 def test_interrupted_runs_go_on(source, tmp_path, monkeypatch):
     """With the same bytes in the end, and without converting anything twice."""
     monkeypatch.setattr(spool, 'CHUNK', 4)
-    prepare.prepare(source, tmp_path / 'whole' / 'out', test_identities=2)
+    prepare.prepare(source, tmp_path / 'whole' / 'out', Settings(test_identities=2))
     converted = []
     real = convert.Convert._convert
 
@@ -388,7 +396,7 @@ def test_interrupted_runs_go_on(source, tmp_path, monkeypatch):
         assert run(*arguments) == 130
         assert not out.exists()
     with pytest.raises(DatasetError, match=r'min_size was 0 and is 3.*same settings'):
-        prepare.prepare(source, out, min_size=3)
+        prepare.prepare(source, out, Settings(min_size=3))
     # What was half written, and what a power failure may leave.
     unfinished = tmp_path / '.out.unfinished'
     (unfinished / '00000.faces').write_bytes(b'')
@@ -438,8 +446,8 @@ def test_killed_runs_go_on(source, tmp_path):
         time.sleep(0.05)
     assert not any(map(is_running, workers))
     assert not out.exists()
-    prepare.prepare(source, out, min_size=20, workers=1)
-    report = prepare.prepare(source, whole, min_size=20, workers=1)
+    prepare.prepare(source, out, Settings(min_size=20), workers=1)
+    report = prepare.prepare(source, whole, Settings(min_size=20), workers=1)
     assert report['splits']['train']['images'] == 618
     assert contents(out) == contents(whole)
 
@@ -533,8 +541,10 @@ def test_degrade_and_super_resolve(tmp_path):
     checkpoint.save_networks(stage, {'cnnh': params}, record)
     options = {'degrade': 4, 'checkpoint': stage}
     with pytest.raises(DatasetError, match="degradation = 'area', but this run has"):
-        prepare.prepare(tmp_path / 'set', tmp_path / 'out', **options)
-    prepare.prepare(tmp_path / 'set', tmp_path / 'out', degradation='area', **options)
+        prepare.prepare(tmp_path / 'set', tmp_path / 'out', Settings(**options))
+    prepare.prepare(
+        tmp_path / 'set', tmp_path / 'out', Settings(degradation='area', **options)
+    )
     info = records.read_dataset_info(tmp_path / 'out')
     assert info.alignment['enlarged_by'] == str(stage)
     hr, sr = (
@@ -638,7 +648,7 @@ def test_detected_faces(source, tmp_path, monkeypatch):
         for j in range(1, 2 + i % 3)
         for number in ('', '#1')
     }
-    report = prepare.prepare(source, tmp_path / 'one', detect=True)
+    report = prepare.prepare(source, tmp_path / 'one', Settings(detect=True))
     assert report['skipped_by_reason'] == {'no face': 6}
     assert report['splits']['train']['images'] == 12
     alignment = records.read_dataset_info(tmp_path / 'one').alignment
@@ -650,10 +660,11 @@ def test_contradicting_ways_to_align(source, tmp_path):
         ({'detect': True, 'landmarks': 'x.txt'}, 'Both landmarks and detect'),
         ({'faces': 'all'}, '`largest` without detect'),
         ({'faces': 'smallest', 'detect': True}, "faces is 'smallest'"),
-        ({'runner': 'dask'}, "runner is 'dask'; expected beam:RUNNER"),
     ):
         with pytest.raises(DatasetError, match=message):
-            prepare.prepare(source, tmp_path / 'out', **arguments)
+            prepare.prepare(source, tmp_path / 'out', Settings(**arguments))
+    with pytest.raises(DatasetError, match="runner is 'dask'; expected beam:RUNNER"):
+        prepare.prepare(source, tmp_path / 'out', runner='dask')
 
 
 def test_beam_writes_the_same(source, tmp_path, monkeypatch, capsys):
