@@ -4,9 +4,9 @@
 
 It uses the network that ships; --checkpoint=runs/di takes one of yours. The page shows
 the network's input, bicubic and SICNN for every face, and, where the face was larger
-than the input, what it really looks like and how similar the CNNR that ships, or that
-of the run, finds the two. It needs the extras `demo` and `detect`; only this
-machine can open the page.
+than the input, what it really looks like and how similar the network of the run's
+recognition stage, if there is one, finds the two. It needs the extras `demo` and
+`detect`; only this machine can open the page.
 """
 
 import argparse

@@ -111,7 +111,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def shipped_config(scale: int) -> ConfigDict:
-    """The config of a run whose finished stages are the networks that ship.
+    """The config of a run whose finished stage is a network that ships.
 
     Args:
       scale: 8 or 4.
@@ -120,6 +120,7 @@ def shipped_config(scale: int) -> ConfigDict:
         {
             'scale': scale,
             'degradation': 'bicubic',
+            'winograd': True,
             'data': {'source': 'records', 'dir': ''},
             'evaluation': {
                 'judge': '',
@@ -127,13 +128,7 @@ def shipped_config(scale: int) -> ConfigDict:
                 'final_pairs': 6_000,
                 'pictures': 6,
             },
-            'stages': (_RECOGNITION, 'approach_ii'),
-            _RECOGNITION: {
-                'update_rule': 'distillation',
-                'checkpoint': str(weights.CNNR),
-                'init': {},
-                'optimizer': {},
-            },
+            'stages': ('approach_ii',),
             'approach_ii': {
                 'update_rule': 'hallucination',
                 'checkpoint': str(weights.CNNH[scale]),
@@ -181,12 +176,7 @@ def find_stage(directory: str | os.PathLike) -> Path:
 
 
 def find_recognition(stage: Path) -> Path | None:
-    """The finished recognition stage of the run that a stage is of, if there is one.
-
-    Of the networks that ship, it is the CNNR that ships.
-    """
-    if stage.resolve() in weights.CNNH.values():
-        return weights.CNNR
+    """The finished recognition stage of the run that a stage is of, if there is one."""
     config = _find_config(stage.parent)
     if config is None:
         return None

@@ -5,8 +5,6 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 
 CNNH = {8: _HERE / 'cnnh_8x.safetensors', 4: _HERE / 'cnnh_4x.safetensors'}
-# Taught by dlib's network; by it identity similarity is measured.
-CNNR = _HERE / 'cnnr.safetensors'
 
 NOTICE = (
     'The network is the one that ships, trained on LFW, for research.\nWhat it adds to '

@@ -67,7 +67,7 @@ def _problems(changes):
             'data.rotation is 90.0; expected at least 0 and less',
         ),
         ({'data.contrast': -0.1}, 'data.contrast is -0.1; expected at least 0'),
-        ({'sr_only.identity_blur': -1.0}, 'sr_only.identity_blur is -1.0; expected'),
+        ({'sr_only.identity_blur': -1.0}, 'blur is -1.0; it may not be negative'),
         ({'sr_only.identity_loss': 'cosine'}, 'config.sr_only.identity_loss: There is'),
         # Found by benchmarks/drills/fuzz.py, from here on.
         ({'stages': (2**31,)}, 'config.stages is (2147483648,); expected a tuple'),
@@ -89,8 +89,8 @@ def _problems(changes):
         ({'cnnh.deconv_kernels': (3, 0, 5)}, 'is (3, 0, 5); expected 3 sizes'),
         ({'cnnr.feature_dim': 0}, 'cnnr.feature_dim is 0; expected at least 1'),
         ({'cnnr.widths': ()}, 'config.cnnr.widths is (); expected a tuple such as (64'),
-        ({'sr_only.init.cnnh': 'x' * 300}, 'which is neither a stage nor a directory'),
-        ({'sr_only.init.cnnh': 'x\0'}, 'which is neither a stage nor a directory'),
+        ({'sr_only.init.cnnh': 'x' * 300}, 'which is no stage, directory or file'),
+        ({'sr_only.init.cnnh': 'x\0'}, 'which is no stage, directory or file'),
     ],
 )
 def test_a_problem_names_the_field_and_what_was_meant(changes, found):
