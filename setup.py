@@ -29,7 +29,7 @@ setup(
     package_dir={'sicnn_jax.shipped.configs': 'configs'},
     package_data={
         'sicnn_jax': ['py.typed'],
-        'sicnn_jax.metrics': ['judge.safetensors'],
+        'sicnn_jax.evaluation': ['judge.safetensors'],
         'sicnn_jax.weights': ['*.safetensors', 'README.md', 'LICENSE-RESEARCH'],
     },
     entry_points={'console_scripts': ['sicnn = sicnn_jax.cli:main']},

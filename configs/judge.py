@@ -5,8 +5,8 @@ not what a hallucination network was trained against: with the same seed, layers
 same shape would begin with the same weights. The one that ships was made by
 
     python -m sicnn_jax.main --config=configs/judge.py
-    python -m sicnn_jax.metrics.judge --stage=runs/judge/recognition \
-        --out=sicnn_jax/metrics/judge.safetensors
+    python -m sicnn_jax.evaluation.judge --stage=runs/judge/recognition \
+        --out=sicnn_jax/evaluation/judge.safetensors
 """
 
 from ml_collections import ConfigDict

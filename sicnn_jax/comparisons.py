@@ -5,10 +5,10 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sicnn_jax import published
 from sicnn_jax.config import ConfigError
+from sicnn_jax.evaluation import published
+from sicnn_jax.evaluation.methods import LEARNED, TITLES
 from sicnn_jax.experiments import Run
-from sicnn_jax.methods import LEARNED, TITLES
 
 SCALES = {'demo': ':demo', 'small': ':small', 'paper': ''}
 # What the paper's α is multiplied by. At demo scale α = 8 moves nothing, and 256 is

@@ -27,7 +27,7 @@ import numpy as np
 from sicnn_jax import command, inference, results_file
 from sicnn_jax.data import align, records, sources
 from sicnn_jax.data.targets import read_targets, write_targets
-from sicnn_jax.metrics.judge import load_judge
+from sicnn_jax.evaluation.judge import load_judge
 from sicnn_jax.models import dlib_resnet
 
 _CHUNK = 256

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from sicnn_jax import checkpoint, report
 from sicnn_jax.config.load import load
 from sicnn_jax.data import dataset
-from sicnn_jax.methods import compared_stages
+from sicnn_jax.evaluation.methods import compared_stages
 from sicnn_jax.workdir import read_config
 
 _HASH_DIGITS = 10

@@ -23,16 +23,11 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from sicnn_jax import (
-    checkpoint,
-    command,
-    evaluate,
-    parallel,
-    results_file,
-    train,
-)
+from sicnn_jax import checkpoint, command, parallel, results_file, train
 from sicnn_jax.command import STOPPED
 from sicnn_jax.config import find, load
+from sicnn_jax.evaluation import compare
+from sicnn_jax.evaluation.held_out import NobodyHeldOutError
 from sicnn_jax.hooks import Stopped
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -85,8 +80,8 @@ def _train():
 def _evaluate(config, workdir):
     """Evaluates the run, unless it was trained on everybody that there is."""
     try:
-        evaluate.run(config, workdir)
-    except evaluate.NobodyHeldOutError as nobody:
+        compare.run(config, workdir)
+    except NobodyHeldOutError as nobody:
         print(f'Nothing is evaluated: {nobody}')
 
 

@@ -90,7 +90,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if _RECORD not in metadata:
         raise CheckpointError(
             f'{path} has no field {_RECORD!r} in its metadata: expected a file of '
-            'python -m sicnn_jax.export or sicnn_jax.metrics.judge, which say there '
+            'python -m sicnn_jax.export or sicnn_jax.evaluation.judge, which say there '
             'what the network is.'
         )
     record = json.loads(metadata[_RECORD])

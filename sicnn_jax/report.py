@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from sicnn_jax import checkpoint, command, inference, metrics, models, published
+from sicnn_jax import checkpoint, command, inference, metrics, models
 from sicnn_jax.data import dataset, records
+from sicnn_jax.evaluation import published
+from sicnn_jax.evaluation.methods import TITLES, load_methods
 from sicnn_jax.html_page import (
     Figure,
     details,
@@ -29,7 +31,6 @@ from sicnn_jax.html_page import (
     page,
     table,
 )
-from sicnn_jax.methods import TITLES, load_methods
 from sicnn_jax.results_file import write_whole
 from sicnn_jax.workdir import read_config, recognition_directory, stage_directory
 

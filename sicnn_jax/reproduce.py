@@ -30,7 +30,6 @@ from sicnn_jax import (
     metrics,
     models,
     pictures,
-    published,
     results_file,
 )
 from sicnn_jax.comparisons import (
@@ -44,10 +43,11 @@ from sicnn_jax.comparisons import (
     seeds_of,
     tables,
 )
-from sicnn_jax.evaluate import EACH_FILE
+from sicnn_jax.evaluation import published
+from sicnn_jax.evaluation.compare import EACH_FILE
+from sicnn_jax.evaluation.judge import load_judge
+from sicnn_jax.evaluation.methods import load_methods
 from sicnn_jax.experiments import Cache, Run, describe
-from sicnn_jax.methods import load_methods
-from sicnn_jax.metrics.judge import load_judge
 
 _RESAMPLES = 2_000
 # A difference of less than so many standard errors is a tie.

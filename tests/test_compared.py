@@ -16,7 +16,6 @@ from sicnn_jax import (
     algorithm,
     checkpoint,
     compared_steps,
-    evaluate,
     images,
     inference,
     losses,
@@ -25,6 +24,7 @@ from sicnn_jax import (
     train,
 )
 from sicnn_jax.descent import AXIS, finite_networks
+from sicnn_jax.evaluation import compare
 from sicnn_jax.hallucinator import Hallucinator
 from sicnn_jax.models import CNNR, URDGN, Discriminator, LapSRN, block_activations
 from sicnn_jax.recipe import Recipe
@@ -271,7 +271,7 @@ def given(tmp_path_factory):
 def test_position_patches_are_fitted_and_evaluated(given, tmp_path, capsys):
     config, workdir = _tiny(position_patch.get_config, 'demo', given), tmp_path
     train.run(config, workdir)
-    results = evaluate.run(config, workdir, judge=str(given / 'recognition'))
+    results = compare.run(config, workdir, judge=str(given / 'recognition'))
     rows = {row['method']: row for row in results['rows']}
     assert list(rows) == ['hr', 'bicubic', 'ma']
     assert (workdir / 'samples.png').is_file()
@@ -315,7 +315,7 @@ def test_ur_dgn_star_trains_resumes_and_is_evaluated(given, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     assert record['models']['discriminator']['widths'] == [2, 3]
 
-    results = evaluate.run(config, tmp_path, judge=str(given / 'recognition'))
+    results = compare.run(config, tmp_path, judge=str(given / 'recognition'))
     methods = [row['method'] for row in results['rows']]
     assert methods == ['hr', 'bicubic', 'ur_dgn_perceptual']
     lr = np.zeros((1, 28, 24, 3), np.uint8)

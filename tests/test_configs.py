@@ -16,8 +16,8 @@ from configs import (
     real,
     ur_dgn,
 )
-from sicnn_jax import methods
 from sicnn_jax.config import check
+from sicnn_jax.evaluation import methods
 from sicnn_jax.stages import build_stage, is_fused
 
 COMPARED = (lapsrn, position_patch, ur_dgn)

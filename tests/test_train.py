@@ -19,14 +19,14 @@ from sicnn_jax import (
     report,
     terms,
     train,
-    verify,
 )
 from sicnn_jax.data import records, targets
 from sicnn_jax.data.dataset import ProceduralFaces
 from sicnn_jax.data.records import DatasetError
-from sicnn_jax.metrics.judge import load_judge, pack_judge
+from sicnn_jax.evaluation import compare, held_out, verify
+from sicnn_jax.evaluation.judge import load_judge, pack_judge
 from tests import tiny_training
-from tests.test_verify import write_onnx
+from tests.evaluation.test_verify import write_onnx
 
 STAGES = ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
 
@@ -129,8 +129,8 @@ def test_data_without_held_out_people_are_trained_on(finished, tmp_path):
         lines = _metrics(tmp_path / 'run', stage)
         assert [line['step'] for line in lines] == [2, 4]
         assert not {'psnr', 'verification_accuracy'} & lines[-1].keys()
-    with pytest.raises(evaluate.NobodyHeldOutError, match='no held-out people'):
-        evaluate.run(config, tmp_path / 'run')
+    with pytest.raises(held_out.NobodyHeldOutError, match='no held-out people'):
+        compare.run(config, tmp_path / 'run')
     report.write_report(tmp_path / 'run', tmp_path / 'report.html')
     assert 'no held-out people' in (tmp_path / 'report.html').read_text()
 
@@ -270,7 +270,7 @@ def test_light_networks_train_on_shards_without_a_recognition_network(
     config.data.dir = str(workdir / 'data')
     config.cnnh.width = (4, 4, 3, 2)
     train.run(config, tmp_path)
-    results = evaluate.run(config, tmp_path)
+    results = compare.run(config, tmp_path)
     rows = {row['method']: row for row in results['rows']}
     assert list(rows) == ['hr', 'bicubic', 'sr_only']
     assert np.isfinite(rows['sr_only']['psnr'])
@@ -346,7 +346,7 @@ def test_a_network_from_outside_takes_the_place_of_cnnr(finished, tmp_path):
     config.recognition.steps = 1
     config.cnnr.file = str(small_network(tmp_path / 'network.onnx'))
     train.run(config, tmp_path / 'run')
-    results = evaluate.run(config, tmp_path / 'run')
+    results = compare.run(config, tmp_path / 'run')
     rows = {row['method']: row for row in results['rows']}
     assert list(rows) == ['hr', 'bicubic', 'sr_only', 'approach_ii']
     assert rows['approach_ii']['identity_similarity'] < 1
@@ -533,7 +533,7 @@ def test_a_config_that_does_not_fit_is_an_error(change, message, tmp_path):
 
 def test_evaluation_writes_the_table_and_the_picture(finished, capsys):
     config, workdir = finished
-    results = evaluate.run(config, workdir, judge=str(workdir / 'recognition'))
+    results = compare.run(config, workdir, judge=str(workdir / 'recognition'))
     assert [row['method'] for row in results['rows']] == [
         'hr',
         'bicubic',
@@ -556,7 +556,7 @@ def test_evaluation_writes_the_table_and_the_picture(finished, capsys):
 def test_a_good_judge_fills_its_columns(finished, monkeypatch):
     config, workdir = finished
     monkeypatch.setattr(evaluate, 'LEAST_ACCURACY', 0.0)
-    results = evaluate.run(config, workdir, judge=str(workdir / 'recognition'))
+    results = compare.run(config, workdir, judge=str(workdir / 'recognition'))
     hr, bicubic = results['rows'][:2]
     assert 'reason' not in results['judge']
     assert hr['verification_accuracy'] == results['judge']['hr_accuracy']
@@ -570,7 +570,7 @@ def test_a_network_from_outside_judges(finished, tmp_path, monkeypatch, capsys):
     config, workdir = finished
     network = write_onnx(tmp_path / 'model.onnx', channel=0)
     monkeypatch.setattr(evaluate, 'LEAST_ACCURACY', 0.0)
-    results = evaluate.run(
+    results = compare.run(
         config, workdir, judge=str(network), onnx_settings={'colour_order': 'BGR'}
     )
     assert results['judge']['name'] == str(network)
@@ -605,7 +605,7 @@ def test_only_reported_folds_are_reported(finished, tmp_path, monkeypatch):
     pairs.write_text('2\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\nCid\t1\t2\nCid\t1\tDot\t1\n')
 
     def evaluated(report):
-        return evaluate.run(
+        return compare.run(
             config,
             workdir,
             judge=str(workdir / 'recognition'),

@@ -15,8 +15,8 @@ from safetensors import safe_open
 
 from sicnn_jax import checkpoint, evaluate, export, hallucinate, metrics, weights
 from sicnn_jax.data import align, records
+from sicnn_jax.evaluation.judge import PACKAGED
 from sicnn_jax.hallucinator import Hallucinator
-from sicnn_jax.metrics.judge import PACKAGED
 from tests.documents import ROOT
 
 FILES = tuple(weights.CNNH.values())

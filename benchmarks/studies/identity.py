@@ -31,10 +31,12 @@ from ml_collections import ConfigDict
 from benchmarks.measuring import earlier_record, markdown, write_record
 from benchmarks.studies.light import CHOICE, REPORT, super_resolve
 from configs import real
-from sicnn_jax import evaluate, inference, metrics, parallel, train
+from sicnn_jax import inference, metrics, parallel, train
 from sicnn_jax.data import dataset, records
-from sicnn_jax.evaluate import Pairs
-from sicnn_jax.metrics.judge import Judge, load_judge
+from sicnn_jax.evaluation import held_out
+from sicnn_jax.evaluation.held_out import Pairs
+from sicnn_jax.evaluation.judge import Judge, load_judge
+from sicnn_jax.evaluation.pairs import choose_folds, index_pairs, read_pairs
 
 CONTROL = 'L_SR only'
 COLUMNS = ('psnr', 'ssim', 'judge_similarity', 'verification_accuracy')
@@ -101,16 +103,14 @@ def load_people(
     places = {key: place for place, key in enumerate(records.read_keys(data, 'test'))}
     found = {}
     for fold in (CHOICE, REPORT):
-        listed = metrics.choose_folds(
-            metrics.read_pairs(pairs).pairs, (CHOICE, REPORT), (fold,), pairs
-        )
-        indexed = metrics.index_pairs(listed, places, (fold,))
+        listed = choose_folds(read_pairs(pairs).pairs, (CHOICE, REPORT), (fold,), pairs)
+        indexed = index_pairs(listed, places, (fold,))
         shown = np.unique(np.stack([indexed.a, indexed.b])[:, indexed.reported])
         found[f'fold {fold}'] = Pairs(**vars(indexed), shown=shown)
     config.evaluation.final_pairs = _DRAWN_PAIRS
     reported = found[f'fold {REPORT}'].shown
     people = np.flatnonzero(np.isin(labels, labels[reported]))
-    drawn = evaluate.draw_pairs(config, labels[people])
+    drawn = held_out.draw_pairs(config, labels[people])
     return hr, found | {
         'drawn': dataclasses.replace(
             drawn, a=people[drawn.a], b=people[drawn.b], shown=people

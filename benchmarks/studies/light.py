@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 
 from benchmarks.measuring import time_calls
 from configs import real
-from sicnn_jax import checkpoint, evaluate, inference, metrics, models, parallel, train
-from sicnn_jax.metrics.judge import load_judge
+from sicnn_jax import checkpoint, inference, metrics, models, parallel, train
+from sicnn_jax.evaluation import held_out
+from sicnn_jax.evaluation.judge import load_judge
 from sicnn_jax.models.convolution import on_any_backend, use_winograd
 from sicnn_jax.train_state import TrainState
 from tests.counting import multiply_adds
@@ -99,7 +100,7 @@ class Folds:
         self._judge = load_judge(judge)
         self._pairs = {}
         for fold in (CHOICE, REPORT):
-            self.hr, self._pairs[fold], _ = evaluate.load_test_faces(
+            self.hr, self._pairs[fold], _ = held_out.load_test_faces(
                 config, data, data=str(data), pairs=pairs, folds=(7, 8), report=(fold,)
             )
         self.lr = inference.degrade_faces(self.hr, scale=scale, kind='bicubic')

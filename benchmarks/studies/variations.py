@@ -29,8 +29,8 @@ from sicnn_jax.comparisons import (
     needed,
     tables,
 )
+from sicnn_jax.evaluation.methods import LEARNED, TITLES
 from sicnn_jax.experiments import Cache, Run
-from sicnn_jax.methods import LEARNED, TITLES
 
 _MEASURED = ('psnr', *SIMILARITIES, 'verification_accuracy')
 

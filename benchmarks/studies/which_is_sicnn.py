@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sicnn_jax import evaluate
-from sicnn_jax.methods import load_methods
+from sicnn_jax.evaluation import held_out
+from sicnn_jax.evaluation.methods import load_methods
 from sicnn_jax.workdir import read_config
 
 _PAIRS, _COLUMNS, _ENLARGED = 10, 2, 3
@@ -23,7 +23,7 @@ _PAIRS, _COLUMNS, _ENLARGED = 10, 2, 3
 def draw(workdir: Path, seed: int) -> tuple[Image.Image, str]:
     """The picture, and the side of SICNN's face in each pair, 'L' or 'R'."""
     config = read_config(workdir)
-    hr, _, _ = evaluate.load_test_faces(config, workdir)
+    hr, _, _ = held_out.load_test_faces(config, workdir)
     rng = np.random.default_rng(seed)
     faces = load_methods(config, workdir)(hr[rng.choice(len(hr), _PAIRS, False)])
     sides = ''.join(rng.choice(['L', 'R'], _PAIRS))

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from sicnn_jax import images, losses, models
 from sicnn_jax.config import ConfigError, schema
 from sicnn_jax.data import dataset
-from sicnn_jax.methods import LEARNED, TITLES
+from sicnn_jax.evaluation.methods import LEARNED, TITLES
 from sicnn_jax.optimizers import make_optimizer
 from sicnn_jax.rules import RULES
 from sicnn_jax.stages import CENTROIDS, build_stage

@@ -3,17 +3,6 @@
 from sicnn_jax.metrics.domain_gap import centroid_distance, probe_accuracy
 from sicnn_jax.metrics.identity import identity_similarity
 from sicnn_jax.metrics.image_quality import luminance, psnr, ssim
-from sicnn_jax.metrics.pairs import (
-    Pair,
-    PairIndices,
-    PairList,
-    choose_folds,
-    index_pairs,
-    read_csv_pairs,
-    read_lfw_pairs,
-    read_pairs,
-    read_ytf_pairs,
-)
 from sicnn_jax.metrics.roc import (
     FALSE_ACCEPT_RATES,
     auc,
@@ -33,28 +22,19 @@ from sicnn_jax.metrics.verification import (
 
 __all__ = [
     'FALSE_ACCEPT_RATES',
-    'Pair',
-    'PairIndices',
-    'PairList',
     'VerificationResult',
     'auc',
     'best_threshold',
     'centroid_distance',
-    'choose_folds',
     'draw_pairs',
     'equal_error_rate',
     'identity_similarity',
-    'index_pairs',
     'k_fold_accuracy',
     'luminance',
     'make_pairs',
     'pair_scores',
     'probe_accuracy',
     'psnr',
-    'read_csv_pairs',
-    'read_lfw_pairs',
-    'read_pairs',
-    'read_ytf_pairs',
     'ssim',
     'true_accept_rates',
     'verify',

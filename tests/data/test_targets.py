@@ -8,7 +8,7 @@ from PIL import Image
 from sicnn_jax import describe, images
 from sicnn_jax.data import align, dataset, records, targets
 from sicnn_jax.data.records import DatasetError
-from sicnn_jax.metrics.judge import load_judge
+from sicnn_jax.evaluation.judge import load_judge
 from tests import tiny_run
 from tests.data.test_dataset import _config
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from sicnn_jax import checkpoint, images, inference, models
 from sicnn_jax.config import check, schema
 from sicnn_jax.errors import CheckpointError
-from sicnn_jax.metrics.judge import load_judge
+from sicnn_jax.evaluation.judge import load_judge
 from tests.onnx.onnx_files import Network, normal
 
 FACES = np.random.default_rng(0).integers(0, 256, (5, 112, 96, 3), np.uint8)

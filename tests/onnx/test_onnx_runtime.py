@@ -9,7 +9,7 @@ import pytest
 from sicnn_jax import images
 from sicnn_jax.data import align
 from sicnn_jax.errors import CheckpointError
-from sicnn_jax.metrics.judge import check_originals, load_judge
+from sicnn_jax.evaluation.judge import check_originals, load_judge
 from sicnn_jax.onnx.inputs import OnnxInput, complete, fit_faces, read_input
 
 FACES = np.random.default_rng(0).integers(0, 256, (3, 112, 96, 3), np.uint8)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sicnn_jax import verify
 from sicnn_jax.data.align import TEMPLATE
-from sicnn_jax.metrics import PairIndices
+from sicnn_jax.evaluation import features, verify
+from sicnn_jax.evaluation.judge import Judge, load_judge
+from sicnn_jax.evaluation.pairs import PairIndices
+from sicnn_jax.evaluation.verification_sets import Album, find_images, open_set
 from sicnn_jax.metrics import verify as verify_pairs
-from sicnn_jax.metrics.judge import Judge, load_judge
-from sicnn_jax.verification_sets import Album, find_images, open_set
 
 PEOPLE = ['Ann', 'Bob', 'Cid', 'Dot', 'Eve', 'Flo', 'Gus', 'Hal']
 
@@ -227,14 +227,14 @@ def test_features_are_means_over_the_frames_of_all_chunks():
         (owners[4:7], faces[4:7]),
         (owners[7:], faces[7:]),
     ]
-    found = verify.describe(chunks, [judge_of()], lambda hr: {'hr': hr}, flip='none')
+    found = features.describe(chunks, [judge_of()], lambda hr: {'hr': hr}, flip='none')
     described = found['red', 'hr']
     assert described.owners.tolist() == [0, 2, 3]
     for owner, feature in zip(described.owners, described.features, strict=True):
         np.testing.assert_allclose(feature, red(faces[owners == owner]).mean(0))
 
 
-@pytest.mark.parametrize('flip', verify.FLIPS)
+@pytest.mark.parametrize('flip', features.FLIPS)
 @pytest.mark.parametrize('mirrored', [True, False])
 def test_flips(flip, mirrored):
     rng = np.random.default_rng(0)
@@ -246,7 +246,7 @@ def test_flips(flip, mirrored):
         'none': alone,
     }[flip if mirrored else 'none']
     chunk = np.arange(40), faces
-    found = verify.describe(
+    found = features.describe(
         [chunk], [judge_of(mirrored)], lambda hr: {'hr': hr}, flip=flip
     )
     np.testing.assert_allclose(found['red', 'hr'].features, expected)
@@ -257,7 +257,7 @@ def test_flips(flip, mirrored):
         np.arange(20) // 10,
         np.ones(20, bool),
     )
-    row = verify.measure(found['red', 'hr'], pairs, each=False)
+    row = features.measure(found['red', 'hr'], pairs, each=False)
     assert row['accuracy'] == pytest.approx(
         verify_pairs(expected[:20], expected[20:], pairs.same, pairs.fold).accuracy
     )

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sicnn_jax import metrics
 from sicnn_jax.data import align, recordio, records, sources
-from sicnn_jax.metrics import Pair
+from sicnn_jax.evaluation.pairs import Pair, read_pairs
 
 _FOLDS = 10
 _CHUNK = 256
@@ -53,12 +52,12 @@ def open_set(
       split: of the shards.
 
     Raises:
-      ValueError: as `metrics.read_pairs`, `recordio.read_bin` and
+      ValueError: as `pairs.read_pairs`, `recordio.read_bin` and
         `records.read_faces`, or videos are to come from shards.
     """
     path = Path(path)
     if path.suffix.lower() != '.bin':
-        kind, pairs = metrics.read_pairs(path)
+        kind, pairs = read_pairs(path)
         if not data:
             return VerificationSet(kind, pairs)
         if kind == 'ytf':

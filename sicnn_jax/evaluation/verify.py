@@ -7,34 +7,26 @@ are, and made small and large again by each method, by one or more networks.
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import metrics, published, results_file, verification_sets
+from sicnn_jax import metrics, results_file
 from sicnn_jax.data import align
-from sicnn_jax.methods import load_methods
-from sicnn_jax.metrics import PairIndices
-from sicnn_jax.metrics.judge import Judge, check_originals, load_judge
-from sicnn_jax.verification_sets import Album, Chunk
+from sicnn_jax.evaluation import published, verification_sets
+from sicnn_jax.evaluation.features import FLIPS, describe, measure
+from sicnn_jax.evaluation.judge import Judge, check_originals, load_judge
+from sicnn_jax.evaluation.methods import load_methods
+from sicnn_jax.evaluation.pairs import choose_folds, index_pairs
+from sicnn_jax.evaluation.verification_sets import Album
 from sicnn_jax.workdir import recognition_directory
 
-# How the features of a face and of its mirror image become one.
-FLIPS = ('concat', 'mean', 'none')
 # What a pair of videos is scored by: the mean features of their frames, or the mean
 # score of all pairs of frames.
 VIDEOS = ('feature', 'score')
-
-
-@dataclasses.dataclass(frozen=True)
-class Described:
-    """Features float [m, d] and int [m], the side of pairs that each is of."""
-
-    features: np.ndarray
-    owners: np.ndarray
 
 
 def run(
@@ -88,81 +80,6 @@ def run(
     return results
 
 
-def describe(
-    chunks: Iterable[Chunk],
-    recognisers: Sequence[Judge],
-    show: Callable[[np.ndarray], Mapping[str, np.ndarray]],
-    *,
-    flip: str = 'concat',
-    each: bool = False,
-) -> dict[tuple[str, str], Described]:
-    """What networks see in faces, as each method shows them.
-
-    Args:
-      chunks: sides int [n] and faces uint8 [n, 112, 96, 3], as `Album` yields them.
-      recognisers: of different names.
-      show: faces → faces by method.
-      flip: one of `FLIPS`.
-      each: keep the features of each face; else their mean over each side.
-
-    Returns:
-      Features by recogniser and method.
-    """
-    found: dict[tuple[str, str], list[Described]] = {}
-    for sides, hr in chunks:
-        for method, faces in show(hr).items():
-            for judge in recognisers:
-                described = Described(_features(judge, faces, flip), sides)
-                parts = found.setdefault((judge.name, method), [])
-                parts.append(described if each else _sum(described))
-    return {key: _join(parts, each) for key, parts in found.items()}
-
-
-def measure(described: Described, pairs: PairIndices, *, each: bool) -> dict[str, Any]:
-    """Accuracy, AUC, EER and TAR@FAR of the reported folds.
-
-    Args:
-      described: as `describe` returns it.
-      pairs: of its sides.
-      each: as it was given to `describe`.
-
-    Returns:
-      A row of the results.
-
-    Raises:
-      ValueError: as `metrics.verify` and `metrics.auc`.
-    """
-    if each:
-        result = metrics.verify_sets(
-            described.features,
-            described.owners,
-            pairs.a,
-            pairs.b,
-            pairs.same,
-            pairs.fold,
-        )
-    else:
-        place = np.empty(described.owners.max() + 1, int)
-        place[described.owners] = np.arange(len(described.owners))
-        a, b = (described.features[place[side]] for side in (pairs.a, pairs.b))
-        result = metrics.verify(a, b, pairs.same, pairs.fold)
-    averaged = np.isin(np.unique(pairs.fold), pairs.fold[pairs.reported])
-    accuracies = result.fold_accuracies[averaged]
-    scores, same = result.scores[pairs.reported], pairs.same[pairs.reported]
-    rates = metrics.true_accept_rates(scores, same)
-    return {
-        'accuracy': float(accuracies.mean()),
-        'std': float(accuracies.std()),
-        'fold_accuracies': accuracies.tolist(),
-        'auc': metrics.auc(scores, same),
-        'eer': metrics.equal_error_rate(scores, same),
-        'tar_at_far': {
-            f'{far:g}': float(rate)
-            for far, rate in zip(metrics.FALSE_ACCEPT_RATES, rates, strict=True)
-        },
-    }
-
-
 def verify_methods(
     path: str | os.PathLike,
     recognisers: Sequence[Judge],
@@ -207,66 +124,35 @@ def verify_methods(
       ValueError: the list or landmarks are malformed, options do not fit, or the
         images that are there leave no pairs to verify.
     """
-    if flip not in FLIPS or video not in VIDEOS:
-        raise ValueError(
-            f'flip is {flip!r} and video {video!r}; expected one of {FLIPS} and one of '
-            f'{VIDEOS}.'
-        )
+    _check_choices(flip, video)
     found = verification_sets.open_set(path, data, split)
     _check_images(path, found, images, landmarks)
-    listed = metrics.choose_folds(found.pairs, folds, report, path)
+    listed = choose_folds(found.pairs, folds, report, path)
     keys = sorted({key for pair in listed for key in (pair.key_a, pair.key_b)})
     located, missing = verification_sets.find_images(found, keys, images, frames)
     album = Album(located, align.read_landmarks(landmarks) if landmarks else None)
     each = found.kind == 'ytf' and video == 'score'
-    see = functools.partial(describe, flip=flip, each=each)
+    see = functools.partial(describe, album, flip=flip, each=each)
 
     _log(f'{Path(path).name}: {len(listed)} pairs, {len(located)} images')
-    originals = see(album, recognisers, _leave)
+    originals = see(recognisers, _leave)
     missing |= album.missing
-    seen = {
-        keys[side]
-        for described in originals.values()
-        for side in np.unique(described.owners)
-    }
-    used = [pair for pair in listed if pair.key_a in seen and pair.key_b in seen]
-    _log(_describe_missing(missing, len(used), len(listed)))
-    if not used:
-        raise ValueError(f'None of the pairs of {path} has both images.')
-    places = {key: side for side, key in enumerate(keys)}
-    pairs = metrics.index_pairs(used, places, report)
-
-    def rows(described):
-        return [
-            {
-                'recogniser': name,
-                'method': method,
-                **measure(features, pairs, each=each),
-                'published': _published(scale, method, found.kind),
-            }
-            for (name, method), features in described.items()
-        ]
-
+    used = _with_both(path, listed, keys, originals, missing)
+    pairs = index_pairs(used, {key: side for side, key in enumerate(keys)}, report)
+    rows = functools.partial(_rows, pairs, each=each, scale=scale, kind=found.kind)
     results = rows(originals)
     outside = [judge for judge in recognisers if judge.expects]
-    _check_colours(recognisers, results, rows(see(album, outside, _exchange_colours)))
-    results += rows(see(album, recognisers, _enlarge_by(methods)))
-    # One recogniser after the other, HR and then the methods.
-    order = [judge.name for judge in recognisers]
-    results.sort(key=lambda row: order.index(row['recogniser']))
-    same = pairs.same[pairs.reported]
+    _check_colours(recognisers, results, rows(see(outside, _exchange_colours)))
+    results += rows(see(recognisers, _enlarge_by(methods)))
     return {
-        'rows': results,
+        'rows': _by_recogniser(results, recognisers),
         'set': found.kind,
         'pairs_file': os.fspath(path),
         'images': os.fspath(images or data or path),
         'landmarks': os.fspath(landmarks),
         'pairs_listed': len(listed),
         'pairs_used': len(used),
-        'pairs_reported': len(same),
-        'pairs_reported_different': int(np.sum(~same)),
-        'folds': np.unique(pairs.fold).tolist(),
-        'folds_reported': np.unique(pairs.fold[pairs.reported]).tolist(),
+        **_count_pairs(pairs),
         'images_used': len(located) - len(album.missing),
         'missing': [{'image': key, 'why': why} for key, why in sorted(missing.items())],
         'flip': flip,
@@ -274,6 +160,14 @@ def verify_methods(
         'frames': frames if found.kind == 'ytf' else None,
         'scale': scale,
     }
+
+
+def _check_choices(flip, video):
+    if flip not in FLIPS or video not in VIDEOS:
+        raise ValueError(
+            f'flip is {flip!r} and video {video!r}; expected one of {FLIPS} and one of '
+            f'{VIDEOS}.'
+        )
 
 
 def _check_images(path, found, images, landmarks):
@@ -286,6 +180,50 @@ def _check_images(path, found, images, landmarks):
         )
     if landmarks and not images:
         raise ValueError('--landmarks are of --images; there are none.')
+
+
+def _with_both(path, listed, keys, described, missing):
+    """The pairs of which both images are there and were described; says how many."""
+    seen = {
+        keys[side]
+        for features in described.values()
+        for side in np.unique(features.owners)
+    }
+    used = [pair for pair in listed if pair.key_a in seen and pair.key_b in seen]
+    _log(_describe_missing(missing, len(used), len(listed)))
+    if not used:
+        raise ValueError(f'None of the pairs of {path} has both images.')
+    return used
+
+
+def _rows(pairs, described, *, each, scale, kind):
+    """A row of the results for each recogniser and method."""
+    return [
+        {
+            'recogniser': name,
+            'method': method,
+            **measure(features, pairs, each=each),
+            'published': _published(scale, method, kind),
+        }
+        for (name, method), features in described.items()
+    ]
+
+
+def _by_recogniser(rows, recognisers):
+    """One recogniser after the other, HR and then the methods."""
+    order = [judge.name for judge in recognisers]
+    return sorted(rows, key=lambda row: order.index(row['recogniser']))
+
+
+def _count_pairs(pairs):
+    """Of the folds that are averaged over, how many, and which folds there are."""
+    same = pairs.same[pairs.reported]
+    return {
+        'pairs_reported': len(same),
+        'pairs_reported_different': int(np.sum(~same)),
+        'folds': np.unique(pairs.fold).tolist(),
+        'folds_reported': np.unique(pairs.fold[pairs.reported]).tolist(),
+    }
 
 
 def _check_colours(recognisers, originals, exchanged):
@@ -345,38 +283,6 @@ def format_verification(results: Mapping[str, Any]) -> str:
 
 def _log(line):
     print(line, flush=True)
-
-
-def _features(judge, faces, flip):
-    alone, both = judge.describe(faces)
-    if flip == 'none':
-        return alone
-    if flip == 'mean' and judge.mirrored:
-        return (both[:, : alone.shape[1]] + both[:, alone.shape[1] :]) / 2
-    return both
-
-
-def _sum(described):
-    """Sums over the sides, and of a last column of ones: how many there were."""
-    owners, position = np.unique(described.owners, return_inverse=True)
-    sums = np.zeros((len(owners), described.features.shape[1] + 1))
-    counted = np.pad(described.features, ((0, 0), (0, 1)), constant_values=1)
-    np.add.at(sums, position, counted)
-    return Described(sums, owners)
-
-
-def _join(parts, each):
-    joined = Described(
-        np.concatenate([part.features for part in parts]),
-        np.concatenate([part.owners for part in parts]),
-    )
-    if each:
-        return joined
-    # A video may lie in several chunks.
-    owners, position = np.unique(joined.owners, return_inverse=True)
-    sums = np.zeros((len(owners), joined.features.shape[1]))
-    np.add.at(sums, position, joined.features)
-    return Described(sums[:, :-1] / sums[:, -1:], owners)
 
 
 def _leave(hr):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sicnn_jax.metrics import (
+from sicnn_jax.evaluation.pairs import (
     choose_folds,
     index_pairs,
     read_csv_pairs,

@@ -3,7 +3,7 @@
 The identity similarity of the paper is measured by the network that CNNH, or its
 loss, was trained with or against; a judge of another seed and other identities tells
 whether what it sees is there. One for the procedural faces ships with the package;
-`python -m sicnn_jax.metrics.judge` packs a trained recognition stage as such a file.
+`python -m sicnn_jax.evaluation.judge` packs a trained recognition stage as such a file.
 """
 
 import argparse
@@ -194,7 +194,7 @@ def _onnx_judge(path: Path, settings: Mapping[str, Any]) -> Judge:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog='python -m sicnn_jax.metrics.judge', description=pack_judge.__doc__
+        prog='python -m sicnn_jax.evaluation.judge', description=pack_judge.__doc__
     )
     parser.add_argument('--stage', required=True, help='such as runs/judge/recognition')
     parser.add_argument('--out', required=True, help='the .safetensors file')

@@ -1,0 +1,1 @@
+"""Methods compared on held-out faces, and pairs of photographs verified."""

@@ -1,0 +1,217 @@
+"""Bicubic and the methods of a run, compared on identities that no network ever saw."""
+
+import functools
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sicnn_jax import checkpoint, inference, metrics, models, pictures, results_file
+from sicnn_jax.evaluation.held_out import Pairs, load_test_faces
+from sicnn_jax.evaluation.judge import (
+    LEAST_ACCURACY,
+    Judge,
+    check_originals,
+    load_judge,
+)
+from sicnn_jax.evaluation.methods import TITLES, compared_stages, load_methods
+from sicnn_jax.models.convolution import use_winograd
+from sicnn_jax.workdir import recognition_directory
+
+# What the rows are means of, as METHOD/COLUMN, beside results.json.
+EACH_FILE = 'each.npz'
+
+_COLUMNS = (
+    'psnr',
+    'ssim',
+    'psnr_y',
+    'ssim_y',
+    'identity_similarity',
+    'judge_similarity',
+    'verification_accuracy',
+)
+
+
+def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | None:
+    """Evaluates a finished run: prints the table, writes the results.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      **options: of `load_test_faces`, and `judge` and `onnx_settings` of `load_judge`.
+
+    Returns:
+      What is written as `results.json`, or None where the run trains no CNNH to
+      compare.
+
+    Raises:
+      CheckpointError: a stage is not finished.
+    """
+    if not compared_stages(config):
+        return None
+    judge = load_judge(
+        options.pop('judge', None) or config.evaluation.judge,
+        options.pop('onnx_settings', {}),
+    )
+    hr, pairs, about = load_test_faces(config, workdir, **options)
+    cnnr_directory = recognition_directory(config, workdir)
+    with use_winograd(config.winograd):
+        faces = load_methods(config, workdir)(hr)
+        rows, each, judged = compare(faces, pairs, cnnr_directory, judge)
+    results = {
+        'rows': rows,
+        **about,
+        'pairs': int(pairs.reported.sum()),
+        'judge': judged,
+        'ssim': 'scikit-image, Gaussian window 11×11, σ = 1.5, on uint8 RGB',
+        **results_file.environment(),
+    }
+    print(format_table(results), flush=True)
+    path = workdir / 'results.json'
+    _write_each(each, workdir / EACH_FILE)
+    results_file.write_results(results, path)
+    shown = np.linspace(0, len(hr) - 1, config.evaluation.pictures + 2).astype(int)
+    pictures.save_grid(
+        workdir / 'samples.png',
+        {title: images[shown] for title, images in _titled(faces).items()},
+    )
+    print(f'Written: {path}, {workdir / "samples.png"}', flush=True)
+    return results
+
+
+def compare(
+    faces: Mapping[str, np.ndarray],
+    pairs: Pairs,
+    cnnr_directory: Path | None,
+    judge: Judge,
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """Rows of the table, what they are means of, and what is to say of the judge.
+
+    Identity similarity is the mean cosine between the features of a face and of its
+    original: by the CNNR of stage 1 (the paper's rule, Sec. 4.2) and by the judge.
+
+    Args:
+      faces: as `methods.Methods` gives them.
+      pairs: to verify by the judge.
+      cnnr_directory: of the recognition stage; None for a run that has none, whose
+        column of identity similarity is empty.
+      judge: left out, with the reason, if it verifies fewer than 90% of HR pairs.
+
+    Returns:
+      The rows; method → column → the value of each face that is shown, and for
+      'verification_accuracy' whether each reported pair is decided rightly; the judge.
+    """
+    shown = pairs.shown
+    hr = faces['hr'][shown]
+    similarity = _similarity_by(cnnr_directory, hr) if cnnr_directory else None
+    hr_seen, hr_verified = judge.describe(faces['hr'])
+    hr_seen = hr_seen[shown]
+    centre = hr_seen.mean(0) if judge.centred else 0.0
+    accuracy, right = pairs.verify(hr_verified)
+    if judge.expects:
+        _, swapped = judge.describe(faces['hr'][..., ::-1])
+        print(check_originals(judge, accuracy, pairs.verify(swapped)[0]), flush=True)
+    judged: dict[str, Any] = {'name': judge.name, 'hr_accuracy': accuracy}
+    usable = accuracy >= LEAST_ACCURACY
+    if not usable:
+        judged['reason'] = (
+            f'verifies {accuracy:.1%} of the HR pairs, fewer than '
+            f'{LEAST_ACCURACY:.0%}: its columns are empty'
+        )
+    rows = [{'method': 'hr'} | dict.fromkeys(_COLUMNS)]
+    each: dict[str, dict[str, np.ndarray]] = {'hr': {}}
+    if usable:
+        rows[0]['verification_accuracy'] = accuracy
+        each['hr']['verification_accuracy'] = right
+    for method in (name for name in faces if name not in ('lr', 'hr')):
+        sr = faces[method][shown]
+        values = _quality(sr, hr)
+        if similarity:
+            values['identity_similarity'] = similarity(sr)
+        if usable:
+            seen, verified = judge.describe(faces[method])
+            values['judge_similarity'] = metrics.pair_scores(
+                seen[shown] - centre, hr_seen - centre
+            )
+        row = {'method': method} | dict.fromkeys(_COLUMNS)
+        row |= {column: float(np.mean(value)) for column, value in values.items()}
+        if usable:
+            row['verification_accuracy'], right = pairs.verify(verified)
+            values['verification_accuracy'] = right
+        rows.append(row)
+        each[method] = values
+    return rows, each, judged
+
+
+def _similarity_by(cnnr_directory, hr):
+    """A function of faces: their similarity to these originals, by a CNNR."""
+    params, record = checkpoint.load_networks(cnnr_directory, ['cnnr'])
+    features = functools.partial(
+        inference.extract_features, models.cnnr_from(record), params['cnnr']
+    )
+    hr_features = features(hr)
+    return lambda sr: metrics.pair_scores(features(sr), hr_features)
+
+
+def _quality(sr, hr):
+    y, hr_y = metrics.luminance(sr), metrics.luminance(hr)
+    return {
+        'psnr': metrics.psnr(sr, hr),
+        'ssim': metrics.ssim(sr, hr),
+        'psnr_y': metrics.psnr(y, hr_y),
+        'ssim_y': metrics.ssim(y, hr_y),
+    }
+
+
+def format_table(results: Mapping[str, Any]) -> str:
+    """The rows as text, with what they were measured on."""
+    lines = [
+        f'{results["faces"]} faces of {results["identities"]} identities never seen '
+        f'({results["data"]}), {results["pairs"]} pairs; judge: '
+        f'{results["judge"]["name"]}'
+    ]
+    if 'reason' in results['judge']:
+        lines.append(f'The judge {results["judge"]["reason"]}.')
+    titles = ('method', 'PSNR', 'SSIM', 'identity sim.', 'judge sim.', 'verification')
+    fields = (
+        ('psnr', '{:.2f}'),
+        ('ssim', '{:.4f}'),
+        ('identity_similarity', '{:.4f}'),
+        ('judge_similarity', '{:.4f}'),
+        ('verification_accuracy', '{:.1%}'),
+    )
+    cells = [titles] + [
+        (
+            row['method'],
+            *(
+                '' if row[field] is None else form.format(row[field])
+                for field, form in fields
+            ),
+        )
+        for row in results['rows']
+    ]
+    first = max(8, *(len(row[0]) for row in cells))
+    lines += [
+        f'{method:<{first}}' + ''.join(f'{cell:>15}' for cell in row)
+        for method, *row in cells
+    ]
+    return '\n'.join(lines)
+
+
+def _write_each(each, path):
+    arrays = {
+        f'{method}/{column}': value.astype('bool' if value.dtype == bool else 'float32')
+        for method, columns in each.items()
+        for column, value in columns.items()
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    results_file.write_whole(path, buffer.getvalue())
+
+
+def _titled(faces):
+    shown = dict(faces) | {'lr': pictures.enlarge_pixels(faces['lr'])}
+    return {TITLES.get(method, method): images for method, images in shown.items()}

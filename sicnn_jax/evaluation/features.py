@@ -1,0 +1,130 @@
+"""What networks see in the sides of pairs, and how well that verifies the pairs."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sicnn_jax import metrics
+from sicnn_jax.evaluation.judge import Judge
+from sicnn_jax.evaluation.pairs import PairIndices
+from sicnn_jax.evaluation.verification_sets import Chunk
+
+# How the features of a face and of its mirror image become one.
+FLIPS = ('concat', 'mean', 'none')
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """Features float [m, d] and int [m], the side of pairs that each is of."""
+
+    features: np.ndarray
+    owners: np.ndarray
+
+
+def describe(
+    chunks: Iterable[Chunk],
+    recognisers: Sequence[Judge],
+    show: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    *,
+    flip: str = 'concat',
+    each: bool = False,
+) -> dict[tuple[str, str], Described]:
+    """What networks see in faces, as each method shows them.
+
+    Args:
+      chunks: sides int [n] and faces uint8 [n, 112, 96, 3], as `Album` yields them.
+      recognisers: of different names.
+      show: faces → faces by method.
+      flip: one of `FLIPS`.
+      each: keep the features of each face; else their mean over each side.
+
+    Returns:
+      Features by recogniser and method.
+    """
+    found: dict[tuple[str, str], list[Described]] = {}
+    for sides, hr in chunks:
+        for method, faces in show(hr).items():
+            for judge in recognisers:
+                described = Described(_features(judge, faces, flip), sides)
+                parts = found.setdefault((judge.name, method), [])
+                parts.append(described if each else _sum(described))
+    return {key: _join(parts, each) for key, parts in found.items()}
+
+
+def measure(described: Described, pairs: PairIndices, *, each: bool) -> dict[str, Any]:
+    """Accuracy, AUC, EER and TAR@FAR of the reported folds.
+
+    Args:
+      described: as `describe` returns it.
+      pairs: of its sides.
+      each: as it was given to `describe`.
+
+    Returns:
+      A row of the results.
+
+    Raises:
+      ValueError: as `metrics.verify` and `metrics.auc`.
+    """
+    if each:
+        result = metrics.verify_sets(
+            described.features,
+            described.owners,
+            pairs.a,
+            pairs.b,
+            pairs.same,
+            pairs.fold,
+        )
+    else:
+        place = np.empty(described.owners.max() + 1, int)
+        place[described.owners] = np.arange(len(described.owners))
+        a, b = (described.features[place[side]] for side in (pairs.a, pairs.b))
+        result = metrics.verify(a, b, pairs.same, pairs.fold)
+    averaged = np.isin(np.unique(pairs.fold), pairs.fold[pairs.reported])
+    accuracies = result.fold_accuracies[averaged]
+    scores, same = result.scores[pairs.reported], pairs.same[pairs.reported]
+    rates = metrics.true_accept_rates(scores, same)
+    return {
+        'accuracy': float(accuracies.mean()),
+        'std': float(accuracies.std()),
+        'fold_accuracies': accuracies.tolist(),
+        'auc': metrics.auc(scores, same),
+        'eer': metrics.equal_error_rate(scores, same),
+        'tar_at_far': {
+            f'{far:g}': float(rate)
+            for far, rate in zip(metrics.FALSE_ACCEPT_RATES, rates, strict=True)
+        },
+    }
+
+
+def _features(judge, faces, flip):
+    alone, both = judge.describe(faces)
+    if flip == 'none':
+        return alone
+    if flip == 'mean' and judge.mirrored:
+        return (both[:, : alone.shape[1]] + both[:, alone.shape[1] :]) / 2
+    return both
+
+
+def _sum(described):
+    """Sums over the sides, and of a last column of ones: how many there were."""
+    owners, position = np.unique(described.owners, return_inverse=True)
+    sums = np.zeros((len(owners), described.features.shape[1] + 1))
+    counted = np.pad(described.features, ((0, 0), (0, 1)), constant_values=1)
+    np.add.at(sums, position, counted)
+    return Described(sums, owners)
+
+
+def _join(parts, each):
+    joined = Described(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.owners for part in parts]),
+    )
+    if each:
+        return joined
+    # A video may lie in several chunks.
+    owners, position = np.unique(joined.owners, return_inverse=True)
+    sums = np.zeros((len(owners), joined.features.shape[1]))
+    np.add.at(sums, position, joined.features)
+    return Described(sums[:, :-1] / sums[:, -1:], owners)

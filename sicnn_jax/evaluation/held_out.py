@@ -1,0 +1,128 @@
+"""The held-out faces that methods are compared on, and pairs of them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sicnn_jax import metrics
+from sicnn_jax.data import dataset, records
+from sicnn_jax.evaluation.pairs import (
+    PairIndices,
+    choose_folds,
+    index_pairs,
+    read_pairs,
+)
+
+
+class NobodyHeldOutError(records.DatasetError):
+    """A run was trained on everybody that its data have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs(PairIndices):
+    """Verification pairs among the faces.
+
+    Attributes:
+      shown: int [m], indices of the faces that quality and similarity are averaged
+        over: those of the reported folds.
+    """
+
+    shown: np.ndarray
+
+    def verify(self, features: np.ndarray) -> tuple[float, np.ndarray]:
+        """Mean accuracy of the reported folds, and which of their pairs are right.
+
+        Args:
+          features: float [n, d] of all faces.
+        """
+        result = metrics.verify(
+            features[self.a], features[self.b], self.same, self.fold
+        )
+        averaged = np.isin(np.unique(self.fold), self.fold[self.reported])
+        accuracy = float(result.fold_accuracies[averaged].mean())
+        return accuracy, result.right[self.reported]
+
+
+def load_test_faces(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    data: str = '',
+    split: str = 'test',
+    pairs: str = '',
+    folds: tuple[int, ...] = (),
+    report: tuple[int, ...] = (),
+) -> tuple[np.ndarray, Pairs, dict[str, Any]]:
+    """Held-out faces and verification pairs of them.
+
+    Args:
+      config: of the run; its data are the default.
+      workdir: of the run.
+      data: a directory of shards instead.
+      split: of the shards.
+      pairs: LFW's pairs.txt, a file like it or CSV, of keys of the shards; else pairs
+        are drawn, in ten folds.
+      folds: of `pairs`, numbered from 1 as LFW does; all by default. Only faces
+        that are in their pairs are evaluated.
+      report: folds to average over; all by default. The others only give the
+        threshold.
+
+    Returns:
+      uint8 [n, 112, 96, 3], the pairs, and what the results say of both.
+
+    Raises:
+      NobodyHeldOutError: the data of the run have no split `test`.
+      DatasetError: the faces cannot be read, or those of the pairs are not there.
+    """
+    limit = config.evaluation.final_faces or None
+    if not data and not pairs:
+        faces = dataset.open_faces(config.data, workdir)
+        hr, labels = faces.test_faces(limit)
+        source = config.data.dir or config.data.source
+        if not len(hr):
+            raise NobodyHeldOutError(
+                f"{source} has no held-out people (split 'test'): give others by "
+                '--data, or by --pairs with --images.'
+            )
+        return hr, draw_pairs(config, labels), _about(source, labels)
+    directory = Path(data or config.data.dir or workdir / 'data')
+    hr, labels = dataset.read_split(directory, split, limit)
+    if not pairs:
+        return hr, draw_pairs(config, labels), _about(str(directory), labels)
+    keys = records.read_keys(directory, split)
+    listed = choose_folds(read_pairs(pairs).pairs, folds, report, pairs)
+    wanted = {key for pair in listed for key in (pair.key_a, pair.key_b)}
+    missing = sorted(wanted - set(keys))
+    if missing:
+        raise records.DatasetError(
+            f'{pairs} names {missing[0]} and {len(missing) - 1} more faces that are '
+            f'not in the split {split!r} of {directory}. Choose folds that are, or '
+            'give photographs by --images.'
+        )
+    kept = [index for index, key in enumerate(keys) if key in wanted]
+    places = {keys[index]: row for row, index in enumerate(kept)}
+    found = index_pairs(listed, places, report)
+    shown = np.unique(np.stack([found.a, found.b])[:, found.reported])
+    chosen = Pairs(**vars(found), shown=shown)
+    hr, labels = hr[kept], labels[kept]
+    return hr, chosen, _about(str(directory), labels[shown])
+
+
+def draw_pairs(config: ConfigDict, labels: np.ndarray) -> Pairs:
+    """Verification pairs among faces, as many as the config wants, in ten folds."""
+    a, b, same = metrics.draw_pairs(labels, at_most=config.evaluation.final_pairs)
+    # Pairs alternate between same and different, so every fold holds both.
+    fold = np.arange(len(same)) // 2 % 10 + 1
+    reported = np.ones(len(same), bool)
+    return Pairs(a, b, same, fold, reported, shown=np.arange(len(labels)))
+
+
+def _about(source, labels):
+    return {
+        'data': source,
+        'faces': len(labels),
+        'identities': len(np.unique(labels)),
+    }
