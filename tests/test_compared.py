@@ -25,7 +25,7 @@ from sicnn_jax import (
 )
 from sicnn_jax.descent import AXIS, finite_networks
 from sicnn_jax.evaluation import compare
-from sicnn_jax.hallucinator import Hallucinator
+from sicnn_jax.inference import Hallucinator
 from sicnn_jax.models import CNNR, URDGN, Discriminator, LapSRN, block_activations
 from sicnn_jax.recipe import Recipe
 from sicnn_jax.rules import find_rule

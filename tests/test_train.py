@@ -10,21 +10,13 @@ import pytest
 from PIL import Image
 
 from configs import di, real
-from sicnn_jax import (
-    checkpoint,
-    evaluate,
-    export,
-    hooks,
-    inference,
-    report,
-    terms,
-    train,
-)
+from sicnn_jax import checkpoint, evaluate, hooks, inference, report, terms, train
 from sicnn_jax.data import records, targets
 from sicnn_jax.data.dataset import ProceduralFaces
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.evaluation import compare, held_out, verify
 from sicnn_jax.evaluation.judge import load_judge, pack_judge
+from sicnn_jax.inference.exporting import export
 from tests import tiny_training
 from tests.evaluation.test_verify import write_onnx
 
@@ -138,7 +130,7 @@ def test_data_without_held_out_people_are_trained_on(finished, tmp_path):
 def test_a_stage_begins_with_a_packed_network(finished, tmp_path):
     config, workdir = finished
     file = tmp_path / 'cnnh.safetensors'
-    export.export(workdir / 'hallucination', 'safetensors', file)
+    export(workdir / 'hallucination', 'safetensors', file)
     config = config.copy_and_resolve_references()
     config.sr_only.init.cnnh = str(file)
     config.recognition.checkpoint = str(workdir / 'recognition')

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from sicnn_jax import checkpoint, evaluate, export, hallucinate, metrics, weights
 from sicnn_jax.data import align, records
 from sicnn_jax.evaluation.judge import PACKAGED
-from sicnn_jax.hallucinator import Hallucinator
+from sicnn_jax.inference import Hallucinator
 from tests.documents import ROOT
 
 FILES = tuple(weights.CNNH.values())
@@ -146,9 +146,9 @@ def test_a_wheel_has_them_and_works(tmp_path):
         assert f'sicnn_jax/weights/{name}' in names
     assert sum('dist-info' in name and 'LICENSE' in name for name in names) == 2
     code = (
-        'import numpy as np; from sicnn_jax import hallucinator, weights; '
+        'import numpy as np; from sicnn_jax import inference, weights; '
         'print(weights.CNNH[8]); '
-        'hallucinator.Hallucinator()(np.zeros((1, 14, 12, 3), np.uint8))'
+        'inference.Hallucinator()(np.zeros((1, 14, 12, 3), np.uint8))'
     )
     environment = {**os.environ, 'PYTHONPATH': str(tmp_path / 'site')}
     done = subprocess.run(

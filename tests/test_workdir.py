@@ -9,7 +9,7 @@ from configs import approaches, cnnh, di, real
 from sicnn_jax import workdir
 from sicnn_jax.evaluation.methods import compared_stages
 
-OPENING = ('hallucinator', 'export', 'report', 'evaluate', 'evaluation.verify', 'demo')
+OPENING = ('inference', 'export', 'report', 'evaluate', 'evaluation.verify', 'demo')
 TRAINING = ('train', 'hooks', 'stages', 'optimizers', 'descent', 'algorithm')
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from benchmarks.measuring import markdown, write_record
 from sicnn_jax import images
 from sicnn_jax.data import align, detect, sources
-from sicnn_jax.hallucinator import magnification
+from sicnn_jax.inference.hallucinator import magnification
 
 HEIGHTS = (14, 20, 28)
 COLUMNS = (

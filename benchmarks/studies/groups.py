@@ -20,7 +20,7 @@ from benchmarks.measuring import markdown, write_record
 from sicnn_jax import inference, metrics
 from sicnn_jax.data import align, dataset, records
 from sicnn_jax.evaluation.judge import load_judge
-from sicnn_jax.hallucinator import Hallucinator
+from sicnn_jax.inference import Hallucinator
 
 # Rows and columns of the cheeks in an aligned face.
 _CHEEKS = (slice(62, 80), (slice(22, 36), slice(60, 74)))

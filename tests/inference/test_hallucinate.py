@@ -7,7 +7,8 @@ from PIL import Image
 
 from sicnn_jax import hallucinate
 from sicnn_jax.data import align, detect
-from sicnn_jax.hallucinator import Hallucinator
+from sicnn_jax.inference import Hallucinator, measuring, photographs
+from sicnn_jax.inference.jobs import list_jobs
 from tests.tiny_run import write_run
 
 RNG = np.random.default_rng(0)
@@ -151,7 +152,7 @@ def test_compare(call, tmp_path, capsys):
     save(tmp_path / 'hr' / 'c.png', 300, 280)
     _, report = call(tmp_path / 'in', f'--compare={tmp_path / "hr"}')
     assert set(report['measured']) == {'bicubic', 'sicnn'}
-    assert set(report['measured']['sicnn']) == set(hallucinate._MEASURES)
+    assert set(report['measured']['sicnn']) == set(measuring.MEASURES)
     with_original = ['measured' in e['faces'][0] for e in report['files']]
     assert with_original == [True, False, True]
     assert 'identity sim.' in capsys.readouterr().out
@@ -200,7 +201,7 @@ def test_every_file_has_its_own_name(tmp_path):
     ):
         save(tmp_path / name, 14, 12)
     given = [tmp_path / 'in', tmp_path / 'other', tmp_path / 'other']
-    jobs = hallucinate.list_jobs(given, out)
+    jobs = list_jobs(given, out)
     assert [(job.key, job.name) for job in jobs] == [
         ('a.jpg', 'a'),
         ('a.png', 'a.png'),
@@ -248,7 +249,7 @@ def test_without_the_detector(call, tmp_path, monkeypatch, capsys):
 def test_stopped_by_hand_it_reports_what_is_done(call, tmp_path, monkeypatch, capsys):
     for number in range(3):
         save(tmp_path / 'photos' / f'{number}.png', 14, 12)
-    complete = hallucinate.run
+    complete = photographs.run
 
     def stopped_after_two(*arguments, **options):
         entries = complete(*arguments, **options)
@@ -256,7 +257,7 @@ def test_stopped_by_hand_it_reports_what_is_done(call, tmp_path, monkeypatch, ca
         yield next(entries)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hallucinate, 'run', stopped_after_two)
+    monkeypatch.setattr(photographs, 'run', stopped_after_two)
     status, report = call(tmp_path / 'photos')
     assert status == 130
     assert [entry['input'] for entry in report['files']] == ['0.png', '1.png']

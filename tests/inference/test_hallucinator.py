@@ -6,7 +6,8 @@ import pytest
 from sicnn_jax import images, inference, models
 from sicnn_jax.checkpoint import CheckpointError
 from sicnn_jax.data import align
-from sicnn_jax.hallucinator import Hallucinator, magnification, paste_back
+from sicnn_jax.inference.hallucinator import Hallucinator, magnification
+from sicnn_jax.inference.pasting import paste_back
 from sicnn_jax.workdir import find_stage
 from tests.tiny_run import write_run
 

@@ -11,6 +11,7 @@ import pytest
 from safetensors import safe_open
 
 from sicnn_jax import export, images, models
+from sicnn_jax.inference import exported, exporting, onnx_model
 from tests.documents import snippet
 from tests.tiny_run import CNNH, CNNR, draw_params, write_run
 
@@ -52,8 +53,8 @@ def network(request):
 
 def test_stablehlo(network):
     record, params, batches, expected = network
-    program = jax.export.deserialize(bytearray(export.to_stablehlo(params, record)))
-    assert program.platforms == export.PLATFORMS
+    program = jax.export.deserialize(bytearray(exporting.to_stablehlo(params, record)))
+    assert program.platforms == exporting.PLATFORMS
     for lr, sr in zip(batches, expected, strict=True):
         np.testing.assert_allclose(program.call(lr), sr, atol=1e-4)
 
@@ -63,19 +64,19 @@ def test_onnx(network):
     runtime = pytest.importorskip('onnxruntime')
     record, params, batches, expected = network
     session = runtime.InferenceSession(
-        export.to_onnx(params, record), providers=['CPUExecutionProvider']
+        onnx_model.to_onnx(params, record), providers=['CPUExecutionProvider']
     )
     for lr, sr in zip(batches, expected, strict=True):
         np.testing.assert_allclose(session.run(None, {'lr': lr})[0], sr, atol=1e-4)
     stored = session.get_modelmeta().custom_metadata_map
-    assert stored == export.describe(record)
+    assert stored == exported.describe(record)
     assert stored['colour_order'] == 'RGB' and stored['scale'] == str(record['scale'])
 
 
 def test_safetensors(network, tmp_path):
     record, params, _, _ = network
     path = tmp_path / 'cnnh.safetensors'
-    path.write_bytes(export.to_safetensors(params, record))
+    path.write_bytes(exporting.to_safetensors(params, record))
     with safe_open(path, framework='numpy') as file:
         flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         stored = json.loads(file.metadata()['record'])
@@ -113,7 +114,7 @@ def test_a_missing_package_names_the_extra(network, monkeypatch):
     record, params, _, _ = network
     monkeypatch.setitem(sys.modules, 'onnx', None)
     with pytest.raises(ValueError, match=r"pip install 'sicnn_jax\[export\]'"):
-        export.to_onnx(params, record)
+        onnx_model.to_onnx(params, record)
 
 
 def test_the_readme_runs_an_onnx_file_without_jax(tmp_path):
@@ -123,13 +124,13 @@ def test_the_readme_runs_an_onnx_file_without_jax(tmp_path):
     from PIL import Image
 
     write_run(tmp_path / 'run', recognition=False)
-    export.export(tmp_path / 'run', 'onnx', tmp_path / 'cnnh.onnx')
+    exporting.export(tmp_path / 'run', 'onnx', tmp_path / 'cnnh.onnx')
     face = np.random.default_rng(0).integers(0, 256, (14, 12, 3), np.uint8)
     Image.fromarray(face).save(tmp_path / 'small.png')
     code = "import sys; sys.modules['jax'] = None\n" + snippet('README.md', 'onnxrun')
     subprocess.run([sys.executable, '-I', '-c', code], check=True, cwd=tmp_path)
 
-    from sicnn_jax.hallucinator import Hallucinator
+    from sicnn_jax.inference import Hallucinator
 
     made = np.asarray(Image.open(tmp_path / 'large.png'))
     expected = Hallucinator(tmp_path / 'run')(face[None])[0]

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from sicnn_jax import images, models, pytorch_weights
-from sicnn_jax.hallucinator import Hallucinator
+from sicnn_jax import images, models
+from sicnn_jax import pytorch_weights as command
+from sicnn_jax.inference import Hallucinator, pytorch_weights
+from sicnn_jax.inference.pytorch_weights import WeightsError
 from sicnn_jax.models.layers import average_pool
-from sicnn_jax.pytorch_weights import WeightsError
 
 RNG = np.random.default_rng(0)
 
@@ -191,7 +192,7 @@ def test_the_command_writes_a_stage_that_hallucinates(state, tmp_path, capsys):
     save_file({f'module.{name}': array for name, array in state.items()}, path)
     out = tmp_path / 'stage'
     arguments = [f'--weights={path}', '--network=cnnh', f'--out={out}']
-    assert pytorch_weights.main(arguments) == 0
+    assert command.main(arguments) == 0
     assert "'growth': 3" in capsys.readouterr().out
     params, _, sizes = pytorch_weights.convert_cnnh(state)
     lr = np.full((1, 14, 12, 3), 99, np.uint8)
@@ -203,7 +204,7 @@ def test_the_command_writes_a_stage_that_hallucinates(state, tmp_path, capsys):
     np.testing.assert_allclose(
         Hallucinator(out)(lr).astype(int), images.to_levels(sr), atol=1
     )
-    assert pytorch_weights.main(arguments) == 1
+    assert command.main(arguments) == 1
     assert 'choose another --out' in capsys.readouterr().err
 
 

@@ -1,6 +1,6 @@
 """A trained CNNH for faces of any size in photographs, as a library.
 
-from sicnn_jax.hallucinator import Hallucinator
+from sicnn_jax.inference import Hallucinator
 
 sr = Hallucinator()(lr)  # uint8 [n, 14, 12, 3] → uint8 [n, 112, 96, 3]
 """
@@ -8,18 +8,17 @@ sr = Hallucinator()(lr)  # uint8 [n, 14, 12, 3] → uint8 [n, 112, 96, 3]
 import functools
 import math
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from PIL import Image
 
-from sicnn_jax import checkpoint, inference, models
+from sicnn_jax import checkpoint, models
 from sicnn_jax.data import align, detect
 from sicnn_jax.data.detect import DetectedFace
 from sicnn_jax.data.records import DatasetError
+from sicnn_jax.inference import networks
 from sicnn_jax.workdir import find_recognition, load_cnnh
 
 # Pixels of the photograph for one of the network's input, up to which it is sampled
@@ -30,10 +29,8 @@ _SAMPLED_UP_TO = 1.2
 
 # Faces through a network at once: few sizes, since calls are of any number. On a CPU,
 # what a layer of a paper's network makes of more than 8 does not stay in the caches
-# (benchmarks/speed/inference.py).
+# (benchmarks/speed/networks.py).
 _SIZES, _SIZES_ON_CPU = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8)
-# Enlarged photographs stay below this many pixels: 150 MB each.
-_MAX_PASTED = 50_000_000
 
 
 class Hallucinator:
@@ -68,7 +65,7 @@ class Hallucinator:
         self.lr_shape = (*models.LR_SHAPES[self.scale], 3)
         self.cnnr_stage = find_recognition(self.stage)
         self._sizes = _SIZES_ON_CPU if jax.default_backend() == 'cpu' else _SIZES
-        self._super_resolve = inference.frozen(
+        self._super_resolve = networks.frozen(
             models.cnnh_from(record), params, sizes=self._sizes
         )
 
@@ -122,7 +119,7 @@ class Hallucinator:
             transform = align.similarity_transform(landmarks, template)
             return align.warp(photo, transform, self.lr_shape[:2])
         hr = align.align_face(photo, landmarks)[None]
-        return inference.degrade_faces(hr, scale=self.scale, kind=self.degradation)[0]
+        return networks.degrade_faces(hr, scale=self.scale, kind=self.degradation)[0]
 
     def locate(
         self, photo: UInt8[np.ndarray, 'height width 3'], **options: Any
@@ -154,7 +151,7 @@ class Hallucinator:
         self, lr: UInt8[np.ndarray, 'n h w 3']
     ) -> UInt8[np.ndarray, 'n 112 96 3']:
         """Bicubic interpolation, to compare with."""
-        return inference.enlarge_faces(np.asarray(lr), sizes=self._sizes)
+        return networks.enlarge_faces(np.asarray(lr), sizes=self._sizes)
 
     def features(
         self, faces: UInt8[np.ndarray, 'n 112 96 3']
@@ -170,7 +167,7 @@ class Hallucinator:
         if self.cnnr_stage is None:
             return None
         cnnr, params = self._recognition
-        return inference.extract_features(cnnr, params, faces, sizes=self._sizes)
+        return networks.extract_features(cnnr, params, faces, sizes=self._sizes)
 
     @functools.cached_property
     def _recognition(self):
@@ -183,40 +180,6 @@ def magnification(landmarks: Float[np.ndarray, '5 2'], scale: int = 1) -> float:
     """Pixels of the aligned face (smaller by `scale`) for one of the photograph."""
     transform = align.similarity_transform(landmarks, align.scaled_template(scale))
     return math.sqrt(np.linalg.det(transform[:, :2]))
-
-
-def paste_back(
-    photo: UInt8[np.ndarray, 'height width 3'],
-    faces: Sequence[tuple[UInt8[np.ndarray, '112 96 3'], Float[np.ndarray, '5 2']]],
-    *,
-    max_magnification: float,
-) -> UInt8[np.ndarray, 'out_height out_width 3']:
-    """A photograph, enlarged by bicubic interpolation, with faces put back into it.
-
-    It is enlarged until the smallest face has its 96×112 pixels, but not beyond 50
-    million pixels, and never reduced.
-
-    Args:
-      photo: RGB.
-      faces: pixels, and landmarks in the photograph, of each.
-      max_magnification: of the photograph, at least 1.
-
-    Returns:
-      The photograph, m times as high and wide, m from 1 to that.
-    """
-    wanted = max([1.0, *(magnification(landmarks) for _, landmarks in faces)])
-    size = np.array(photo.shape[1::-1])
-    possible = max(1.0, math.sqrt(_MAX_PASTED / size.prod()))
-    enlarged = np.rint(size * min(wanted, max_magnification, possible)).astype(int)
-    picture = np.asarray(
-        Image.fromarray(photo).resize(tuple(enlarged), Image.Resampling.BICUBIC)
-    )
-    finer = enlarged / size
-    for face, landmarks in faces:
-        points = (np.asarray(landmarks) + 0.5) * finer - 0.5
-        transform = align.similarity_transform(points, align.TEMPLATE)
-        picture = align.paste_face(picture, face, transform)
-    return picture
 
 
 def _checked_levels(lr):

@@ -1,0 +1,47 @@
+"""What the user of an exported file has to know, and what writing one takes."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sicnn_jax import images, models
+from sicnn_jax.data import align
+
+INPUT, OUTPUT = 'lr', 'sr'
+
+
+class MissingExtraError(ValueError):
+    """A format needs a package that is not installed."""
+
+
+def describe(record: Mapping[str, Any]) -> dict[str, str]:
+    """What the user of a file has to know, as the strings that file formats store.
+
+    Args:
+      record: of a checkpoint.
+
+    Returns:
+      'input', 'output' (shape and layout), 'colour_order', 'value_range', 'scale',
+      'degradation' (how the faces that it was trained on were made small), 'template'
+      (where the five landmarks of a face lie in 96×112) and 'record' (JSON).
+    """
+    height, width = models.LR_SHAPES[record['scale']]
+    return {
+        'input': f'{INPUT}: float32 [n, {height}, {width}, 3], NHWC',
+        'output': f'{OUTPUT}: float32 [n, {images.HEIGHT}, {images.WIDTH}, 3], NHWC',
+        'colour_order': images.CONVENTION['colour_order'],
+        'value_range': '(level - 127.5) / 128 of levels 0..255, in and out',
+        'scale': str(record['scale']),
+        'degradation': record['degradation'],
+        'template': json.dumps(np.asarray(align.TEMPLATE).tolist()),
+        'record': json.dumps(record, ensure_ascii=False),
+    }
+
+
+def missing_extra(kind: str, package: str) -> MissingExtraError:
+    """The error for a format that needs a package which is not installed."""
+    return MissingExtraError(
+        f"--format={kind} needs the package {package}: pip install 'sicnn_jax[export]'."
+    )

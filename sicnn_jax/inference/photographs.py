@@ -1,0 +1,229 @@
+"""Photographs hallucinated, a few at a time, while threads read and write."""
+
+import dataclasses
+import datetime
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sicnn_jax import pictures
+from sicnn_jax.data import detect, runtime, sources
+from sicnn_jax.data.detect import DetectedFace
+from sicnn_jax.data.records import DatasetError
+from sicnn_jax.inference.hallucinator import Hallucinator
+from sicnn_jax.inference.jobs import Job, find_reference
+from sicnn_jax.inference.measuring import align_original, measure
+from sicnn_jax.inference.pasting import paste_back
+
+# Faces and photographs that are enough to let the network work on them.
+_ENOUGH_FACES, _ENOUGH_PHOTOS = 32, 128
+# Seconds between two lines of progress.
+_PROGRESS_EVERY = 5.0
+
+# The faces of a photograph. What it raises as DatasetError is the reason why a file
+# gives none.
+Locate = Callable[[Job, np.ndarray], Sequence[DetectedFace]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Photo:
+    """A file whose faces are cut out, or the reason why there are none."""
+
+    job: Job
+    faces: Sequence[DetectedFace] = ()
+    lr: Sequence[np.ndarray] = ()
+    originals: Sequence[np.ndarray] = ()
+    reason: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class _Result:
+    """The same file with its faces hallucinated, and measured if it has originals."""
+
+    photo: _Photo
+    methods: Mapping[str, np.ndarray]
+    measured: Sequence[Mapping[str, Mapping[str, float]]]
+
+
+def run(
+    hallucinator: Hallucinator,
+    jobs: Sequence[Job],
+    out: Path,
+    *,
+    locate: Locate,
+    paste: bool = False,
+    reference: Path | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Hallucinates files, a few at a time, and writes the faces.
+
+    Threads decode, find faces and write, while the network works on batches of faces
+    of several files.
+
+    Args:
+      hallucinator: the network.
+      jobs: of `list_jobs`.
+      out: directory to write to.
+      locate: the faces of a photograph.
+      paste: also write the photograph with the faces put back.
+      reference: originals to measure against, see `find_reference`.
+
+    Yields:
+      What the report says of each file, in the order of the jobs.
+
+    Raises:
+      DetectorMissingError: `locate` needs a package that is not installed.
+    """
+    prepare = functools.partial(_prepare, hallucinator, locate, reference)
+    write = functools.partial(_write, hallucinator, out, paste)
+    workers = runtime.num_cpus()
+    prepared = runtime.ordered_map(prepare, jobs, workers=workers)
+    results = _hallucinated(hallucinator, prepared)
+    progress = _Progress(len(jobs))
+    for entry in runtime.ordered_map(write, results, workers=workers):
+        if 'reason' in entry:
+            print(f'{entry["input"]}: {entry["reason"]}', file=sys.stderr, flush=True)
+        progress.count(len(entry['faces']))
+        yield entry
+
+
+def _prepare(hallucinator, locate, reference, job):
+    try:
+        image = sources.load_image(str(job.path), 'it')
+        faces = locate(job, image)
+        if not faces:
+            return _Photo(job, reason='no face was found in it')
+        lr = [
+            image
+            if image.shape == hallucinator.lr_shape
+            else hallucinator.network_input(image, face.landmarks)
+            for face in faces
+        ]
+        path = reference and find_reference(reference, job)
+        originals = []
+        if path:
+            hr = sources.load_image(str(path))
+            originals = [
+                align_original(hr, image.shape, face.landmarks, path) for face in faces
+            ]
+        return _Photo(job, faces, lr, originals)
+    except detect.DetectorMissingError:
+        raise
+    except DatasetError as error:
+        return _Photo(job, reason=str(error))
+
+
+def _hallucinated(
+    hallucinator: Hallucinator, photos: Iterable[_Photo]
+) -> Iterator[_Result]:
+    """Photographs with their faces hallucinated, those of several at once."""
+    waiting: list[_Photo] = []
+    for photo in photos:
+        waiting.append(photo)
+        faces = sum(len(photo.lr) for photo in waiting)
+        if faces >= _ENOUGH_FACES or len(waiting) >= _ENOUGH_PHOTOS:
+            yield from _super_resolve(hallucinator, waiting)
+            waiting = []
+    yield from _super_resolve(hallucinator, waiting)
+
+
+def _super_resolve(hallucinator, photos):
+    lr = np.array([face for photo in photos for face in photo.lr], np.uint8)
+    lr = lr.reshape(-1, *hallucinator.lr_shape)
+    made = {'bicubic': hallucinator.enlarge(lr), 'sicnn': hallucinator(lr)}
+    start = 0
+    for photo in photos:
+        stop = start + len(photo.lr)
+        methods = {method: faces[start:stop] for method, faces in made.items()}
+        start = stop
+        measured = measure(hallucinator, methods, photo.originals)
+        yield _Result(photo, methods, measured)
+
+
+def _write(hallucinator, out, paste, result):
+    """Writes what was made of a file; returns what the report says of it."""
+    photo = result.photo
+    entry: dict[str, Any] = {'input': photo.job.key, 'faces': [], 'written': []}
+    if photo.reason:
+        return entry | {'reason': photo.reason}
+    try:
+        for index, face in enumerate(photo.faces):
+            entry['written'] += _write_face(out, result, index)
+            entry['faces'].append(
+                {
+                    'box': np.round(face.box, 2).tolist(),
+                    'landmarks': np.round(face.landmarks, 2).tolist(),
+                    'score': round(face.score, 4),
+                }
+                | ({'measured': result.measured[index]} if result.measured else {})
+            )
+        if paste:
+            # Read again: keeping thousands of pixels for a face would fill memory.
+            picture = paste_back(
+                sources.load_image(str(photo.job.path)),
+                [
+                    (sr, face.landmarks)
+                    for sr, face in zip(
+                        result.methods['sicnn'], photo.faces, strict=True
+                    )
+                ],
+                max_magnification=hallucinator.scale,
+            )
+            path = _below(out, f'{photo.job.name}_pasted.png')
+            pictures.save(path, Image.fromarray(picture))
+            entry['written'].append(path.relative_to(out).as_posix())
+    except (OSError, DatasetError) as error:
+        entry['reason'] = f'what was made of it cannot be written: {error}'
+    return entry
+
+
+def _write_face(out, result, index):
+    name = f'{result.photo.job.name}_face{index}'
+    face, comparison = _below(out, f'{name}.png'), _below(out, f'{name}_compare.png')
+    pictures.save(face, Image.fromarray(result.methods['sicnn'][index]))
+    columns = {
+        'input': pictures.enlarge_pixels(result.photo.lr[index][None]),
+        'bicubic': result.methods['bicubic'][index][None],
+        'SICNN': result.methods['sicnn'][index][None],
+    }
+    if result.photo.originals:
+        columns['original'] = result.photo.originals[index][None]
+    pictures.save_grid(comparison, columns)
+    return [path.relative_to(out).as_posix() for path in (face, comparison)]
+
+
+def _below(out, name):
+    """A path in a directory, and nowhere else: links in it may lead astray."""
+    path = out / name
+    if not path.resolve().is_relative_to(out.resolve()):
+        raise DatasetError(f'{path} is outside of {out}')
+    return path
+
+
+class _Progress:
+    """Says now and then how far it is, on standard error."""
+
+    def __init__(self, total: int):
+        self._total, self._done, self._faces = total, 0, 0
+        self._start = self._said = time.monotonic()
+
+    def count(self, faces: int) -> None:
+        self._done += 1
+        self._faces += faces
+        now = time.monotonic()
+        if now - self._said < _PROGRESS_EVERY and self._done < self._total:
+            return
+        self._said = now
+        rate = self._done / max(now - self._start, 1e-9)
+        left = datetime.timedelta(seconds=round((self._total - self._done) / rate))
+        print(
+            f'{self._done}/{self._total} images, {self._faces} faces, '
+            f'{rate:.2f} images/s, {left} left',
+            file=sys.stderr,
+            flush=True,
+        )

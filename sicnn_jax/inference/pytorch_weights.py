@@ -1,0 +1,394 @@
+"""The weights of a CNNH or CNNR that was trained in PyTorch, as a finished stage."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import load_file
+
+from sicnn_jax import checkpoint, images, models
+
+NETWORKS = ('cnnh', 'cnnr')
+# What the ConvTranspose2d of the PyTorch network is, see `deconv_kernel`.
+DECONVS = ('output_padding', 'mirrored')
+
+# What wrappers put before the names of a network.
+_PREFIXES = re.compile(r'^(module\.|_orig_mod\.)+')
+# Rows and columns of the last features of CNNR.
+_LAST = (5, 4)
+
+Layers = Mapping[str, Mapping[str, np.ndarray]]
+
+
+class WeightsError(ValueError):
+    """The file is no state dict of such a network."""
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a state dict by name, without the prefixes of wrappers.
+
+    Args:
+      path: of a `.safetensors` file, or what `torch.save` wrote: a state dict, or a
+        dict with one as 'state_dict' or 'model'.
+
+    Raises:
+      WeightsError: it is missing or neither, or PyTorch is not installed.
+    """
+    if not path.is_file():
+        raise WeightsError(f'{path} is missing: expected a state dict.')
+    try:
+        state = load_file(path) if path.suffix == '.safetensors' else _unpickle(path)
+    except ImportError as error:
+        raise WeightsError(
+            f'{path} needs PyTorch to be read: pip install torch, or save the weights '
+            'by safetensors.torch.save_file.'
+        ) from error
+    # Which error tells that a file is damaged, depends on the file.
+    except Exception as error:
+        raise WeightsError(f'{path} cannot be read: {error}') from error
+    return {_PREFIXES.sub('', name): array for name, array in state.items()}
+
+
+def convert_cnnh(
+    state: Mapping[str, np.ndarray], *, deconv: str = 'output_padding'
+) -> tuple[dict[str, Any], int, dict[str, Any]]:
+    """Parameters of CNNH from those of a PyTorch network.
+
+    Args:
+      state: of `read_state_dict`, in the named or the sequential layout.
+      deconv: of `DECONVS`.
+
+    Returns:
+      Parameters, scale and sizes (fields of `models.CNNH`).
+
+    Raises:
+      WeightsError: a layer is missing, too many or of another shape than the others
+        imply.
+    """
+    layers = _modules(state)
+    if 'stem' not in layers:
+        layers = _name_cnnh(layers)
+    params = {
+        name: _layer(name, layer, deconv=deconv if 'deconv' in name else '')
+        for name, layer in layers.items()
+    }
+    if deconv == 'mirrored':
+        params = {
+            name: value | {'kernel': value['kernel'][::-1, ::-1]}
+            if 'kernel' in value and 'deconv' not in name
+            else value
+            for name, value in params.items()
+        }
+    numbers = sorted(
+        int(name[-1]) for name in params if re.fullmatch(r'deconv\d', name)
+    )
+    if numbers not in ([1, 2, 3], [2, 3]):
+        raise WeightsError(
+            f'The network has the deconvolutions {numbers}; expected 1, 2 and 3 '
+            '(8×), or 2 and 3 (4×).'
+        )
+    scale = 2 ** len(numbers)
+    sizes = _cnnh_sizes(params, numbers)
+    model = models.cnnh_from({'scale': scale, 'models': {'cnnh': sizes}})
+    return _checked(params, model, models.LR_SHAPES[scale]), scale, sizes
+
+
+def _cnnh_sizes(params, numbers):
+    """Fields of `models.CNNH`, of the stages that there are."""
+    blocks = [*(f'dense_block{stage}' for stage in numbers), 'dense_block_final']
+    *depths, final_depth = (
+        sum(bool(re.fullmatch(rf'{block}/conv\d+', name)) for name in params)
+        for block in blocks
+    )
+    # The 4× network has no first deconvolution; a kernel of the paper's stands for it.
+    kernels = {stage: len(params[f'deconv{stage}']['kernel']) for stage in numbers}
+    several = {
+        'width': ['stem', *(f'mapping{stage}' for stage in numbers)],
+        'growth': [f'{block}/conv1' for block in blocks],
+        'deconv_width': [f'deconv{stage}' for stage in numbers],
+    }
+    return {
+        **{
+            field: _one_or_several([_features(params, name) for name in names], field)
+            for field, names in several.items()
+        },
+        'depth': _one_or_several(depths, 'depth'),
+        'deconv_kernels': [kernels.get(stage, 3) for stage in (1, 2, 3)],
+        'final_depth': final_depth,
+    }
+
+
+def _one_or_several(sizes, field):
+    """As `models.CNNH` takes sizes: one number where all are equal."""
+    if len(set(sizes)) == 1:
+        return sizes[0]
+    # Of a stage that the 4× network lacks, it is of no effect.
+    return [sizes[0]] * (models.CNNH_SIZES[field] - len(sizes)) + sizes
+
+
+def convert_cnnr(
+    state: Mapping[str, np.ndarray],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters of CNNR from those of a PyTorch network.
+
+    Args:
+      state: of `read_state_dict`, in the named or the sequential layout.
+
+    Returns:
+      Parameters and sizes (fields of `models.CNNR`).
+
+    Raises:
+      WeightsError: as `convert_cnnh`.
+    """
+    layers = _modules(state)
+    if 'conv1a' not in layers:
+        layers = _name_cnnr(layers)
+    params = {name: _layer(name, layer) for name, layer in layers.items()}
+    levels = (1, 2, 3, 4)
+    sizes = {
+        'widths': [
+            _features(params, f'conv{level}', f'conv{level}a') for level in levels
+        ],
+        'depths': [
+            sum(bool(re.fullmatch(rf'block{level}_\d+/conv1', name)) for name in params)
+            for level in levels
+        ],
+        'feature_dim': _features(params, 'fc1'),
+    }
+    model = models.cnnr_from({'models': {'cnnr': sizes}})
+    return _checked(params, model, (images.HEIGHT, images.WIDTH)), sizes
+
+
+def deconv_kernel(weight: np.ndarray) -> np.ndarray:
+    """The kernel with which `models.layers.Deconv` is a ConvTranspose2d of stride 2.
+
+    Args:
+      weight: of the ConvTranspose2d, [in, out, k, k]; its padding is (k − 1) // 2, and
+        of its output the first 2h × 2w count.
+
+    Returns:
+      [K, K, in, out], turned around. Where k is odd, PyTorch places it a pixel from
+      where we do: it has two more rows and columns then, zeros at its beginning.
+    """
+    margin = (2 * (weight.shape[-1] % 2), 0)
+    turned = weight[..., ::-1, ::-1].transpose(2, 3, 0, 1)
+    return np.pad(turned, (margin, margin, (0, 0), (0, 0)))
+
+
+def _unpickle(path):
+    import torch
+
+    state = torch.load(path, map_location='cpu', weights_only=True)
+    for key in ('state_dict', 'model'):
+        state = state.get(key, state)
+    return {name: tensor.float().numpy() for name, tensor in state.items()}
+
+
+def _modules(state: Mapping[str, np.ndarray]) -> Layers:
+    """Weight and bias of each module, in the natural order of their names."""
+    modules: dict[str, dict[str, np.ndarray]] = {}
+    for name in sorted(state, key=_natural):
+        module, _, kind = name.rpartition('.')
+        if kind not in ('weight', 'bias') or not module:
+            raise WeightsError(
+                f'{name} is neither a weight nor a bias; expected the state dict of a '
+                'network of convolutions, PReLUs and one linear layer (docs/export.md).'
+            )
+        modules.setdefault(module.replace('.', '/'), {})[kind] = state[name]
+    for module, arrays in modules.items():
+        if 'weight' not in arrays:
+            raise WeightsError(f'{module} has a bias and no weight; expected both.')
+    return modules
+
+
+def _natural(name):
+    """body.10 after body.9, and a module before those in it."""
+    return [
+        (0, int(part), '') if part.isdigit() else (1, 0, part)
+        for part in name.split('.')
+    ]
+
+
+def _name_cnnh(modules: Layers) -> Layers:
+    """Layers that are only in order, by the names of ours.
+
+    Mappings are the layers of 1×1, before each is a deconvolution; the others are dense
+    blocks but for the first and the last.
+    """
+    convs, prelus = _split(modules)
+    sides = [conv['weight'].shape[-1] for conv in convs]
+    mappings = [index for index, side in enumerate(sides) if side == 1]
+    # Of the 4× network the stages are the last two of three.
+    stage, layer = 3 - len(mappings) + 1, 1
+    names = ['stem']
+    for index in range(1, len(convs) - 1):
+        block = f'dense_block{stage if stage <= 3 else "_final"}'
+        if index in mappings:
+            names.append(f'mapping{stage}')
+            stage, layer = stage + 1, 1
+        elif index + 1 in mappings:
+            names.append(f'deconv{stage}')
+        else:
+            names.append(f'{block}/conv{layer}')
+            layer += 1
+    return _with_prelus([*names, 'reconstruction'], convs, prelus)
+
+
+def _name_cnnr(modules: Layers) -> Layers:
+    """Layers that are only in order, by the names of ours.
+
+    Two convolutions with a module of their own are a residual block.
+    """
+    *rest, last = modules
+    parents = [
+        name.rpartition('/')[0] for name in rest if modules[name]['weight'].ndim == 4
+    ]
+    convs, prelus = _split({name: modules[name] for name in rest})
+    names, level, block = [], 0, 0
+    for index, parent in enumerate(parents):
+        if parents.count(parent) == 2:
+            second = index > 0 and parents[index - 1] == parent
+            block += not second
+            names.append(f'block{level}_{block}/conv{1 + second}')
+        elif names == ['conv1a']:
+            names.append('conv1b')
+        else:
+            level, block = level + 1, 0
+            names.append(f'conv{level}' + 'a' * (level == 1))
+    return _with_prelus(names, convs, prelus) | {'fc1': modules[last]}
+
+
+def _split(modules):
+    layers = list(modules.values())
+    convs = [layer for layer in layers if layer['weight'].ndim == 4]
+    return convs, [layer for layer in layers if layer['weight'].ndim == 1]
+
+
+def _with_prelus(names, convs, prelus):
+    """A PReLU follows each convolution, but for the reconstruction."""
+    followed = [name for name in names if name != 'reconstruction']
+    if len(names) != len(convs) or len(prelus) != len(followed):
+        raise WeightsError(
+            f'The state dict has {len(convs)} convolutions and {len(prelus)} PReLUs; '
+            'expected a PReLU after each of them, but for the last of CNNH.'
+        )
+    prelu_names = [_prelu_name(name) for name in followed]
+    return dict(zip((*names, *prelu_names), (*convs, *prelus), strict=True))
+
+
+def _prelu_name(name):
+    """Of the PReLU after a convolution of ours."""
+    if name.startswith(('conv', 'block', 'dense')):
+        return re.sub(r'conv(\w+)$', r'prelu\1', name)
+    return re.sub(r'(\d?)$', r'_prelu\1', name, count=1)
+
+
+def _layer(name, layer, deconv=''):
+    """A layer's parameters as ours are laid out."""
+    weight = np.asarray(layer['weight'], np.float32)
+    if weight.ndim == 1:
+        return {'slope': weight}
+    if 'bias' not in layer:
+        raise WeightsError(f'{name} has no bias; expected one of every layer.')
+    if deconv == 'output_padding':
+        kernel = deconv_kernel(weight)
+    elif deconv == 'mirrored':
+        kernel = weight.transpose(2, 3, 0, 1)
+    elif weight.ndim == 4:
+        kernel = weight.transpose(2, 3, 1, 0)
+    else:
+        # PyTorch flattens features as (channel, row, column), we channels last.
+        features, size = weight.shape
+        channels = size // (_LAST[0] * _LAST[1])
+        if size % (_LAST[0] * _LAST[1]):
+            raise WeightsError(
+                f'{name} takes {size} numbers; expected a multiple of 5 · 4.'
+            )
+        kernel = weight.reshape(features, channels, *_LAST).transpose(2, 3, 1, 0)
+        kernel = kernel.reshape(size, features)
+    return {'kernel': kernel, 'bias': np.asarray(layer['bias'], np.float32)}
+
+
+def _features(params, *names):
+    for name in names:
+        if name in params:
+            return len(params[name]['bias'])
+    raise WeightsError(
+        f'There is no layer {names[0]}; found: {", ".join(params) or "none"}.'
+    )
+
+
+def _checked(params, model, shape):
+    """Nested parameters, if they are what the model has."""
+    flat = {
+        f'{name}/{kind}': np.ascontiguousarray(array)
+        for name, layer in params.items()
+        for kind, array in layer.items()
+    }
+    expected = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape, 3)))[
+        'params'
+    ]
+    wanted = {
+        name: leaf.shape
+        for name, leaf in flax.traverse_util.flatten_dict(expected, sep='/').items()
+    }
+    for name in sorted({*flat, *wanted}):
+        found = flat[name].shape if name in flat else None
+        if found != wanted.get(name):
+            raise WeightsError(
+                f'{name} has the shape {found}; expected {wanted.get(name)} beside the '
+                'other layers (docs/export.md has the layouts).'
+            )
+    return flax.traverse_util.unflatten_dict(flat, sep='/')
+
+
+def import_weights(
+    weights: Path,
+    network: str,
+    out: Path,
+    *,
+    deconv: str = 'output_padding',
+    degradation: str = 'bicubic',
+    dtype: str = 'float32',
+) -> dict[str, Any]:
+    """Writes a finished stage with the weights of a PyTorch network.
+
+    Args:
+      weights: of `read_state_dict`.
+      network: of `NETWORKS`.
+      out: directory of the stage.
+      deconv: of `DECONVS`.
+      degradation: of `images.DEGRADATIONS`, that CNNH was trained on.
+      dtype: that the network computes in; a config that starts from it must say the
+        same.
+
+    Returns:
+      The record of the checkpoint.
+
+    Raises:
+      WeightsError: they are none of such a network.
+      FileExistsError: `out` has networks.
+    """
+    if checkpoint.has_networks(out):
+        raise FileExistsError(f'{out} has networks already: choose another --out.')
+    state = read_state_dict(weights)
+    scale = 8
+    if network == 'cnnh':
+        params, scale, sizes = convert_cnnh(state, deconv=deconv)
+    else:
+        params, sizes = convert_cnnr(state)
+    record = {
+        'convention': images.CONVENTION,
+        'scale': scale,
+        'degradation': degradation,
+        'models': {
+            network: sizes | {'init_std': 1.0, 'dtype': dtype, 'param_dtype': 'float32'}
+        },
+    }
+    checkpoint.save_networks(out, {network: params}, record)
+    return record
