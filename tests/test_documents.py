@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sicnn_jax import cli, workdir
+from sicnn_jax.reproduction import flags
 from tests.documents import ROOT, commands, snippet
 
 PAGES = ['README.md', 'CONTRIBUTING.md'] + [
@@ -43,6 +44,8 @@ def test_commands_have_the_flags_that_are_shown(page):
         text = Path(source).read_text(encoding='utf-8')
         if 'add_network_flags(' in text:
             text += Path(workdir.__file__).read_text(encoding='utf-8')
+        if ' add_flags(' in text:
+            text += Path(flags.__file__).read_text(encoding='utf-8')
         for argument in arguments:
             flag = argument.removeprefix('--').partition('=')[0]
             if not argument.startswith('--') or flag in EVERYWHERE:

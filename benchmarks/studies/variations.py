@@ -18,19 +18,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sicnn_jax import reproduce
-from sicnn_jax.comparisons import (
-    BEFORE,
-    COMPARED,
+from sicnn_jax.evaluation.methods import LEARNED, TITLES
+from sicnn_jax.reproduction.experiments import Cache, Run, train_missing
+from sicnn_jax.reproduction.flags import add_flags, exit_status, parse, several
+from sicnn_jax.reproduction.results import Results
+from sicnn_jax.reproduction.runs import BEFORE, COMPARED, Runs
+from sicnn_jax.reproduction.tables import (
     SIMILARITIES,
     Row,
-    Runs,
     Table,
+    check_rows,
+    chosen,
     needed,
     tables,
 )
-from sicnn_jax.evaluation.methods import LEARNED, TITLES
-from sicnn_jax.experiments import Cache, Run
+from sicnn_jax.reproduction.write_tables import write_table
 
 _MEASURED = ('psnr', *SIMILARITIES, 'verification_accuracy')
 
@@ -303,31 +305,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         '--table',
-        type=reproduce.several(str, TABLES),
+        type=several(str, TABLES),
         default=list(TABLES),
         metavar='NAME,NAME',
         help=f'{", ".join(TABLES)}; default: all',
     )
-    reproduce.add_flags(parser)
-    options, overrides = reproduce.parse(parser, arguments)
-    return reproduce.exit_status(lambda: _study(options, overrides))
+    add_flags(parser)
+    options, overrides = parse(parser, arguments)
+    return exit_status(lambda: _study(options, overrides))
 
 
 def _study(options, overrides):
     runs = Runs(options.scale, overrides)
     cache = Cache(options.cache)
     wanted = {name: TABLES[name](runs) for name in options.table}
-    reproduce.check_rows(options.row, wanted.values())
-    rows = [
-        row for table in wanted.values() for row in reproduce.chosen(table, options.row)
-    ]
+    check_rows(options.row, wanted.values())
+    rows = [row for table in wanted.values() for row in chosen(table, options.row)]
     needs = needed(runs, rows, options.seeds, recognisability=False)
-    reproduce.train_missing(cache, needs, dry_run=options.dry_run)
+    train_missing(cache, needs, dry_run=options.dry_run)
     if options.dry_run:
         return
-    results = reproduce.Results(cache, runs)
+    results = Results(cache, runs)
     for name, table in wanted.items():
-        reproduce.write_table(name, table, results, options.seeds, options.out)
+        write_table(name, table, results, options.seeds, options.out)
 
 
 if __name__ == '__main__':

@@ -3,7 +3,8 @@
 import pytest
 
 from benchmarks.studies import variations
-from sicnn_jax.comparisons import Runs, needed
+from sicnn_jax.reproduction.runs import Runs
+from sicnn_jax.reproduction.tables import needed
 
 
 def test_every_run_fits_together():

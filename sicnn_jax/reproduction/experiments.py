@@ -207,6 +207,16 @@ def describe(cache: Cache, runs: Iterable[Run]) -> Iterator[str]:
         yield f'In all {_duration(total)}{more}'
 
 
+def train_missing(cache: Cache, runs: Iterable[Run], *, dry_run: bool) -> None:
+    """Says which runs are missing, and trains them unless it is a dry run."""
+    missing = cache.missing(runs)
+    for line in describe(cache, missing):
+        print(line, flush=True)
+    if not dry_run:
+        for run in missing:
+            cache.train(run)
+
+
 def _seconds(run, rates):
     stages = [run.resolved[name] for name in run.own_stages]
     if not all(stage.update_rule in rates for stage in stages):

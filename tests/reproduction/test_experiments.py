@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from sicnn_jax import experiments
-from sicnn_jax.experiments import Cache, Run
+from sicnn_jax.reproduction import experiments
+from sicnn_jax.reproduction.experiments import Cache, Run
 
 DEMO = 'configs/di.py:demo'
 FIRST = Run('first', DEMO, (('seed', 1),))

@@ -4,21 +4,27 @@ import numpy as np
 import pytest
 
 from sicnn_jax import reproduce
-from sicnn_jax.experiments import Cache
+from sicnn_jax.evaluation.compare import EACH_FILE
+from sicnn_jax.reproduction import tables
+from sicnn_jax.reproduction.experiments import Cache
+from sicnn_jax.reproduction.results import Results, bootstrap_error
+from sicnn_jax.reproduction.results import verdict as judge_difference
+from sicnn_jax.reproduction.runs import Runs
+from sicnn_jax.reproduction.write_tables import write_table
 
 RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope='module')
 def runs():
-    return reproduce.Runs('demo')
+    return Runs('demo')
 
 
 def write_each(cache, row, seed, values):
     """What a finished run measured of its faces, as evaluate writes it."""
     directory = cache.directory(row.run(seed))
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / reproduce.EACH_FILE
+    path = directory / EACH_FILE
     arrays = dict(np.load(path)) if path.is_file() else {}
     arrays |= {f'{row.method}/{column}': value for column, value in values.items()}
     np.savez(path, **arrays)
@@ -27,7 +33,7 @@ def write_each(cache, row, seed, values):
 def test_error_is_that_of_a_mean():
     differences = RNG.normal(0.3, 2.0, 400)
     expected = differences.std() / np.sqrt(len(differences))
-    assert reproduce.bootstrap_error(differences) == pytest.approx(expected, rel=0.1)
+    assert bootstrap_error(differences) == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +41,7 @@ def test_error_is_that_of_a_mean():
     [(0.3, 0.1, 'holds'), (0.1, 0.1, 'tie'), (-0.3, 0.1, 'does not hold')],
 )
 def test_differences_within_their_error_are_ties(difference, error, verdict):
-    assert reproduce.verdict(difference, error) == verdict
+    assert judge_difference(difference, error) == verdict
 
 
 def test_alpha_of_the_config_is_the_main_run(runs):
@@ -46,8 +52,8 @@ def test_alpha_of_the_config_is_the_main_run(runs):
 
 
 def test_every_run_fits_together(runs):
-    rows = [row for table in reproduce.tables(runs).values() for row in table.rows]
-    needed = reproduce.needed(runs, rows, [0, 1], recognisability=True)
+    rows = [row for table in tables.tables(runs).values() for row in table.rows]
+    needed = tables.needed(runs, rows, [0, 1], recognisability=True)
     assert len({run.key for run in needed}) == len(needed)
     for run in needed:
         assert run.own_stages
@@ -56,26 +62,24 @@ def test_every_run_fits_together(runs):
 
 
 def test_overrides_reach_the_runs_that_have_the_field():
-    runs = reproduce.Runs(
-        'demo', [('sr_only.steps', '7'), ('evaluation.final_pairs', '40')]
-    )
+    runs = Runs('demo', [('sr_only.steps', '7'), ('evaluation.final_pairs', '40')])
     assert runs.sicnn(0).resolved.sr_only.steps == 7
     assert runs.approaches(0).resolved.evaluation.final_pairs == 40
     with pytest.raises(ValueError, match='sr_onli'):
-        reproduce.Runs('demo', [('sr_onli.steps', '7')])
+        Runs('demo', [('sr_onli.steps', '7')])
     with pytest.raises(ValueError, match='--seeds'):
-        reproduce.Runs('demo', [('seed', '5')])
+        Runs('demo', [('seed', '5')])
 
 
 def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
     cache = Cache(tmp_path)
-    low = reproduce.Row('low', 'sr_only', runs.sicnn, several=True)
-    high = reproduce.Row(
+    low = tables.Row('low', 'sr_only', runs.sicnn, several=True)
+    high = tables.Row(
         'high', 'sicnn', runs.sicnn, several=True, paper={'identity_similarity': 0.6}
     )
     columns = ('identity_similarity', 'verification_accuracy')
     claims = tuple((column, ('low', 'high')) for column in columns)
-    table = reproduce.Table('Table 9', (low, high), columns, claims)
+    table = tables.Table('Table 9', (low, high), columns, claims)
     noise = RNG.normal(0, 0.01, 200)
     right = RNG.random(300) < 0.8
     for seed, shift in ((0, 0.0), (1, 0.02)):
@@ -85,8 +89,8 @@ def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
                 'verification_accuracy': right,
             }
             write_each(cache, row, seed, measured)
-    results = reproduce.Results(cache, runs)
-    reproduce.write_table('table9', table, results, [0, 1], tmp_path)
+    results = Results(cache, runs)
+    write_table('table9', table, results, [0, 1], tmp_path)
     text = (tmp_path / 'table9.md').read_text()
     assert text.strip() == capsys.readouterr().out.strip()
     spread = np.std([0.0, 0.02], ddof=1)
@@ -99,9 +103,9 @@ def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
 
 
 def test_rows_that_are_not_trained_are_empty(runs, tmp_path, capsys):
-    table = reproduce.tables(runs)[3]
-    results = reproduce.Results(Cache(tmp_path), runs)
-    reproduce.write_table('table3', table, results, [0], tmp_path)
+    table = tables.tables(runs)[3]
+    results = Results(Cache(tmp_path), runs)
+    write_table('table3', table, results, [0], tmp_path)
     printed = capsys.readouterr().out
     assert '| III |  |  |' in printed and 'above' not in printed
 

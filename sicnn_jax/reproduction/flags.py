@@ -1,0 +1,66 @@
+"""What every command has that trains the rows of tables."""
+
+import argparse
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from sicnn_jax import command
+from sicnn_jax.reproduction.runs import SCALES
+
+
+def several(kind: Callable[[str], Any], choices: Collection) -> Callable[[str], list]:
+    """The type of an option with several values; no choices admit all."""
+
+    def parse(text):
+        values = [kind(value) for value in text.split(',')]
+        wrong = [value for value in values if choices and value not in choices]
+        if wrong:
+            listed = ', '.join(map(str, choices))
+            raise argparse.ArgumentTypeError(f'{wrong[0]}; expected some of {listed}')
+        return values
+
+    return parse
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What every command has that trains the rows of tables."""
+    add = parser.add_argument
+    add('--scale', choices=tuple(SCALES), default='demo')
+    add('--seeds', type=several(int, ()), default=[0], metavar='N,N')
+    add(
+        '--row',
+        action='append',
+        default=[],
+        metavar='TITLE',
+        help='of the tables, train what this one needs (may be repeated); what the '
+        'others need is shown where it is trained already. Default: all',
+    )
+    add('--cache', type=Path, help='of runs; default: runs/reproduce/SCALE')
+    add('--out', type=Path, help='default: the cache')
+    add('--dry_run', action='store_true', help='say what would be trained')
+
+
+def parse(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    """The options of `add_flags` and a command's own, and (field, value) of a config.
+
+    The cache and where to write are those of the scale if they are not given.
+    """
+    options, rest = parser.parse_known_args(arguments)
+    overrides = []
+    for argument in rest:
+        field, equals, value = argument.removeprefix('--config.').partition('=')
+        if not argument.startswith('--config.') or not equals:
+            parser.error(f'unknown: {argument}; expected --config.FIELD=VALUE.')
+        overrides.append((field, value))
+    options.cache = options.cache or Path('runs/reproduce') / options.scale
+    options.out = options.out or options.cache
+    return options, overrides
+
+
+def exit_status(work: Callable[[], None]) -> int:
+    """Of a command that does this."""
+    # A run that failed is an error, too.
+    return command.run(work, errors=(*command.ERRORS, RuntimeError), goes_on=True)

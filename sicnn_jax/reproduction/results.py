@@ -1,0 +1,107 @@
+"""What finished runs measured, and whether one method is better than another."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from sicnn_jax import checkpoint, hooks, models, results_file
+from sicnn_jax.evaluation.compare import EACH_FILE
+from sicnn_jax.reproduction.experiments import Cache, Run
+from sicnn_jax.reproduction.runs import Runs
+from sicnn_jax.reproduction.tables import Row, recognised, seeds_of
+
+_RESAMPLES = 2_000
+
+# A difference of less than so many standard errors is a tie.
+_TIE = 2.0
+
+
+class Results:
+    """What finished runs of a cache measured."""
+
+    def __init__(self, cache: Cache, runs: Runs):
+        self._cache, self._runs = cache, runs
+
+    def each(self, row: Row, column: str, seed: int) -> np.ndarray | None:
+        """Values of faces, or of pairs; None where it was not measured."""
+        if column == 'recognisability':
+            return self.recognition(recognised(self._runs, row, seed))
+        path = self._cache.directory(row.run(seed)) / EACH_FILE
+        if not path.is_file():
+            return None
+        with np.load(path) as arrays:
+            name = f'{row.method}/{column}'
+            return arrays[name].astype(np.float64) if name in arrays else None
+
+    def recognition(self, run: Run) -> np.ndarray | None:
+        """Which held-out pairs the CNNR of a run verifies; None if it is not trained.
+
+        Pairs of the faces that it was given, features of face and mirror image.
+        """
+        directory = self._cache.directory(run)
+        if not self._cache.is_finished(run):
+            return None
+        path = directory / 'recognition_pairs.json'
+        if not path.is_file():
+            hr, labels = self._cache.test_faces(run)
+            params, record = checkpoint.load_networks(
+                directory / 'recognition', ['cnnr']
+            )
+            verify = hooks.verify_recognition(
+                models.cnnr_from(record),
+                hr,
+                labels,
+                num_pairs=run.resolved.evaluation.final_pairs,
+            )
+            right = verify(params).right
+            results_file.write_results({'right': right.astype(int).tolist()}, path)
+        return np.array(json.loads(path.read_text())['right'], np.float64)
+
+    def means(self, row: Row, column: str, seeds: Sequence[int]) -> np.ndarray | None:
+        """Mean of each seed of a row."""
+        values = [self.each(row, column, seed) for seed in seeds_of(row, seeds)]
+        found = [value.mean() for value in values if value is not None]
+        return np.array(found) if found else None
+
+    def compare(
+        self, worse: Row, better: Row, column: str, seeds: Sequence[int]
+    ) -> tuple[float, float] | None:
+        """Difference of two rows and its standard error.
+
+        Over faces or pairs by a paired bootstrap, and over the seeds that both have:
+        the larger of the two.
+        """
+        both = [
+            seed for seed in seeds_of(worse, seeds) if seed in seeds_of(better, seeds)
+        ]
+        pairs = [
+            (self.each(worse, column, seed), self.each(better, column, seed))
+            for seed in both
+        ]
+        differences = [b - a for a, b in pairs if a is not None and b is not None]
+        if not differences:
+            return None
+        each = np.mean(differences, axis=0)
+        error = bootstrap_error(each)
+        if len(differences) > 1:
+            spread = np.std([d.mean() for d in differences], ddof=1)
+            error = max(error, spread / np.sqrt(len(differences)))
+        return float(each.mean()), float(error)
+
+
+def bootstrap_error(differences: np.ndarray) -> float:
+    """Standard error of a mean of paired differences, by resampling them."""
+    rng = np.random.default_rng(0)
+    count = len(differences)
+    means = [
+        differences[rng.integers(0, count, count)].mean() for _ in range(_RESAMPLES)
+    ]
+    return float(np.std(means))
+
+
+def verdict(difference: float, error: float) -> str:
+    """What an ordering is worth: 'holds', 'tie' or 'does not hold'."""
+    if abs(difference) < _TIE * error or difference == 0:
+        return 'tie'
+    return 'holds' if difference > 0 else 'does not hold'

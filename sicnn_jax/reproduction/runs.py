@@ -1,0 +1,137 @@
+"""The runs that the paper's tables and figures are made of, at each scale."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from sicnn_jax.config import ConfigError
+from sicnn_jax.evaluation.methods import LEARNED
+from sicnn_jax.reproduction.experiments import Run
+
+SCALES = {'demo': ':demo', 'small': ':small', 'paper': ''}
+# What the paper's α is multiplied by. At demo scale α = 8 moves nothing, and 256 is
+# what configs/di.py:demo has in its place (docs/results.md).
+_ALPHA_FACTOR = {'demo': 32.0, 'small': 1.0, 'paper': 1.0}
+# Methods of others → config and variant.
+COMPARED = {
+    'ma': ('position_patch', ''),
+    'lapsrn': ('lapsrn', ''),
+    'ur_dgn': ('ur_dgn', ''),
+    'ur_dgn_perceptual': ('ur_dgn', 'perceptual'),
+}
+# Stages before the third.
+BEFORE = ('recognition', 'hallucination')
+
+
+class Runs:
+    """The runs of a scale; `overrides` hold for all of them that have such a field.
+
+    Raises:
+      ConfigError: configs/di.py has no such field, or it is of another type; or it is
+        the seed, of which a row may have several.
+    """
+
+    def __init__(self, scale: str, overrides: Sequence[tuple[str, Any]] = ()):
+        self._variant = SCALES[scale]
+        self.alpha_factor = _ALPHA_FACTOR[scale]
+        self._overrides = tuple(overrides)
+        if 'seed' in dict(self._overrides):
+            raise ConfigError('config.seed is not for all runs: give --seeds=N,N.')
+        _ = self.sicnn(0).resolved
+
+    def sicnn(self, seed: int) -> Run:
+        """All stages of configs/di.py, which the others take the first ones of."""
+        return self._run('sicnn', 'di', seed, ())
+
+    def alpha(self, alpha: float, seed: int) -> Run:
+        """Domain-integrated training with the paper's α, or that times a factor."""
+        sicnn = self.sicnn(seed)
+        value = alpha * self.alpha_factor
+        if value == sicnn.resolved.domain_integrated.alpha:
+            return sicnn
+        return self.third(
+            f'alpha{alpha:g}',
+            'di',
+            seed,
+            ('domain_integrated',),
+            ('domain_integrated.alpha', value),
+        )
+
+    def approach_i(self, seed: int) -> Run:
+        """Approach I, which starts from nothing and takes the longest."""
+        return self.third('approach_i', 'approaches', seed, ('approach_i',))
+
+    def approaches(self, seed: int) -> Run:
+        """Approaches II and III."""
+        own = ('approach_ii', 'mixed', 'approach_iii')
+        return self.third('approaches', 'approaches', seed, own)
+
+    def compared(self, method: str, seed: int) -> Run:
+        """A method of other authors, with CNNR of the same seed."""
+        config, variant = COMPARED[method]
+        return self._run(method, config, seed, ('recognition',), variant=variant)
+
+    def four_times(self, seed: int) -> Run:
+        """SICNN for 24×28 pixels (Sec. 4.5)."""
+        return self._run('scale4', 'di', seed, ('recognition',), ('scale', 4))
+
+    def recognisability(self, run: Run | None, method: str, seed: int) -> Run:
+        """A fresh CNNR trained on faces that a method super-resolved."""
+        faces = (run, LEARNED[method].stage) if run else (None, '')
+        return dataclasses.replace(
+            self._run(
+                f'recognise-{method}' + (f'-of-{run.name}' if run else ''),
+                'di',
+                seed,
+                (),
+                ('stages', ('recognition',)),
+                ('scale', run.resolved.scale if run else 8),
+            ),
+            faces=faces,
+        )
+
+    def third(
+        self,
+        name: str,
+        config: str,
+        seed: int,
+        own: tuple[str, ...],
+        *overrides: tuple[str, Any],
+        given: tuple[str, ...] = BEFORE,
+        variant: str = '',
+    ) -> Run:
+        """A run whose own stages come after the first two.
+
+        Args:
+          name: of the run.
+          config: of configs/, without `.py`.
+          seed: of the run.
+          own: the stages after the first two.
+          *overrides: (field, value) in the order in which they are set.
+          given: stages that SICNN of the same seed gives.
+          variant: of the config, beside the scale's.
+        """
+        stages = ('stages', (*BEFORE, *own))
+        return self._run(name, config, seed, given, stages, *overrides, variant=variant)
+
+    def _run(self, name, config, seed, given, *overrides, variant=''):
+        whole = '_'.join(filter(None, (self._variant.lstrip(':'), variant)))
+        file = f'configs/{config}.py' + (f':{whole}' if whole else '')
+        shared = self._overrides
+        if config != 'di':
+            fields = Run('', file).resolved
+            shared = tuple(each for each in shared if _has_field(fields, each[0]))
+        return Run(
+            f'{name}-seed{seed}',
+            file,
+            (('seed', seed), *shared, *overrides),
+            tuple((stage, self.sicnn(seed)) for stage in given),
+        )
+
+
+def _has_field(config, path):
+    for field in path.split('.'):
+        if field not in config:
+            return False
+        config = config[field]
+    return True

@@ -1,0 +1,94 @@
+"""Figures as PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sicnn_jax import checkpoint, inference, metrics, models, pictures, results_file
+from sicnn_jax.evaluation.judge import load_judge
+from sicnn_jax.evaluation.methods import load_methods
+from sicnn_jax.reproduction.experiments import Cache
+from sicnn_jax.reproduction.runs import Runs
+from sicnn_jax.reproduction.tables import Row
+from sicnn_jax.reproduction.write_tables import markdown
+
+_TSNE_IDENTITIES = 10
+
+
+def write_figure(
+    number: int, rows: Sequence[Row], cache: Cache, seed: int, out: Path
+) -> None:
+    """Writes a grid of held-out faces."""
+    # All rows of a figure have the same faces.
+    first = rows[0].run(seed)
+    hr, _ = cache.test_faces(first)
+    count = first.resolved.evaluation.pictures
+    shown = hr[np.linspace(0, len(hr) - 1, count).astype(int)]
+    columns: dict[str, np.ndarray] = {}
+    for row in rows:
+        run = row.run(seed)
+        made = load_methods(run.resolved, cache.directory(run))(shown)
+        columns.setdefault('input', pictures.enlarge_pixels(made['lr']))
+        columns[row.title] = made[row.method]
+    columns['original'] = shown
+    path = out / f'figure{number}.png'
+    pictures.save_grid(path, columns)
+    print(f'Written: {path}', flush=True)
+
+
+def write_figure_4(runs: Runs, cache: Cache, seed: int, out: Path) -> None:
+    """Figure 4: SR and HR features before and after DI, and the two gaps they show.
+
+    In the judge's space, for approach II beside it, whose own network's space it closes
+    the gap in by construction. t-SNE shows ten identities.
+    """
+    from sklearn.manifold import TSNE
+
+    sicnn, approaches = runs.sicnn(seed), runs.approaches(seed)
+    config = sicnn.resolved
+    hr, labels = cache.test_faces(sicnn)
+    judge = load_judge(config.evaluation.judge)
+    hr_features, _ = judge.describe(hr)
+    lr = inference.degrade_faces(hr, scale=config.scale, kind=config.degradation)
+    cnnhs = {
+        'start': (sicnn, 'hallucination'),
+        'L_SR only': (sicnn, 'sr_only'),
+        'II': (approaches, 'approach_ii'),
+        'III': (approaches, 'approach_iii'),
+        'domain-integrated': (sicnn, 'domain_integrated'),
+    }
+    gaps, points = {}, {}
+    drawn = np.isin(labels, np.unique(labels)[:_TSNE_IDENTITIES])
+    for title, (run, stage) in cnnhs.items():
+        params, record = checkpoint.load_networks(
+            cache.directory(run) / stage, ['cnnh']
+        )
+        sr = inference.super_resolve(models.cnnh_from(record), params['cnnh'], lr)
+        sr_features, _ = judge.describe(sr)
+        gaps[title] = {
+            'centroid_distance': metrics.centroid_distance(sr_features, hr_features),
+            'probe_accuracy': metrics.probe_accuracy(sr_features, hr_features, labels),
+        }
+        if title in ('start', 'domain-integrated'):
+            both = np.concatenate([sr_features[drawn], hr_features[drawn]])
+            both /= np.linalg.norm(both, axis=1, keepdims=True)
+            points[title] = TSNE(random_state=0).fit_transform(both)
+    half = int(drawn.sum())
+    pictures.save_scatter(
+        out / 'figure4.png',
+        {title: (p[:half], p[half:]) for title, p in points.items()},
+        np.unique(labels[drawn], return_inverse=True)[1],
+    )
+    rows = [
+        (title, [f'{gap["centroid_distance"]:.4f}', f'{gap["probe_accuracy"]:.1%}'])
+        for title, gap in gaps.items()
+    ]
+    columns = ['distance of the centroids', 'linear probe, SR or HR']
+    text = '\n'.join(['### Figure 4: the two domains', '', *markdown(columns, rows)])
+    print(text, flush=True)
+    results_file.write_whole(out / 'figure4.md', (text + '\n').encode())
+    results_file.write_results(
+        {'gaps': gaps, 'judge': judge.name} | results_file.environment(),
+        out / 'figure4.json',
+    )

@@ -1,0 +1,151 @@
+"""Tables as Markdown and JSON, our figures beside the paper's."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from sicnn_jax import results_file
+from sicnn_jax.evaluation import published
+from sicnn_jax.reproduction.results import Results, verdict
+from sicnn_jax.reproduction.runs import Runs
+from sicnn_jax.reproduction.tables import Table, seeds_of
+
+_TITLES = {
+    'psnr': 'PSNR',
+    'ssim': 'SSIM',
+    'identity_similarity': 'identity similarity',
+    'judge_similarity': 'judge similarity',
+    'verification_accuracy': 'verification by the judge',
+    'recognisability': 'recognisability',
+}
+# Of the paper, where it is another.
+_PAPER_TITLES = {'recognisability': 'LFW'}
+_PERCENT = {'verification_accuracy', 'recognisability'}
+
+
+def write_table(
+    name: str, table: Table, results: Results, seeds: Sequence[int], out: Path
+) -> None:
+    """Writes and prints a table and what became of its claims."""
+    rows, record = [], []
+    of_the_paper = [
+        column
+        for column in table.columns
+        if any(column in row.paper for row in table.rows)
+    ]
+    for row in table.rows:
+        measured = {c: results.means(row, c, seeds) for c in table.columns}
+        cells = [_cell(c, measured[c]) for c in table.columns]
+        cells += [_number(c, row.paper.get(c)) for c in of_the_paper]
+        rows.append((row.title, cells))
+        record.append(
+            {
+                'title': row.title,
+                'seeds': list(seeds_of(row, seeds)),
+                'ours': {
+                    c: None if v is None else v.tolist() for c, v in measured.items()
+                },
+                'paper': dict(row.paper),
+            }
+        )
+    columns = [_TITLES[c] for c in table.columns]
+    columns += [
+        f'{_PAPER_TITLES.get(column, _TITLES[column])} (paper)'
+        for column in of_the_paper
+    ]
+    claims = list(_claims(table, results, seeds))
+    lines = [f'### {table.title}', '', *markdown(columns, rows)]
+    if claims:
+        lines += ['', *(f'- {_sentence(claim)}' for claim in claims)]
+    _write(name, lines, {'rows': record, 'claims': claims}, out)
+
+
+def _claims(table, results, seeds):
+    by_title = {row.title: row for row in table.rows}
+    for column, titles in table.claims:
+        for worse, better in itertools.pairwise(titles):
+            found = results.compare(by_title[worse], by_title[better], column, seeds)
+            if found is not None:
+                difference, error = found
+                yield {
+                    'column': column,
+                    'better': better,
+                    'worse': worse,
+                    'difference': difference,
+                    'standard_error': error,
+                    'verdict': verdict(difference, error),
+                }
+
+
+def _sentence(claim):
+    return (
+        f'{_TITLES[claim["column"]]}, {claim["better"]} above {claim["worse"]}: '
+        f'**{claim["verdict"]}** ({claim["difference"]:+.4f} ± '
+        f'{claim["standard_error"]:.4f})'
+    )
+
+
+def write_table_6(results: Results, runs: Runs, seed: int, out: Path) -> None:
+    """Writes our verification beside that of Table 6's systems."""
+    sicnn = runs.sicnn(seed)
+    ours = {
+        'CNNR, originals (ours)': ('96×112', results.recognition(sicnn)),
+        'SICNN + CNNR (ours)': (
+            '12×14',
+            results.recognition(runs.recognisability(sicnn, 'sicnn', seed)),
+        ),
+    }
+    rows = [
+        (name, [size, _cell('recognisability', None if v is None else v[None].mean(1))])
+        for name, (size, v) in ours.items()
+    ]
+    rows = [(name, [size, ours, '', '']) for name, (size, ours) in rows]
+    rows += [
+        (name, [size, '', *(_number('recognisability', v) for v in accuracies)])
+        for name, (size, *accuracies) in published.SYSTEMS.items()
+    ]
+    columns = ['input', 'held-out pairs of this data set', 'LFW', 'YTF']
+    lines = ['### Table 6: verification', '', *markdown(columns, rows)]
+    record = {
+        'ours': {
+            n: None if v is None else float(v.mean()) for n, (_, v) in ours.items()
+        },
+        'published': published.SYSTEMS,
+    }
+    _write('table6', lines, record, out)
+
+
+def _write(name, lines, record, out):
+    text = '\n'.join(lines) + '\n'
+    print(text, flush=True)
+    results_file.write_whole(out / f'{name}.md', text.encode())
+    results_file.write_results(
+        record | results_file.environment(), out / f'{name}.json'
+    )
+
+
+def _cell(column, values):
+    if values is None:
+        return ''
+    text = _number(column, values.mean())
+    if len(values) > 1:
+        text += f' ± {_number(column, values.std(ddof=1))}'
+    return text
+
+
+def _number(column, value):
+    if value is None:
+        return ''
+    if column in _PERCENT:
+        return f'{value:.1%}'
+    return f'{value:.2f}' if column == 'psnr' else f'{value:.4f}'
+
+
+def markdown(
+    columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]
+) -> Iterator[str]:
+    """The lines of a table: rows are their titles and cells."""
+    yield '| | ' + ' | '.join(columns) + ' |'
+    yield '| --- |' + ' ---: |' * len(columns)
+    for title, cells in rows:
+        yield f'| {title} | ' + ' | '.join(cells) + ' |'
