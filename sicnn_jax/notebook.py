@@ -13,8 +13,9 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from sicnn_jax import parallel, report, train
-from sicnn_jax.html_page import image_source
+from sicnn_jax import parallel, train
+from sicnn_jax.reports import curves
+from sicnn_jax.reports.html_page import image_source
 from sicnn_jax.workdir import stage_directory
 
 LOG = 'train.log'
@@ -71,7 +72,7 @@ def describe_progress(config: ConfigDict, workdir: Path) -> str:
     begun = []
     for name in config.stages:
         directory = stage_directory(config, name, workdir)
-        lines = report.read_metrics(directory)
+        lines = curves.read_metrics(directory)
         if lines:
             begun.append((name, directory, lines))
     if not begun:
@@ -84,7 +85,7 @@ def describe_progress(config: ConfigDict, workdir: Path) -> str:
     if pictures:
         with Image.open(pictures[-1]) as image:
             picture = f'<p><img src="{image_source(np.asarray(image.convert("RGB")))}">'
-    return f'<p>{", ".join([*done, now])}</p>{report.draw_curves(lines)}{picture}'
+    return f'<p>{", ".join([*done, now])}</p>{curves.draw_curves(lines)}{picture}'
 
 
 def show_faces(titled: Sequence[tuple[np.ndarray, str]], columns: int = 4) -> None:

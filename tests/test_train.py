@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from configs import di, real
-from sicnn_jax import checkpoint, evaluate, hooks, inference, report, terms, train
+from sicnn_jax import checkpoint, evaluate, hooks, inference, terms, train
 from sicnn_jax.data import records, targets
 from sicnn_jax.data.dataset import ProceduralFaces
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.evaluation import compare, held_out, verify
 from sicnn_jax.evaluation.judge import load_judge, pack_judge
 from sicnn_jax.inference.exporting import export
+from sicnn_jax.reports.run_page import write_report
 from tests import tiny_training
 from tests.evaluation.test_verify import write_onnx
 
@@ -123,7 +124,7 @@ def test_data_without_held_out_people_are_trained_on(finished, tmp_path):
         assert not {'psnr', 'verification_accuracy'} & lines[-1].keys()
     with pytest.raises(held_out.NobodyHeldOutError, match='no held-out people'):
         compare.run(config, tmp_path / 'run')
-    report.write_report(tmp_path / 'run', tmp_path / 'report.html')
+    write_report(tmp_path / 'run', tmp_path / 'report.html')
     assert 'no held-out people' in (tmp_path / 'report.html').read_text()
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import markdown, write_record
-from sicnn_jax import report
+from sicnn_jax.reports.curves import read_metrics
 from tests import tiny_training
 
 _TYPES = ('float32', 'bfloat16')
@@ -38,7 +38,7 @@ def train(workdir: Path, dtype: str, steps: int) -> dict[str, float]:
     subprocess.run(command, cwd=tiny_training.ROOT, check=True)
     found = {}
     for stage in tiny_training.STAGES:
-        lines = report.read_metrics(workdir / stage)
+        lines = read_metrics(workdir / stage)
         late = [line for line in lines if line['step'] > steps / 2]
         for loss in _LOSSES:
             if loss in late[0]:

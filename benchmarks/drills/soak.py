@@ -23,8 +23,8 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.measuring import markdown, results_directory, write_record
-from sicnn_jax import report
 from sicnn_jax.main import STOPPED
+from sicnn_jax.reports.curves import read_metrics
 from tests import tiny_training
 
 _EVERY = 2.0
@@ -96,7 +96,7 @@ def step_times(stage: Path, batch_size: int) -> list[tuple[float, float]]:
     follow it, are in the next.
     """
     times, quiet = [], True
-    for line in report.read_metrics(stage):
+    for line in read_metrics(stage):
         evaluated = 'identity_similarity' in line
         if quiet and not evaluated:
             times.append((line['step'], batch_size / line['images_per_second']))

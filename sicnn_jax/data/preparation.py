@@ -17,12 +17,12 @@ from sicnn_jax.data import (
     degraded,
     overlap,
     records,
-    report,
     runtime,
     selection,
     sources,
     spool,
 )
+from sicnn_jax.reports import dataset_page
 
 _BEAM = 'beam:'
 
@@ -174,16 +174,18 @@ def prepare(
         'passed_over': opened.passed_over,
         **_describe_settings(settings),
         **_describe_outcome(info, candidates.names, splits),
-        'face_height': report.summarise_heights(heights),
-        'skipped_by_reason': report.count_reasons(skipped),
+        'face_height': dataset_page.summarise_heights(heights),
+        'skipped_by_reason': dataset_page.count_reasons(skipped),
         'skipped': skipped,
     }
     shown = np.random.default_rng(settings.seed).permutation(kept)
-    report.write_report(
+    dataset_page.write_report(
         out,
         result,
         heights=heights,
-        shown=[unfinished.read(face) for face in made[shown[: report.SHOWN_FACES]]],
+        shown=[
+            unfinished.read(face) for face in made[shown[: dataset_page.SHOWN_FACES]]
+        ],
     )
     unfinished.remove()
     return result
@@ -443,7 +445,7 @@ def _describe_outcome(info, names, splits):
 
 def _nothing_left(source, skipped):
     reasons = ', '.join(
-        f'{n} {reason}' for reason, n in report.count_reasons(skipped).items()
+        f'{n} {reason}' for reason, n in dataset_page.count_reasons(skipped).items()
     )
     return (
         f'None of the images of {source} can be used: {reasons}. The first, '

@@ -18,8 +18,9 @@ import time
 from typing import Self
 
 from sicnn_jax import command
-from sicnn_jax.data import convert, overlap, records, report, sources
+from sicnn_jax.data import convert, overlap, records, sources
 from sicnn_jax.data.preparation import Settings, prepare
+from sicnn_jax.reports import dataset_page
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -248,7 +249,9 @@ def _summary(result, out, seconds):
     lines += [
         f'skipped: {n:,} {reason}' for reason, n in result['skipped_by_reason'].items()
     ]
-    lines.append(f'{out} written in {seconds:.0f} s; details in {report.HTML} there.')
+    lines.append(
+        f'{out} written in {seconds:.0f} s; details in {dataset_page.HTML} there.'
+    )
     return '\n'.join(lines)
 
 

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, report
+from sicnn_jax import checkpoint
 from sicnn_jax.config.load import load
 from sicnn_jax.data import dataset
 from sicnn_jax.evaluation.methods import compared_stages
+from sicnn_jax.reports.curves import read_metrics
 from sicnn_jax.workdir import read_config
 
 _HASH_DIGITS = 10
@@ -159,7 +160,7 @@ class Cache:
         for path in sorted(self.root.glob('*/*/metrics.jsonl')):
             config = read_config(path.parent.parent)
             rule = config[path.parent.name]['update_rule']
-            for line in report.read_metrics(path.parent):
+            for line in read_metrics(path.parent):
                 found.setdefault(rule, []).append(line['images_per_second'])
         return {rule: statistics.median(rates) for rule, rates in found.items()}
 

@@ -6,9 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from sicnn_jax import html_page, report
+from sicnn_jax import report
 from sicnn_jax.config import schema
 from sicnn_jax.data import dataset
+from sicnn_jax.reports import html_page
 from tests.tiny_run import write_run
 
 RESULTS = {

@@ -49,6 +49,11 @@ def page(title: str, sections: Iterable[tuple[str, str]], style: str = '') -> st
     )
 
 
+def left_out(reason: str) -> str:
+    """A section that says why there is nothing in it."""
+    return f'<p>Left out: {html.escape(reason.removesuffix("."))}.</p>'
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Rows of whole numbers, `Figure`s and plain text."""
     head = ''.join(f'<th>{html.escape(column)}</th>' for column in columns)

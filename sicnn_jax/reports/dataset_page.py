@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from sicnn_jax.data import records
-from sicnn_jax.html_page import details, histogram, image_source, page, table
+from sicnn_jax.reports.html_page import details, histogram, image_source, page, table
 from sicnn_jax.results_file import write_whole
 
 JSON, HTML = 'report.json', 'report.html'

@@ -1,0 +1,215 @@
+"""The page about a run: results beside the paper's, faces, curves, speed, config."""
+
+import html
+import json
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sicnn_jax import checkpoint, inference, metrics, models
+from sicnn_jax.data import dataset, records
+from sicnn_jax.evaluation import published
+from sicnn_jax.evaluation.methods import TITLES, load_methods
+from sicnn_jax.reports.curves import draw_curves, read_metrics
+from sicnn_jax.reports.faces import STYLE, compare_faces
+from sicnn_jax.reports.html_page import (
+    Figure,
+    details,
+    histogram,
+    left_out,
+    number,
+    page,
+    table,
+)
+from sicnn_jax.results_file import write_whole
+from sicnn_jax.workdir import read_config, recognition_directory, stage_directory
+
+_MEASURES = {
+    'psnr': ('PSNR', '{:.2f}'),
+    'ssim': ('SSIM', '{:.4f}'),
+    'identity_similarity': ('identity sim.', '{:.4f}'),
+    'judge_similarity': ('judge sim.', '{:.4f}'),
+    'verification_accuracy': ('verification', '{:.1%}'),
+}
+
+
+def write_report(workdir: Path, out: Path, *, faces: int = 256) -> None:
+    """Writes the page.
+
+    Args:
+      workdir: of a run, finished or not.
+      out: the file, written whole or not at all.
+      faces: held-out ones that the histograms of similarity are over, at most.
+
+    Raises:
+      ValueError: the workdir is none.
+    """
+    config = read_config(workdir)
+    try:
+        made = _make_faces(config, workdir, faces)
+        pictures = compare_faces(made)
+        similarity = _similarities(config, workdir, made)
+    except (ValueError, OSError) as error:
+        pictures = similarity = left_out(str(error))
+    lines = {
+        name: read_metrics(stage_directory(config, name, workdir))
+        for name in config.stages
+    }
+    sections = [
+        ('Results', _results(config, workdir)),
+        *_verification(workdir),
+        ('Faces', pictures),
+        ('Identity similarity, face by face', similarity),
+        ('Stages and speed', _speed(config, lines)),
+        *((f'Training: {name}', draw_curves(found)) for name, found in lines.items()),
+        ('Environment', _environment(workdir)),
+        ('Config', _config(config)),
+    ]
+    title = f'SICNN: {workdir.resolve().name}'
+    write_whole(out, page(title, sections, STYLE).encode())
+
+
+def _make_faces(config, workdir, limit):
+    source = config.data.source
+    directory = Path(config.data.dir or workdir / 'data')
+    if source != 'procedural' and not (directory / records.SIDECAR).is_file():
+        raise ValueError(f'the faces of the run are not in {directory}')
+    hr, _ = dataset.open_faces(config.data, workdir).test_faces(limit)
+    if not len(hr):
+        raise ValueError("the data of the run have no held-out people (split 'test')")
+    return load_methods(config, workdir)(hr)
+
+
+def _similarities(config, workdir, made):
+    directory = recognition_directory(config, workdir)
+    if directory is None:
+        return left_out('the run has no recognition network')
+    params, record = checkpoint.load_networks(directory, ['cnnr'])
+    cnnr = models.cnnr_from(record)
+    hr = inference.extract_features(cnnr, params['cnnr'], made['hr'])
+    parts = [
+        '<p>Cosine between the features of a face and of its original, by the '
+        'recognition network of stage 1.</p>'
+    ]
+    scores = {
+        method: metrics.pair_scores(
+            inference.extract_features(cnnr, params['cnnr'], sr), hr
+        )
+        for method, sr in made.items()
+        if method not in ('lr', 'hr')
+    }
+    # One axis for all.
+    least = min(0.0, *map(np.min, scores.values()))
+    limits = (np.floor(least * 10) / 10, 1.0)
+    parts += [
+        f'<h3>{TITLES.get(method, method)}: mean {values.mean():.4f}</h3>'
+        + histogram(values, 'cosine', 'faces', limits)
+        for method, values in scores.items()
+    ]
+    return ''.join(parts)
+
+
+def _results(config, workdir):
+    path = workdir / 'results.json'
+    if not path.is_file():
+        return left_out(
+            f'there is no {path.name}; python -m sicnn_jax.evaluate '
+            f'--workdir={workdir} writes it once all stages are finished'
+        )
+    results = json.loads(path.read_text())
+    paper = published.FIGURES.get(config.scale, {})
+    known = {field for row in paper.values() for field in row}
+    columns, rows = ['method'], []
+    for field, (title, _) in _MEASURES.items():
+        columns += [title, 'paper'] if field in known else [title]
+    for row in results['rows']:
+        cells = [TITLES.get(row['method'], row['method'])]
+        for field, (_, form) in _MEASURES.items():
+            cells.append(number(row.get(field), form))
+            if field in known:
+                figure = paper.get(row['method'], {}).get(field)
+                cells.append(number(figure, form.replace('.4f', '.3f')))
+        rows.append(cells)
+    judge = results['judge']
+    reason = f' The judge {judge["reason"]}.' if 'reason' in judge else ''
+    note = (
+        f'{results["faces"]:,} faces of {results["identities"]:,} identities never '
+        f'seen ({results["data"]}), {results["pairs"]:,} pairs; judge: '
+        f'{judge["name"]}.{reason} The paper’s figures are of its own photographs and '
+        'of the full networks: to be compared with those of such a run only.'
+    )
+    return table(columns, rows) + f'<p>{html.escape(note)}</p>'
+
+
+def _verification(workdir: Path) -> Iterator[tuple[str, str]]:
+    path = workdir / 'verification.json'
+    if not path.is_file():
+        return
+    results = json.loads(path.read_text())
+    rows = [
+        (
+            row['recogniser'],
+            TITLES.get(row['method'], row['method']),
+            *(
+                number(row[field], '{:.2%}')
+                for field in ('accuracy', 'eer', 'published')
+            ),
+        )
+        for row in results['rows']
+    ]
+    columns = ('recogniser', 'faces', 'accuracy', 'EER', 'paper')
+    name = Path(results['pairs_file']).name
+    note = f'<p>{results["pairs_reported"]:,} pairs. All: verification.json.</p>'
+    yield f'Verification: {name}', table(columns, rows) + note
+
+
+def _speed(config, lines):
+    rows = []
+    for name, found in lines.items():
+        stage = config[name]
+        rates = [line['images_per_second'] for line in found]
+        steps = [0, *(line['step'] for line in found)]
+        seconds = sum(
+            (after - before) * stage.batch_size / rate
+            for before, after, rate in zip(steps, steps[1:], rates, strict=False)
+        )
+        rows.append(
+            (
+                name,
+                stage.update_rule,
+                Figure(f'{steps[-1]:,} of {stage.steps:,}'),
+                stage.batch_size,
+                Figure(f'{stage.get("alpha", 0):g}'),
+                number(statistics.median(rates) if rates else None, '{:.1f}'),
+                number(seconds / 60 if rates else None, '{:.1f}'),
+            )
+        )
+    columns = ('stage', 'rule', 'steps', 'batch', 'α', 'images/s', 'minutes')
+    return table(columns, rows) + (
+        '<p>Images/s: median over the lines of metrics.jsonl; minutes with compilation '
+        'and evaluation, without interruptions.</p>'
+    )
+
+
+def _environment(workdir):
+    path = workdir / 'results.json'
+    if not path.is_file():
+        return left_out('it is written with results.json')
+    results = json.loads(path.read_text())
+    found = {field: results.get(field, '') for field in ('device', 'machine')}
+    rows = [*found.items(), *results.get('versions', {}).items()]
+    return table(('of the evaluation', ''), rows)
+
+
+def _config(config):
+    def flat(fields, prefix=''):
+        for name, value in fields.items():
+            if isinstance(value, Mapping):
+                yield from flat(value, f'{prefix}{name}.')
+            else:
+                yield f'{prefix}{name}', json.dumps(value, ensure_ascii=False)
+
+    fields = json.loads(config.to_json())
+    return details('All fields', table(('field', 'value'), flat(fields)))
