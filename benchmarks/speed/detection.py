@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks.measuring import markdown, write_record
 from sicnn_jax import images
-from sicnn_jax.data import align, detect, sources
+from sicnn_jax.data import align, detect, image_files
 from sicnn_jax.inference.hallucinator import magnification
 
 HEIGHTS = (14, 20, 28)
@@ -182,7 +182,7 @@ def main():
     # Not the first ones: the photographs of a person are alike.
     order = np.random.default_rng(0).permutation(sorted(landmarks))
     photos = [
-        (sources.load_image(str(arguments.images / name)), landmarks[name])
+        (image_files.load_image(str(arguments.images / name)), landmarks[name])
         for name in order[: arguments.limit]
     ]
     rows = measure(photos)

@@ -31,7 +31,8 @@ from PIL import Image
 
 from benchmarks.measuring import append_record, in_turns, markdown
 from benchmarks.speed.reading import render
-from sicnn_jax.data import align, convert, records, runtime, sources
+from sicnn_jax.data import align, image_files, records, runtime
+from sicnn_jax.data.preparing import convert, sources
 
 _DISTINCT = 256
 _PER_IDENTITY = 4
@@ -98,7 +99,7 @@ def parts(
     if points is not None:
         files = [file for file in files if file in points]
     read, images = _timed(
-        sources.load_image, [(os.fspath(source / file),) for file in files]
+        image_files.load_image, [(os.fspath(source / file),) for file in files]
     )
     if points is None:
         warp, faces = _timed(align.center_crop, [(image,) for image in images])

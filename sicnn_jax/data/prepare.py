@@ -18,8 +18,10 @@ import time
 from typing import Self
 
 from sicnn_jax import command
-from sicnn_jax.data import convert, overlap, records, sources
-from sicnn_jax.data.preparation import Settings, prepare
+from sicnn_jax.data import records
+from sicnn_jax.data.preparing import convert, overlap, sources
+from sicnn_jax.data.preparing.preparation import prepare
+from sicnn_jax.data.preparing.settings import Settings
 from sicnn_jax.reports import dataset_page
 
 

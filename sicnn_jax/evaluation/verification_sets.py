@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sicnn_jax.data import align, recordio, records, sources
+from sicnn_jax.data import align, image_files, recordio, records
 from sicnn_jax.evaluation.pairs import Pair, read_pairs
 
 _FOLDS = 10
@@ -36,7 +36,7 @@ class Image(NamedTuple):
 
     side: int
     key: str
-    content: sources.Content
+    content: image_files.Content
 
 
 def open_set(
@@ -98,13 +98,13 @@ def find_images(
     """
     images, missing = [], {}
     for side, key in enumerate(keys):
-        contents: Mapping[str, sources.Content]
+        contents: Mapping[str, image_files.Content]
         if found.images is not None:
             contents = {key: found.images[key]} if key in found.images else {}
         elif found.kind == 'ytf':
             contents = _frames(directory, key, frames)
         else:
-            path = sources.path_below(directory, key)
+            path = image_files.path_below(directory, key)
             contents = {key: path} if os.path.isfile(path) else {}
         if not contents:
             missing[key] = 'not there'
@@ -164,7 +164,7 @@ class Album:
             self.missing[image.key] = 'no landmarks'
             return None
         try:
-            return sources.load_image(image.content, image.key)
+            return image_files.load_image(image.content, image.key)
         except records.DatasetError as error:
             self.missing[image.key] = str(error)
             return None
@@ -183,7 +183,7 @@ class Album:
 
 def _frames(directory, video, most):
     """Paths of the frames of a video by their keys, in the order of their numbers."""
-    folder = sources.path_below(directory, video)
+    folder = image_files.path_below(directory, video)
     names = [
         name
         for name in (os.listdir(folder) if os.path.isdir(folder) else ())

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from sicnn_jax import pictures
-from sicnn_jax.data import detect, runtime, sources
+from sicnn_jax.data import detect, image_files, runtime
 from sicnn_jax.data.detect import DetectedFace
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.inference.hallucinator import Hallucinator
@@ -94,7 +94,7 @@ def run(
 
 def _prepare(hallucinator, locate, reference, job):
     try:
-        image = sources.load_image(str(job.path), 'it')
+        image = image_files.load_image(str(job.path), 'it')
         faces = locate(job, image)
         if not faces:
             return _Photo(job, reason='no face was found in it')
@@ -107,7 +107,7 @@ def _prepare(hallucinator, locate, reference, job):
         path = reference and find_reference(reference, job)
         originals = []
         if path:
-            hr = sources.load_image(str(path))
+            hr = image_files.load_image(str(path))
             originals = [
                 align_original(hr, image.shape, face.landmarks, path) for face in faces
             ]
@@ -165,7 +165,7 @@ def _write(hallucinator, out, paste, result):
         if paste:
             # Read again: keeping thousands of pixels for a face would fill memory.
             picture = paste_back(
-                sources.load_image(str(photo.job.path)),
+                image_files.load_image(str(photo.job.path)),
                 [
                     (sr, face.landmarks)
                     for sr, face in zip(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sicnn_jax import metrics, pictures
-from sicnn_jax.data import align, sources
+from sicnn_jax.data import align, image_files
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.inference.hallucinator import Hallucinator, magnification
 
@@ -42,7 +42,7 @@ def describe(
     Raises:
       DatasetError: the file is not an image, or there is no face in it.
     """
-    photo = sources.load_image(str(path), 'The file')
+    photo = image_files.load_image(str(path), 'The file')
     faces = hallucinator.locate(photo)
     if not faces:
         raise DatasetError('No face was found in this picture.')

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sicnn_jax.data import records, runtime, sources
+from sicnn_jax.data import image_files, records, runtime
+from sicnn_jax.data.preparing import sources
 from sicnn_jax.data.records import DatasetError, Face
 from tests.data.test_recordio import insightface_set
 
@@ -21,7 +22,9 @@ def colours(source):
     """The colour of each image of a source, read in two parts."""
     count = len(source.keys)
     contents = [*source.read(0, 1), *source.read(1, count)]
-    return [tuple(sources.load_image(content)[0, 0].tolist()) for content in contents]
+    return [
+        tuple(image_files.load_image(content)[0, 0].tolist()) for content in contents
+    ]
 
 
 def test_folder_source_is_sorted_and_goes_deep(tmp_path):
@@ -38,7 +41,7 @@ def test_folder_source_is_sorted_and_goes_deep(tmp_path):
 
 def load(tmp_path, image, name='image.png', **options):
     image.save(tmp_path / name, **options)
-    loaded = sources.load_image(tmp_path / name)
+    loaded = image_files.load_image(tmp_path / name)
     assert loaded.dtype == np.uint8
     assert loaded.ndim == 3
     return loaded
@@ -86,7 +89,7 @@ def test_unreadable_images_are_named(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / 'float.tif')
     for name in ('cut.jpg', 'text.png', 'float.tif', 'missing.jpg'):
         with pytest.raises(DatasetError, match=f'{name} cannot be read as an image'):
-            sources.load_image(tmp_path / name)
+            image_files.load_image(tmp_path / name)
 
 
 @pytest.fixture
@@ -311,19 +314,19 @@ def test_names_that_are_not_utf8(tmp_path):
         file.write(encoded('red'))
     source = sources.open_source(tmp_path)
     assert source.keys == ['person/caf\\xe9.png']
-    assert sources.load_image(source.read(0, 1)[0]).shape == (112, 112, 3)
+    assert image_files.load_image(source.read(0, 1)[0]).shape == (112, 112, 3)
 
 
 def test_bombs_are_refused_before_they_are_decoded(monkeypatch):
     monkeypatch.setattr(records, 'MAX_PIXELS', 5000)
-    monkeypatch.setattr(sources.Image, 'MAX_IMAGE_PIXELS', 5000)
-    assert sources.load_image(encoded('red', size=(50, 100))).shape == (100, 50, 3)
+    monkeypatch.setattr(image_files.Image, 'MAX_IMAGE_PIXELS', 5000)
+    assert image_files.load_image(encoded('red', size=(50, 100))).shape == (100, 50, 3)
     decoded = []
-    monkeypatch.setattr(sources, '_to_rgb', decoded.append)
+    monkeypatch.setattr(image_files, '_to_rgb', decoded.append)
     # The second is refused by Pillow, which only warns of the first.
     for size, reason in (((51, 100), '51×100 pixels'), ((1000, 1000), 'exceeds limit')):
         with pytest.raises(DatasetError, match=rf'x\.png cannot be read.*{reason}'):
-            sources.load_image(encoded('red', size=size), 'x.png')
+            image_files.load_image(encoded('red', size=size), 'x.png')
     assert not decoded
 
 
@@ -332,12 +335,12 @@ def test_bombs_are_refused_before_they_are_decoded(monkeypatch):
 )
 def test_what_is_no_image(content):
     with pytest.raises(DatasetError, match=r'x\.jpg .* it is none of BMP, GIF, JPEG'):
-        sources.load_image(content, 'x.jpg')
+        image_files.load_image(content, 'x.jpg')
 
 
 def test_mislabelled_images_are_read(tmp_path):
     (tmp_path / 'a.jpg').write_bytes(encoded('red', 'webp'))
-    assert sources.load_image(str(tmp_path / 'a.jpg')).shape == (112, 112, 3)
+    assert image_files.load_image(str(tmp_path / 'a.jpg')).shape == (112, 112, 3)
 
 
 def test_pictures_for_two_eyes(tmp_path):
@@ -345,4 +348,4 @@ def test_pictures_for_two_eyes(tmp_path):
     images = [Image.new('RGB', (16, 8), colour) for colour in ('red', 'blue')]
     images[0].save(tmp_path / 'a.mpo', save_all=True, append_images=images[1:])
     (tmp_path / 'a.mpo').rename(tmp_path / 'a.jpg')
-    assert sources.load_image(str(tmp_path / 'a.jpg'))[0, 0, 0] > 200
+    assert image_files.load_image(str(tmp_path / 'a.jpg'))[0, 0, 0] > 200

@@ -3,16 +3,13 @@
 import csv
 import dataclasses
 import functools
-import io
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from sicnn_jax.data import recordio, records, runtime
+from sicnn_jax.data.image_files import Content, path_below
 from sicnn_jax.data.records import DatasetError
 
 CHOICES = """\
@@ -23,18 +20,12 @@ CHOICES = """\
   a verification set NAME.bin of InsightFace
   a data set that this command wrote"""
 
-# What is in a file decides, not its name; and nothing that Pillow would hand to
-# another program, as it does PostScript.
-_FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _SUFFIXES = {
     *('.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pgm'),
     *('.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'),
 }
 _COLUMNS = ('path', 'identity')
 _IDENTITY_FEATURES = ('identity', 'label', 'name', 'person', 'subject', 'class_id')
-
-# An image: the path of its file, its bytes, or its place in a RecordIO file.
-Content = str | bytes | recordio.Part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,59 +93,6 @@ def open_source(
         return openers[path.suffix.lower()](path)
     problem = 'is not a source' if path.exists() else 'does not exist'
     raise DatasetError(f'{text} {problem}; expected one of:\n{CHOICES}')
-
-
-def path_below(root: str | os.PathLike, path: str) -> str:
-    """The absolute path of a file that a list of others names.
-
-    Args:
-      root: the directory below which it has to be.
-      path: relative to it, or absolute.
-
-    Raises:
-      DatasetError: it is elsewhere.
-    """
-    root = os.path.abspath(root)
-    # Joining leaves a path that is absolute as it is.
-    file = os.path.normpath(os.path.join(root, path))
-    if os.path.commonpath([root, file]) != root:
-        raise DatasetError(
-            f'{path} is not below {root}, and a list is not to read what it likes.'
-        )
-    return file
-
-
-def load_image(content: Content, key: str | None = None) -> np.ndarray:
-    """An image as uint8 [height, width, 3] RGB, upright.
-
-    Grey, palette, CMYK and 16-bit images are converted, the orientation in EXIF is
-    applied, transparent parts become white; of an animation it is the first frame.
-
-    Args:
-      content: of the image.
-      key: what errors call it; by default its path.
-
-    Raises:
-      DatasetError: the file is missing, cut short, of a kind that is not known or of
-        more than `records.MAX_PIXELS`.
-    """
-    key = key or str(content)
-    try:
-        with Image.open(_opened(content), formats=_FORMATS) as image:
-            width, height = image.size
-            # Pillow only warns of so many, and a filter of warnings is one for all
-            # threads.
-            if width * height > records.MAX_PIXELS:
-                raise ValueError(f'it has {width}×{height} pixels, too many')
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
-    except UnidentifiedImageError as error:
-        raise DatasetError(
-            f'{key} cannot be read as an image: it is none of {", ".join(_FORMATS)}'
-        ) from error
-    # Pillow raises errors of many kinds on damaged files (OSError, SyntaxError,
-    # struct.error, DecompressionBombError, …); all of them mean the same here.
-    except Exception as error:
-        raise DatasetError(f'{key} cannot be read as an image: {error}') from error
 
 
 def _open_folder(directory):
@@ -413,23 +351,3 @@ class _Stream:
 def _printable(name):
     """A name in UTF-8, as JSON and TFRecords hold it; bytes that are not escaped."""
     return name.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
-
-
-def _opened(content):
-    if isinstance(content, recordio.Part):
-        content = content.read()
-    return io.BytesIO(content) if isinstance(content, bytes) else content
-
-
-def _to_rgb(image):
-    if image.mode.startswith('I'):
-        # 16 bits in files, more in memory; `convert` would clip them at 255.
-        levels = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return Image.fromarray(np.rint(levels / 257).astype(np.uint8)).convert('RGB')
-    if image.mode == 'F':
-        raise ValueError('it holds floating-point numbers of an unknown range')
-    if image.has_transparency_data:
-        image = image.convert('RGBA')
-        white = Image.new('RGBA', image.size, 'white')
-        return Image.alpha_composite(white, image).convert('RGB')
-    return image.convert('RGB')

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from sicnn_jax.data import overlap, records
+from sicnn_jax.data import records
+from sicnn_jax.data.preparing import overlap
 
 TRAIN, TEST = 'train', 'test'
 

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sicnn_jax.data import convert, records
+from sicnn_jax.data import records
+from sicnn_jax.data.preparing import convert
 from sicnn_jax.results_file import write_whole
 
 # Photographs; also what a process is given at once.

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sicnn_jax.data import convert, records
+from sicnn_jax.data import records
+from sicnn_jax.data.preparing import convert
 
 # Of 256 bits. Of the 56 million pairs of aligned LFW photographs, mirrored or not, the
 # twelve nearest differ in at most 52 bits: the seven looked at are copies, some under

@@ -15,9 +15,11 @@ import pytest
 from PIL import Image
 
 from sicnn_jax import checkpoint, images, inference, models
-from sicnn_jax.data import align, convert, degraded, prepare, records, spool
-from sicnn_jax.data.preparation import Settings
+from sicnn_jax.data import align, prepare, records
+from sicnn_jax.data.preparing import convert, degraded, spool
+from sicnn_jax.data.preparing.settings import Settings
 from sicnn_jax.data.records import DatasetError, Face
+from sicnn_jax.reports import dataset_page
 from tests.data import damaged_photographs
 
 
@@ -411,15 +413,14 @@ def test_interrupted_runs_go_on(source, tmp_path, monkeypatch):
 def test_interrupted_while_publishing(source, tmp_path, monkeypatch):
     """A data set without its report is not finished, and not in the way."""
     out = tmp_path / 'out'
-    real = prepare.prepare.__globals__['report'].write_report
+    real = dataset_page.write_report
 
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    report = prepare.prepare.__globals__['report']
-    monkeypatch.setattr(report, 'write_report', interrupt)
+    monkeypatch.setattr(dataset_page, 'write_report', interrupt)
     assert run(source, out) == 130
-    monkeypatch.setattr(report, 'write_report', real)
+    monkeypatch.setattr(dataset_page, 'write_report', real)
     assert run(source, out) == 0
     assert (out / 'report.json').exists()
     assert run(source, out) == 1

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sicnn_jax.data import convert, records
+from sicnn_jax.data import records
+from sicnn_jax.data.preparing import convert
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,76 +1,28 @@
 """From a source to a data set: what `python -m sicnn_jax.data.prepare` does."""
 
-import collections
 import dataclasses
 import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from sicnn_jax.data import (
-    align,
+from sicnn_jax.data import align, records, runtime
+from sicnn_jax.data.preparing import (
     convert,
     degraded,
+    outcome,
     overlap,
-    records,
-    runtime,
     selection,
     sources,
     spool,
 )
-from sicnn_jax.reports import dataset_page
+from sicnn_jax.data.preparing.settings import Settings
 
 _BEAM = 'beam:'
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What becomes of the photographs of a source.
-
-    Attributes:
-      landmarks: a file that `align.read_landmarks` reads, by the keys of the source,
-        which are paths relative to it.
-      detect: find the faces and their landmarks by MTCNN.
-      faces: which of those found: `largest`, `central` or `all`.
-      encoding: `png` or `jpeg`.
-      min_images: leave out identities with fewer usable images; those of `test_list`
-        stay.
-      min_size: leave out images whose shorter side has fewer pixels.
-      min_height: leave out faces of fewer rows of pixels in their photograph, of those
-        rows that become the 112 of the result; with 112 no face is enlarged.
-      degrade: take aligned faces to low resolution by this factor and back; the source
-        must be a data set of ours, whose labels and splits are kept.
-      degradation: how: `bicubic` or `area`.
-      checkpoint: a finished stage whose CNNH brings them back, instead of bicubic.
-      exclude: files of names, one a line, and data sets of ours: whom they name is left
-        out of training, as are copies of the faces of those data sets.
-      duplicate_bits: training faces that differ from one of the test split, or of
-        `exclude`, in no more bits of their fingerprint are copies; −1 for none.
-      seed: of the choice of test identities and the order of training faces.
-      test_identities: how many identities, chosen at random, go to the split `test`:
-        a fraction if below 1, else a number.
-      test_list: instead, a file with their names, one a line.
-    """
-
-    landmarks: str | os.PathLike | None = None
-    detect: bool = False
-    faces: str = 'largest'
-    encoding: str = 'png'
-    min_images: int = 1
-    min_size: int = 0
-    min_height: float = convert.MIN_HEIGHT
-    degrade: int | None = None
-    degradation: str = 'bicubic'
-    checkpoint: str | os.PathLike | None = None
-    exclude: Sequence[str | os.PathLike] = ()
-    duplicate_bits: int = overlap.DUPLICATE_BITS
-    seed: int = 0
-    test_identities: int | float = 0
-    test_list: str | os.PathLike | None = None
 
 
 _DEFAULTS = Settings()
@@ -133,60 +85,23 @@ def prepare(
     points = _read_points(settings.landmarks, opened.keys, source)
 
     run = _runner(function, opened, workers, runner)
-    made_with = {
-        'source': _where(source),
-        'photographs': _digest(opened.keys, points),
-        **dataclasses.asdict(function),
-    }
-    unfinished.start(made_with, len(opened.keys))
+    unfinished.start(_made_with(source, opened, points, function), len(opened.keys))
     _convert_all(function, opened, points, unfinished, run, progress)
-    made, reasons = unfinished.load()
-    candidates = selection.Faces(
-        keys=[_key(opened.keys[face['item']], face['number']) for face in made],
-        names=np.array(opened.identities, object)[made['item']],
-        fingerprints=made['fingerprint'],
-    )
-    given = opened.splits and [opened.splits[item] for item in made['item']]
-    selected = _select(candidates, given, excluded, listed, settings)
-    splits = selected.filled()
-    skipped = _skipped(opened.keys, reasons, candidates.keys, selected.rejected)
-    if not splits:
+    made = _choose(unfinished, opened, excluded, listed, settings)
+    if not made.selected.filled():
         unfinished.remove()
-        raise records.DatasetError(_nothing_left(source, skipped))
+        raise records.DatasetError(outcome.nothing_left(source, made.skipped))
 
     unfinished.begin_publishing()
     info = records.write_dataset(
         out,
-        {
-            split: _faces(unfinished, made[kept], candidates, kept, name or opened.name)
-            for split, kept in splits.items()
-        },
-        alignment=_describe_alignment(function, opened.alignment),
-        identities=_labels(opened.labels, selected, candidates.names),
+        _splits(made, name or opened.name),
+        alignment=outcome.describe_alignment(function, opened.alignment),
+        identities=_labels(opened.labels, made.selected, made.candidates.names),
         encoding=settings.encoding,
         overwrite=overwrite,
     )
-    kept = np.concatenate(list(splits.values()))
-    heights = made['height'][kept]
-    result = {
-        'source': _where(source),
-        'images': len(opened.keys),
-        'passed_over': opened.passed_over,
-        **_describe_settings(settings),
-        **_describe_outcome(info, candidates.names, splits),
-        'face_height': dataset_page.summarise_heights(heights),
-        'skipped_by_reason': dataset_page.count_reasons(skipped),
-        'skipped': skipped,
-    }
-    shown = np.random.default_rng(settings.seed).permutation(kept)
-    dataset_page.write_report(
-        out,
-        result,
-        heights=heights,
-        shown=[
-            unfinished.read(face) for face in made[shown[: dataset_page.SHOWN_FACES]]
-        ],
-    )
+    result = outcome.write_report(out, source, opened, made, info, settings)
     unfinished.remove()
     return result
 
@@ -294,9 +209,13 @@ def _read_test_list(settings, identities, source):
     return names
 
 
-def _where(source):
-    text = os.fspath(source)
-    return text if text.startswith('tfds:') else os.fspath(pathlib.Path(text).resolve())
+def _made_with(source, opened, points, function):
+    """What has to be the same for an interrupted run to go on."""
+    return {
+        'source': outcome.where(source),
+        'photographs': _digest(opened.keys, points),
+        **dataclasses.asdict(function),
+    }
 
 
 def _digest(keys, points):
@@ -354,6 +273,20 @@ def _convert_all(function, opened, points, unfinished, run, progress):
         progress(done, total)
 
 
+def _choose(unfinished, opened, excluded, listed, settings):
+    """Which of the faces that were made stay."""
+    made, reasons = unfinished.load()
+    candidates = selection.Faces(
+        keys=[_key(opened.keys[face['item']], face['number']) for face in made],
+        names=np.array(opened.identities, object)[made['item']],
+        fingerprints=made['fingerprint'],
+    )
+    given = opened.splits and [opened.splits[item] for item in made['item']]
+    selected = _select(candidates, given, excluded, listed, settings)
+    skipped = _skipped(opened.keys, reasons, candidates.keys, selected.rejected)
+    return outcome.Made(unfinished, made, candidates, selected, skipped)
+
+
 def _key(photograph, number):
     """Of a face: that of its photograph, with a number from the second on."""
     return f'{photograph}#{number}' if number else photograph
@@ -371,12 +304,20 @@ def _select(candidates, given, excluded, listed, settings):
     return selected
 
 
-def _faces(unfinished, made, candidates, kept, source_name):
-    for face, i in zip(made, kept, strict=True):
+def _splits(made, source_name):
+    """The faces that stay, by split."""
+    return {
+        split: _faces(made, kept, source_name)
+        for split, kept in made.selected.filled().items()
+    }
+
+
+def _faces(made, kept, source_name):
+    for face, i in zip(made.faces[kept], kept, strict=True):
         yield records.Face(
-            image=unfinished.read(face),
-            name=candidates.names[i],
-            key=candidates.keys[i],
+            image=made.unfinished.read(face),
+            name=made.candidates.names[i],
+            key=made.candidates.keys[i],
             source=source_name,
         )
 
@@ -402,52 +343,3 @@ def _labels(labels, selected, names):
         split: [name for name in labels[split] if name not in gone[split]]
         for split in gone
     }
-
-
-def _describe_alignment(function, alignment):
-    if isinstance(function, degraded.Degrade):
-        return function.describe(alignment)
-    if function.placement == convert.CENTER:
-        return alignment or {'method': 'center_crop'}
-    described = {
-        'method': 'similarity',
-        'template': [list(point) for point in align.TEMPLATE],
-    }
-    if function.placement == convert.DETECT:
-        described['detector'] = 'mtcnn'
-    return described
-
-
-def _describe_settings(settings):
-    """For the report; who is tested, it says by the identities of each split."""
-    landmarks, checkpoint = settings.landmarks, settings.checkpoint
-    described = dataclasses.asdict(settings) | {
-        'landmarks': landmarks and os.fspath(pathlib.Path(landmarks).resolve()),
-        'checkpoint': checkpoint and os.fspath(checkpoint),
-        'exclude': [os.fspath(path) for path in settings.exclude],
-    }
-    del described['test_identities'], described['test_list']
-    return described
-
-
-def _describe_outcome(info, names, splits):
-    return {
-        'splits': {
-            split: {'identities': found.num_identities, 'images': found.num_examples}
-            for split, found in info.splits.items()
-        },
-        'images_per_identity': {
-            split: dict(sorted(collections.Counter(names[kept]).items()))
-            for split, kept in splits.items()
-        },
-    }
-
-
-def _nothing_left(source, skipped):
-    reasons = ', '.join(
-        f'{n} {reason}' for reason, n in dataset_page.count_reasons(skipped).items()
-    )
-    return (
-        f'None of the images of {source} can be used: {reasons}. The first, '
-        f'{skipped[0]["file"]}: {skipped[0]["reason"]}.'
-    )

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sicnn_jax.data import convert, overlap, records
+from sicnn_jax.data import records
+from sicnn_jax.data.preparing import convert, overlap
 from sicnn_jax.data.records import DatasetError, Face
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy import fft
 
-from sicnn_jax.data import align, records, sources
+from sicnn_jax.data import align, image_files, records
 
 # Bits of a fingerprint: the signs of so many of the lowest frequencies, each way.
 _FREQUENCIES = 16
@@ -29,7 +29,7 @@ class Photograph(NamedTuple):
     """What a face is made from; `landmarks` [5, 2] where they are known."""
 
     key: str
-    content: sources.Content
+    content: image_files.Content
     landmarks: np.ndarray | None = None
 
 
@@ -72,7 +72,7 @@ class Convert:
         if self.placement == LANDMARKS and photograph.landmarks is None:
             return 'no landmarks'
         try:
-            image = sources.load_image(photograph.content, _named(photograph))
+            image = image_files.load_image(photograph.content, _named(photograph))
         except records.DatasetError as error:
             return f'unreadable: {error}'
         height, width = image.shape[:2]

@@ -1,0 +1,120 @@
+"""What was made of a source, and what the data set and its report say of it."""
+
+import collections
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sicnn_jax.data import align, records
+from sicnn_jax.data.preparing import convert, degraded, selection, sources, spool
+from sicnn_jax.data.preparing.settings import Settings
+from sicnn_jax.reports import dataset_page
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """Faces in the spool, which of them stay, and why the others do not."""
+
+    unfinished: spool.Spool
+    faces: np.ndarray
+    candidates: selection.Faces
+    selected: selection.Selection
+    skipped: list[dict[str, str]]
+
+
+def describe_alignment(
+    function: convert.Convert | degraded.Degrade, alignment: Any
+) -> dict[str, Any]:
+    """How the faces of the data set are aligned; `alignment` is that of the source."""
+    if isinstance(function, degraded.Degrade):
+        return function.describe(alignment)
+    if function.placement == convert.CENTER:
+        return alignment or {'method': 'center_crop'}
+    described = {
+        'method': 'similarity',
+        'template': [list(point) for point in align.TEMPLATE],
+    }
+    if function.placement == convert.DETECT:
+        described['detector'] = 'mtcnn'
+    return described
+
+
+def write_report(
+    out: pathlib.Path,
+    source: str | os.PathLike,
+    opened: sources.Source,
+    made: Made,
+    info: records.DatasetInfo,
+    settings: Settings,
+) -> dict[str, Any]:
+    """Writes the report beside the data set, and returns it."""
+    splits = made.selected.filled()
+    kept = np.concatenate(list(splits.values()))
+    heights = made.faces['height'][kept]
+    result = {
+        'source': where(source),
+        'images': len(opened.keys),
+        'passed_over': opened.passed_over,
+        **_describe_settings(settings),
+        **_describe_outcome(info, made.candidates.names, splits),
+        'face_height': dataset_page.summarise_heights(heights),
+        'skipped_by_reason': dataset_page.count_reasons(made.skipped),
+        'skipped': made.skipped,
+    }
+    shown = np.random.default_rng(settings.seed).permutation(kept)
+    shown = made.faces[shown[: dataset_page.SHOWN_FACES]]
+    dataset_page.write_report(
+        out,
+        result,
+        heights=heights,
+        shown=[made.unfinished.read(face) for face in shown],
+    )
+    return result
+
+
+def _describe_settings(settings):
+    """For the report; who is tested, it says by the identities of each split."""
+    landmarks, checkpoint = settings.landmarks, settings.checkpoint
+    described = dataclasses.asdict(settings) | {
+        'landmarks': landmarks and os.fspath(pathlib.Path(landmarks).resolve()),
+        'checkpoint': checkpoint and os.fspath(checkpoint),
+        'exclude': [os.fspath(path) for path in settings.exclude],
+    }
+    del described['test_identities'], described['test_list']
+    return described
+
+
+def _describe_outcome(info, names, splits):
+    return {
+        'splits': {
+            split: {'identities': found.num_identities, 'images': found.num_examples}
+            for split, found in info.splits.items()
+        },
+        'images_per_identity': {
+            split: dict(sorted(collections.Counter(names[kept]).items()))
+            for split, kept in splits.items()
+        },
+    }
+
+
+def nothing_left(
+    source: str | os.PathLike, skipped: Sequence[Mapping[str, str]]
+) -> str:
+    """The error where no face remains."""
+    reasons = ', '.join(
+        f'{n} {reason}' for reason, n in dataset_page.count_reasons(skipped).items()
+    )
+    return (
+        f'None of the images of {source} can be used: {reasons}. The first, '
+        f'{skipped[0]["file"]}: {skipped[0]["reason"]}.'
+    )
+
+
+def where(source: str | os.PathLike) -> str:
+    """What the report calls a source: its absolute path, or what TFDS calls it."""
+    text = os.fspath(source)
+    return text if text.startswith('tfds:') else os.fspath(pathlib.Path(text).resolve())

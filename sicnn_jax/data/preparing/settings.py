@@ -1,0 +1,53 @@
+"""What becomes of the photographs of a source."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from sicnn_jax.data.preparing import convert, overlap
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What becomes of the photographs of a source.
+
+    Attributes:
+      landmarks: a file that `align.read_landmarks` reads, by the keys of the source,
+        which are paths relative to it.
+      detect: find the faces and their landmarks by MTCNN.
+      faces: which of those found: `largest`, `central` or `all`.
+      encoding: `png` or `jpeg`.
+      min_images: leave out identities with fewer usable images; those of `test_list`
+        stay.
+      min_size: leave out images whose shorter side has fewer pixels.
+      min_height: leave out faces of fewer rows of pixels in their photograph, of those
+        rows that become the 112 of the result; with 112 no face is enlarged.
+      degrade: take aligned faces to low resolution by this factor and back; the source
+        must be a data set of ours, whose labels and splits are kept.
+      degradation: how: `bicubic` or `area`.
+      checkpoint: a finished stage whose CNNH brings them back, instead of bicubic.
+      exclude: files of names, one a line, and data sets of ours: whom they name is left
+        out of training, as are copies of the faces of those data sets.
+      duplicate_bits: training faces that differ from one of the test split, or of
+        `exclude`, in no more bits of their fingerprint are copies; −1 for none.
+      seed: of the choice of test identities and the order of training faces.
+      test_identities: how many identities, chosen at random, go to the split `test`:
+        a fraction if below 1, else a number.
+      test_list: instead, a file with their names, one a line.
+    """
+
+    landmarks: str | os.PathLike | None = None
+    detect: bool = False
+    faces: str = 'largest'
+    encoding: str = 'png'
+    min_images: int = 1
+    min_size: int = 0
+    min_height: float = convert.MIN_HEIGHT
+    degrade: int | None = None
+    degradation: str = 'bicubic'
+    checkpoint: str | os.PathLike | None = None
+    exclude: Sequence[str | os.PathLike] = ()
+    duplicate_bits: int = overlap.DUPLICATE_BITS
+    seed: int = 0
+    test_identities: int | float = 0
+    test_list: str | os.PathLike | None = None

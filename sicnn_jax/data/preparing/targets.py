@@ -1,0 +1,190 @@
+"""A teacher's features of every face of a data set, written for distillation."""
+
+import functools
+import hashlib
+import io
+import itertools
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from sicnn_jax import inference, results_file
+from sicnn_jax.data import align, image_files, records
+from sicnn_jax.data.targets import read_targets, write_targets
+from sicnn_jax.evaluation.judge import load_judge
+from sicnn_jax.models import dlib_resnet
+
+_CHUNK = 256
+
+Describe = Callable[[list[records.Face[bytes]]], np.ndarray]
+
+
+def describe(
+    data: Path,
+    teacher: str,
+    photographs: Path | None = None,
+    landmarks: Path | None = None,
+    out: Path | None = None,
+) -> Path:
+    """Writes what a teacher says of every face of a data set, unless it is written.
+
+    Args:
+      data: shards.
+      teacher: 'dlib', an `.onnx` file, or the directory of a finished stage.
+      photographs: the directory that keys of faces are relative to.
+      landmarks: of the photographs, as `prepare` takes them.
+      out: the file; `data`/targets-NAME.safetensors if None.
+
+    Returns:
+      The file.
+
+    Raises:
+      DatasetError: the data set, a photograph or its landmarks are not there, or the
+        file is by another teacher.
+      CheckpointError: there is no such teacher.
+    """
+    name, function = _open_teacher(teacher, photographs, landmarks)
+    out = out or data / f'targets-{name.partition(" ")[0]}.safetensors'
+    info = records.read_dataset_info(data)
+    if out.exists():
+        _check_same(out, data, name)
+        return out
+    unfinished = out.with_name(f'.{out.stem}.unfinished')
+    settings = {'teacher': name, 'fingerprint': records.fingerprint(data)}
+    _begin(unfinished, settings)
+    keys: list[str] = []
+    features: list[np.ndarray] = []
+    for split, found in info.splits.items():
+        faces = records.read_faces(data, split)
+        for chunk, described in _describe_split(
+            function, faces, found.num_examples, unfinished / split
+        ):
+            keys += [face.key for face in chunk]
+            features.append(described)
+    write_targets(out, name, keys, np.concatenate(features))
+    shutil.rmtree(unfinished)
+    return out
+
+
+def _check_same(out, data, name):
+    """That a file that is there already is what would be written."""
+    found = read_targets(out, data)
+    if found.teacher != name:
+        raise records.DatasetError(
+            f'{out} is by the teacher {found.teacher!r}, but this one is {name!r}: '
+            'choose another file with --out, or delete that one.'
+        )
+
+
+def _begin(unfinished, settings):
+    """Goes on with what an interrupted run left, if that was with these settings."""
+    path = unfinished / 'settings.json'
+    if unfinished.exists():
+        try:
+            same = json.loads(path.read_text()) == settings
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            shutil.rmtree(unfinished)
+    results_file.write_results(settings, path)
+
+
+def _describe_split(function, faces, total, folder):
+    """Chunks of faces and their features, which are kept in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    started, done = time.monotonic(), 0
+    for first in range(0, total, _CHUNK):
+        chunk = [*itertools.islice(faces, _CHUNK)]
+        path = folder / f'{first:07d}.npy'
+        if path.exists():
+            yield chunk, np.load(path)
+            continue
+        features = function(chunk)
+        buffer = io.BytesIO()
+        np.save(buffer, features)
+        results_file.write_whole(path, buffer.getvalue())
+        yield chunk, features
+        done += len(chunk)
+        rate = done / (time.monotonic() - started)
+        print(
+            f'[{folder.name}] {first + len(chunk):,} of {total:,} faces, '
+            f'{rate:,.0f} a second, {(total - first - len(chunk)) / rate:,.0f} s left',
+            flush=True,
+        )
+
+
+def _open_teacher(
+    teacher: str, photographs: Path | None, landmarks: Path | None
+) -> tuple[str, Describe]:
+    """Its name, with what tells it from others, and what it says of faces."""
+    if (photographs is None) != (landmarks is None):
+        raise records.DatasetError(
+            'photographs and landmarks go together: give both or neither.'
+        )
+    if teacher == 'dlib':
+        file = dlib_resnet.find_file()
+        layers = dlib_resnet.read_layers(file)
+        program = jax.jit(dlib_resnet.describe_chips)
+        seen, see = 'aligned', _chips_of_faces
+        if photographs is not None and landmarks is not None:
+            points = align.read_landmarks(landmarks)
+            seen = f'photographs {_checksum(landmarks)}'
+            see = functools.partial(_chips, photographs, points)
+
+        def function(faces):
+            return inference.in_batches(lambda x: program(layers, x), see(faces))
+
+        return f'dlib {_checksum(file)} {seen}', function
+    if photographs is not None:
+        raise records.DatasetError(
+            f'photographs are for the teacher dlib, but it is {teacher}, which sees '
+            'aligned faces: leave them out.'
+        )
+    path = Path(teacher)
+    # The mirrored face is for verification.
+    judge = load_judge(path, {'mirror': False} if path.suffix == '.onnx' else {})
+    name = f'{path.stem} {_checksum(path)}'
+    return name, lambda faces: judge.describe(_decode(faces))[0]
+
+
+def _decode(faces):
+    return np.stack([records.decode_image(face.image) for face in faces])
+
+
+def _chips_of_faces(faces):
+    return np.asarray(dlib_resnet.make_chips(_decode(faces).astype(np.float32)))
+
+
+def _chips(photographs, points, faces):
+    """Of the original pixels, uint8 [n, 150, 150, 3]."""
+    chips = []
+    for face in faces:
+        path = photographs / face.key
+        if face.key not in points or not path.is_file():
+            missing = path if face.key in points else f'landmarks of {face.key}'
+            raise records.DatasetError(
+                f'{missing} is missing: give the photographs and landmarks that the '
+                'data set was prepared from, or leave out both.'
+            )
+        image = image_files.load_image(str(path), face.key)
+        aligned = align.similarity_transform(points[face.key], align.TEMPLATE)
+        chip = dlib_resnet.CHIP @ np.concatenate([aligned, [[0, 0, 1]]])
+        chips.append(align.warp(image, chip, (dlib_resnet.SIDE, dlib_resnet.SIDE)))
+    return np.stack(chips)
+
+
+def _checksum(path):
+    """Of a file and the JSON beside it, or of the files of a stage's networks."""
+    digest = hashlib.sha256()
+    files = [path, path.with_suffix('.json')]
+    if path.is_dir():
+        files = sorted((path / 'final').rglob('*'))
+    for file in files:
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
