@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from sicnn_jax import command
-from sicnn_jax.data.preparing.targets import describe
+from sicnn_jax.data.preparing.teacher import describe
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,13 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import (
-    checkpoint,
-    images,
-    inference,
-    parallel,
-    results_file,
-)
+from sicnn_jax import checkpoint, images, inference, parallel, results_file
 from sicnn_jax.config.check import check, refuse
 from sicnn_jax.data import dataset
 from sicnn_jax.descent import Metrics
@@ -32,7 +26,7 @@ from sicnn_jax.hooks import (
     measure_recognition,
 )
 from sicnn_jax.models import Recogniser
-from sicnn_jax.models.convolution import use_winograd
+from sicnn_jax.models.convolutions import use_winograd
 from sicnn_jax.recipe import Batch
 from sicnn_jax.stages import CENTROIDS, Stage, build_stage, is_fused
 from sicnn_jax.train_state import TrainState

@@ -28,7 +28,7 @@ from benchmarks.measuring import append_record, matmul_gflops, time_calls
 from benchmarks.stages import prepare
 from configs import di
 from sicnn_jax import images, inference, models, parallel
-from sicnn_jax.models import convolution
+from sicnn_jax.models import convolutions
 from tests import counting
 
 WORKS = {
@@ -94,7 +94,7 @@ def _ours(work, batch, path, dtype):
         apply = functools.partial(
             models.CNNH(dtype=dtype).apply, {'params': params['cnnh']}
         )
-        cnnh = jax.jit(apply, compiler_options=convolution.inference_options())
+        cnnh = jax.jit(apply, compiler_options=convolutions.inference_options())
         lr = images.to_float(_degrade(parallel.unreplicate(faces)['hr']))
 
         def infer():

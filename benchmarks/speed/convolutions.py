@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measuring import append_record, time_calls
-from sicnn_jax.models import convolution as ways
-from sicnn_jax.models.convolution import image_convolution, transposed_convolution
+from sicnn_jax.models import convolutions as ways
+from sicnn_jax.models.convolutions import image_convolution, transposed_convolution
 
 _SAME = ((1, 1), (1, 1))
 

@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.measuring import append_record, in_turns, markdown, time_calls, versions
 from benchmarks.speed.reading import render
 from sicnn_jax import images, inference, models
-from sicnn_jax.models import convolution
+from sicnn_jax.models import convolutions
 
 SIDES = ('ours', 'pytorch', 'pytorch_compiled', 'onnxruntime')
 # Of the deconvolutions, see `CNNH.deconv_kernels`.
@@ -95,7 +95,7 @@ def _ours(scale, params, lr):
     variables = {'params': jax.device_put(params)}
     apply = jax.jit(
         lambda lr: models.CNNH(scale=scale).apply(variables, lr),
-        compiler_options=convolution.inference_options(),
+        compiler_options=convolutions.inference_options(),
     )
     return lambda lr: np.asarray(apply(lr))
 

@@ -14,7 +14,7 @@ from benchmarks.measuring import append_record, in_turns, markdown, time_calls
 from benchmarks.stages import prepare
 from sicnn_jax import parallel
 from sicnn_jax.config.load import load
-from sicnn_jax.models.convolution import use_winograd
+from sicnn_jax.models.convolutions import use_winograd
 
 _STAGE = 'domain_integrated'
 

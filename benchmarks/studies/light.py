@@ -17,7 +17,7 @@ from configs import real
 from sicnn_jax import checkpoint, inference, metrics, models, parallel, train
 from sicnn_jax.evaluation import held_out
 from sicnn_jax.evaluation.judge import load_judge
-from sicnn_jax.models.convolution import on_any_backend, use_winograd
+from sicnn_jax.models.convolutions import on_any_backend, use_winograd
 from sicnn_jax.train_state import TrainState
 from tests.counting import multiply_adds
 

@@ -34,7 +34,7 @@ def base() -> ConfigDict:
     # one, unless XLA_FLAGS says otherwise. With one for each core, cores wait less.
     config.cpu_devices = 0
     # A CPU computes convolutions of many channels in Winograd's tiles: fewer
-    # multiplications, but four times as long to compile (models/convolution.py).
+    # multiplications, but four times as long to compile (models/convolutions/).
     config.winograd = True
     config.log_every = 100
     # A step whose loss or gradient is not finite is not applied; after so many in a row

@@ -18,7 +18,7 @@ from sicnn_jax.evaluation.judge import (
     load_judge,
 )
 from sicnn_jax.evaluation.methods import TITLES, compared_stages, load_methods
-from sicnn_jax.models.convolution import use_winograd
+from sicnn_jax.models.convolutions import use_winograd
 from sicnn_jax.workdir import recognition_directory
 
 # What the rows are means of, as METHOD/COLUMN, beside results.json.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from sicnn_jax import models, packed, workdir
 from sicnn_jax.inference.exported import describe, missing_extra
 from sicnn_jax.inference.onnx_model import to_onnx
-from sicnn_jax.models.convolution import on_any_backend
+from sicnn_jax.models.convolutions import on_any_backend
 from sicnn_jax.results_file import write_whole
 
 FORMATS = ('onnx', 'stablehlo', 'safetensors')

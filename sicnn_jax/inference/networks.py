@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from sicnn_jax import images
-from sicnn_jax.models import Recogniser, convolution
+from sicnn_jax.models import Recogniser, convolutions
 
 _BATCH = 64
 
@@ -36,14 +36,14 @@ def frozen(
     """`super_resolve` by one network, compiled for its parameters as constants.
 
     On CPU that takes less than half the time to compile and is faster: see
-    `convolution.frozen_convolution`. Each call of this function compiles anew.
+    `convolutions.frozen_convolution`. Each call of this function compiles anew.
 
     Returns:
       A function of uint8 [n, h, w, 3], to uint8 [n, 112, 96, 3].
     """
     program = jax.jit(
         functools.partial(_hallucinate, cnnh, params),
-        compiler_options=convolution.inference_options(),
+        compiler_options=convolutions.inference_options(),
     )
     return functools.partial(in_batches, program, sizes=sizes)
 
@@ -88,9 +88,8 @@ def _hallucinate(cnnh, params, lr):
 
 @functools.cache
 def _super_resolve_program():
-    return jax.jit(
-        _hallucinate, static_argnums=0, compiler_options=convolution.inference_options()
-    )
+    options = convolutions.inference_options()
+    return jax.jit(_hallucinate, static_argnums=0, compiler_options=options)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

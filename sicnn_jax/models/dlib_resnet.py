@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Float32, UInt8
 
 from sicnn_jax import images
 from sicnn_jax.errors import CheckpointError
-from sicnn_jax.models.convolution import convolution
+from sicnn_jax.models.convolutions import convolution
 from sicnn_jax.models.layers import describe_faces
 
 FILE = 'dlib_face_recognition_resnet_model_v1.dat'

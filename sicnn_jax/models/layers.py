@@ -11,7 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 
 from sicnn_jax import images
-from sicnn_jax.models.convolution import convolution, transposed_convolution
+from sicnn_jax.models.convolutions import convolution, transposed_convolution
 
 Dtype = Any
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from sicnn_jax import describe, images
 from sicnn_jax.data import align, dataset, records, targets
+from sicnn_jax.data.preparing import teacher
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.evaluation.judge import load_judge
 from tests import tiny_run
@@ -81,11 +82,11 @@ def _teach(monkeypatch, seen):
 
         return 'light 123', function
 
-    monkeypatch.setattr(describe, '_open_teacher', open_teacher)
+    monkeypatch.setattr(teacher, '_open_teacher', open_teacher)
 
 
 def test_describing_goes_on_where_it_was_interrupted(directory, monkeypatch, capsys):
-    monkeypatch.setattr(describe, '_CHUNK', 2)
+    monkeypatch.setattr(teacher, '_CHUNK', 2)
     seen = []
     _teach(monkeypatch, seen)
     write = np.save
@@ -110,14 +111,14 @@ def test_describing_goes_on_where_it_was_interrupted(directory, monkeypatch, cap
 
 
 def test_what_another_teacher_said_is_not_taken_over(directory, monkeypatch):
-    monkeypatch.setattr(describe, '_CHUNK', 2)
+    monkeypatch.setattr(teacher, '_CHUNK', 2)
     folder = directory / '.targets-light.unfinished' / 'train'
     folder.mkdir(parents=True)
     np.save(folder / '0000000.npy', np.zeros((2, 3), np.float32))
     (folder.parent / 'settings.json').write_text('{"teacher": "another"}')
     seen = []
     _teach(monkeypatch, seen)
-    describe.describe(directory, 'light')
+    teacher.describe(directory, 'light')
     assert len(seen) == COUNT
 
 
@@ -140,9 +141,9 @@ def test_a_photograph_that_is_missing_is_named(directory, tmp_path):
     faces = [*records.read_faces(directory, 'test')]
     points = {'p/5.png': np.zeros((5, 2))}
     with pytest.raises(DatasetError, match=r'p/5.png is missing'):
-        describe._chips(tmp_path, points, faces)
+        teacher._chips(tmp_path, points, faces)
     with pytest.raises(DatasetError, match=r'landmarks of p/5.png is missing'):
-        describe._chips(tmp_path, {}, faces)
+        teacher._chips(tmp_path, {}, faces)
 
 
 def test_a_chip_of_a_photograph_is_that_of_its_face(tmp_path):
@@ -158,16 +159,16 @@ def test_a_chip_of_a_photograph_is_that_of_its_face(tmp_path):
         'p',
         'p/0.png',
     )
-    (of_photograph,) = describe._chips(tmp_path, {'p/0.png': points}, [face])
-    (of_face,) = describe._chips_of_faces([face])
+    (of_photograph,) = teacher._chips(tmp_path, {'p/0.png': points}, [face])
+    (of_face,) = teacher._chips_of_faces([face])
     difference = np.abs(of_photograph.astype(float) - of_face)[:130, 5:-5]
     assert np.median(difference) < 5
     assert np.median(np.abs(of_face[:130, 5:-5] - of_face[:130, 5:-5].mean())) > 20
 
 
-@pytest.mark.parametrize('teacher', ('network', 'stage'))
-def test_a_teacher_says_what_it_says_as_a_judge(teacher, directory, tmp_path):
-    if teacher == 'network':
+@pytest.mark.parametrize('kind', ('network', 'stage'))
+def test_a_teacher_says_what_it_says_as_a_judge(kind, directory, tmp_path):
+    if kind == 'network':
         pytest.importorskip('onnxruntime')
         from tests.models.test_onnx_recogniser import small_network
 
@@ -175,7 +176,7 @@ def test_a_teacher_says_what_it_says_as_a_judge(teacher, directory, tmp_path):
     else:
         tiny_run.write_run(tmp_path / 'run')
         path = tmp_path / 'run' / 'recognition'
-    found = describe.describe(directory, str(path))
+    found = teacher.describe(directory, str(path))
     hr, _ = dataset.read_split(directory, 'train')
     expected = load_judge(path).describe(hr)[0]
     np.testing.assert_allclose(
@@ -186,8 +187,8 @@ def test_a_teacher_says_what_it_says_as_a_judge(teacher, directory, tmp_path):
     )
     # What is written is not written again, nor over another teacher's.
     before = found.stat().st_mtime_ns
-    assert describe.describe(directory, str(path)) == found
+    assert teacher.describe(directory, str(path)) == found
     assert found.stat().st_mtime_ns == before
     _write(found, _keys(*range(COUNT)))
     with pytest.raises(DatasetError, match="by the teacher 'a teacher', but"):
-        describe.describe(directory, str(path))
+        teacher.describe(directory, str(path))

@@ -19,7 +19,7 @@ from sicnn_jax.models import (
     cnnh_from,
     discriminator_from,
 )
-from sicnn_jax.models.convolution import transposed_convolution
+from sicnn_jax.models.convolutions import transposed_convolution
 from sicnn_jax.models.lapsrn import bilinear
 from sicnn_jax.models.position_patch import combination_weights, patch_positions
 
