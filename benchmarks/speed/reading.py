@@ -31,15 +31,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks.measuring import (
-    append_record,
-    in_turns,
-    markdown,
-    newest_record,
-    slope,
-)
+from benchmarks.measuring import append_record, in_turns, markdown, newest_record, slope
 from sicnn_jax import parallel
-from sicnn_jax.data import faces, pipeline, records, runtime
+from sicnn_jax.data import pipeline, procedural_faces, records, runtime
 
 _DISTINCT = 256
 _PER_IDENTITY = 16
@@ -50,7 +44,7 @@ _QUEUED = 12
 
 def render(count: int) -> np.ndarray:
     """Procedural faces, uint8 [count, 112, 96, 3]."""
-    draw = jax.jit(lambda person: faces.render_faces(0, person, person))
+    draw = jax.jit(lambda person: procedural_faces.render_faces(0, person, person))
     return np.asarray(draw(np.arange(count)))
 
 

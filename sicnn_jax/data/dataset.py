@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax.data import augment, faces, pipeline, records, salvage
+from sicnn_jax.data import augment, pipeline, procedural_faces, records, salvage
 from sicnn_jax.data.targets import Targets, read_targets
 
 SOURCES = ('embedded', 'records', 'procedural')
@@ -303,7 +303,7 @@ class ProceduralFaces:
         return label, image
 
     def to_hr(self, batch: Batch) -> Batch:
-        hr = faces.render_faces(
+        hr = procedural_faces.render_faces(
             self.seed, batch['label'], batch['image'], self.misalignment
         )
         return {'hr': hr, 'label': batch['label']}
@@ -323,7 +323,7 @@ class ProceduralFaces:
         self, identities: np.ndarray, images: np.ndarray
     ) -> Iterator[np.ndarray]:
         """Chunks of faces, all rendered at one size, so that this compiles once."""
-        render = jax.jit(faces.render_faces, static_argnums=(0, 3))
+        render = jax.jit(procedural_faces.render_faces, static_argnums=(0, 3))
         for start in range(0, len(identities), _CHUNK):
             rows = np.arange(start, start + _CHUNK) % len(identities)
             chunk = render(self.seed, identities[rows], images[rows], self.misalignment)

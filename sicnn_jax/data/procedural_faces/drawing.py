@@ -1,6 +1,6 @@
 """Procedural faces: the embedded data of the project, drawn on the device.
 
-What is drawn, an identity and a view of it, is in `face_parameters`. Every face is
+What is drawn, an identity and a view of it, is in `parameters`. Every face is
 aligned to the five-point template of 112×96 face recognition. Most of what tells two
 people apart is one to six pixels wide and does not survive 8× downsampling; colours and
 outlines survive, but vary as much between the views of one person.
@@ -17,7 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from sicnn_jax.data.face_parameters import Parameters, sample_identity, sample_view
+from sicnn_jax.data.procedural_faces.parameters import (
+    Parameters,
+    sample_identity,
+    sample_view,
+)
 from sicnn_jax.template import HEIGHT, WIDTH
 
 _ORIGIN = (47.9, 51.6)  # x, y of the point between the eyes, from the template

@@ -8,19 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sicnn_jax.data import faces
+from sicnn_jax.data.procedural_faces import (
+    drawing,
+    parameters,
+    render_face,
+    render_faces,
+)
+from sicnn_jax.template import HEIGHT, WIDTH
 
 PEOPLE, VIEWS = 16, 8
 IDENTITIES = np.repeat(np.arange(PEOPLE, dtype=np.int32), VIEWS)
 IMAGES = np.tile(np.arange(VIEWS, dtype=np.int32), PEOPLE)
-render = jax.jit(faces.render_faces)
+render = jax.jit(render_faces)
 
 
 @pytest.fixture(scope='module')
 def album():
     """uint8 [16, 8, 112, 96, 3]: sixteen people, eight pictures of each."""
     album = np.asarray(render(0, IDENTITIES, IMAGES))
-    return album.reshape(PEOPLE, VIEWS, faces.HEIGHT, faces.WIDTH, 3)
+    return album.reshape(PEOPLE, VIEWS, HEIGHT, WIDTH, 3)
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +43,7 @@ def crowd():
 def people():
     """Five hundred identities, stacked."""
     keys = jax.random.split(jax.random.key(3), 512)
-    return jax.jit(jax.vmap(faces.sample_identity))(keys)
+    return jax.jit(jax.vmap(parameters.sample_identity))(keys)
 
 
 def levels_apart(a, b):
@@ -46,7 +52,7 @@ def levels_apart(a, b):
 
 def test_shape_dtype_and_range(album):
     assert album.dtype == np.uint8
-    assert album.shape[2:] == (112, 96, 3) == (faces.HEIGHT, faces.WIDTH, 3)
+    assert album.shape[2:] == (112, 96, 3) == (HEIGHT, WIDTH, 3)
     assert album.min() < 30 and album.max() > 225
     contrast = album.reshape(PEOPLE * VIEWS, -1).std(axis=1)
     assert contrast.min() > 5.0  # no blank picture
@@ -84,13 +90,13 @@ def test_identity_is_kept_under_a_plain_view(people):
     few = jax.tree.map(lambda x: x[:PEOPLE], people)
 
     def pictures(key):
-        view = faces.sample_view(key)
+        view = parameters.sample_view(key)
         calm = {name: 0.2 * view[i] for i, name in enumerate(view._fields[:10])}
         calm |= {'pose_scale': 1.0, 'eye_open': 1.0, 'light_ambient': 0.8}
         calm |= {'colour_saturation': 1.0, 'shadow_depth': -1.0, 'glasses_worn': 0.5}
         calm |= {'hat_worn': 0.0, 'occluder_kind': 1.0}
         calm = view._replace(**jax.tree.map(jnp.float32, calm))
-        draw = jax.vmap(faces.render_face, in_axes=(0, None))
+        draw = jax.vmap(render_face, in_axes=(0, None))
         grey = draw(few, calm)[:, 34:102, 20:76].mean(-1).reshape(PEOPLE, -1)
         grey -= grey.mean(1, keepdims=True)
         return grey / jnp.linalg.norm(grey, axis=1, keepdims=True)
@@ -142,15 +148,16 @@ def test_parameters_cover_their_ranges(people):
 
 def test_import_needs_no_tensorflow_and_starts_no_device():
     script = (
-        'import sys; import sicnn_jax.data.faces; from jax._src import xla_bridge; '
-        'assert "tensorflow" not in sys.modules; '
+        'import sys; import sicnn_jax.data.procedural_faces\n'
+        'from jax._src import xla_bridge\n'
+        'assert "tensorflow" not in sys.modules\n'
         'assert not xla_bridge.backends_are_initialized()'
     )
     subprocess.run([sys.executable, '-c', script], check=True)
 
 
 def test_misaligned_faces_are_framed_another_way():
-    render_misaligned = jax.jit(faces.render_faces, static_argnums=3)
+    render_misaligned = jax.jit(render_faces, static_argnums=3)
     some = np.arange(4, dtype=np.int32)
     aligned = np.asarray(render(0, some, some), np.float32)
     moved, again = (np.asarray(render_misaligned(0, some, some, 1.0)) for _ in range(2))
@@ -161,8 +168,10 @@ def test_misaligned_faces_are_framed_another_way():
 @pytest.mark.parametrize('amount', [0.5, 1.0])
 def test_misalignment_is_within_its_range(amount):
     keys = jax.random.split(jax.random.key(0), 256)
-    views = jax.vmap(faces.sample_view)(keys)
-    moved = jax.vmap(lambda view, key: faces._misalign(view, key, amount))(views, keys)
+    views = jax.vmap(parameters.sample_view)(keys)
+    moved = jax.vmap(lambda view, key: drawing._misalign(view, key, amount))(
+        views, keys
+    )
     for found, most in (
         (moved.pose_roll - views.pose_roll, 0.35),
         (moved.pose_scale / views.pose_scale - 1.0, 0.2),

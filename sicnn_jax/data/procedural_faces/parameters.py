@@ -1,4 +1,4 @@
-"""Who a procedural face shows and how: the parameters that `faces` draws.
+"""Who a procedural face shows and how: the parameters that `drawing` draws.
 
 An *identity* is the parameters of a face, a *view* everything else about a picture of
 it (pose, expression, light, background, occlusion, camera).
