@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from sicnn_jax import checkpoint, inference, main, models, pictures
+from sicnn_jax.batches import in_batches
 
 ROOT = Path(__file__).parent.parent
 
@@ -166,7 +167,7 @@ def test_batches_are_of_few_sizes(count, sizes, taken):
         batches.append(len(batch))
         return 2 * batch
 
-    doubled = inference.in_batches(double, faces, sizes)
+    doubled = in_batches(double, faces, sizes)
     np.testing.assert_array_equal(doubled, 2 * faces)
     assert batches == taken
 

@@ -9,7 +9,6 @@ from sicnn_jax.inference.networks import (
     enlarge_faces,
     extract_features,
     frozen,
-    in_batches,
     super_resolve,
 )
 
@@ -19,6 +18,5 @@ __all__ = [
     'enlarge_faces',
     'extract_features',
     'frozen',
-    'in_batches',
     'super_resolve',
 ]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from sicnn_jax.batches import in_batches
 from sicnn_jax.errors import CheckpointError
-from sicnn_jax.inference import in_batches
 from sicnn_jax.onnx.inputs import OnnxInput, complete, fit_faces, open_with, read_input
 
 _BATCH = 64

@@ -13,7 +13,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from sicnn_jax import inference, results_file
+from sicnn_jax import results_file
+from sicnn_jax.batches import in_batches
 from sicnn_jax.data import align, image_files, records
 from sicnn_jax.data.targets import read_targets, write_targets
 from sicnn_jax.evaluation.judge import load_judge
@@ -137,7 +138,7 @@ def _open_teacher(
             see = functools.partial(_chips, photographs, points)
 
         def function(faces):
-            return inference.in_batches(lambda x: program(layers, x), see(faces))
+            return in_batches(lambda x: program(layers, x), see(faces))
 
         return f'dlib {_checksum(file)} {seen}', function
     if photographs is not None:
