@@ -17,10 +17,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from sicnn_jax import inference, metrics, parallel, pictures, results_file
+from sicnn_jax import inference, parallel, pictures, results_file
 from sicnn_jax.checkpoint import Checkpoints
 from sicnn_jax.descent import finite_networks, without_finite
-from sicnn_jax.models import Recogniser
 from sicnn_jax.recipe import Recipe
 from sicnn_jax.train_state import TrainState
 
@@ -333,54 +332,6 @@ class Stop:
             f'Stopped at step {step}, saved in {self.checkpoints.directory}. The same '
             'command continues from there.'
         )
-
-
-def measure_recognition(
-    cnnr: Recogniser, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
-) -> Callable[[dict[str, Any]], dict[str, float]]:
-    """Verification accuracy of CNNR, see `verify_recognition`."""
-    verify = verify_recognition(cnnr, hr, labels, num_pairs=num_pairs)
-    return lambda params: {'verification_accuracy': verify(params).accuracy}
-
-
-def verify_recognition(
-    cnnr: Recogniser, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
-) -> Callable[[dict[str, Any]], metrics.VerificationResult]:
-    """Verifies held-out pairs, so many at most: face and mirror image, ten folds."""
-    a, b, same = metrics.draw_pairs(labels, at_most=num_pairs)
-
-    def verify(params):
-        features = inference.extract_features(cnnr, params['cnnr'], hr, mirror=True)
-        return metrics.verify(features[a], features[b], same, 10)
-
-    return verify
-
-
-def measure_hallucination(
-    recipe: Recipe, hr: np.ndarray, reference: Any | None
-) -> Callable[[dict[str, Any]], dict[str, float]]:
-    """PSNR of held-out faces and, given a reference CNNR, identity similarity.
-
-    Args:
-      recipe: the networks and the degradation.
-      hr: uint8 [n, 112, 96, 3].
-      reference: parameters of the CNNR trained on HR only, or None.
-    """
-    lr = inference.degrade_faces(hr, scale=recipe.scale, kind=recipe.degradation)
-    if reference is not None:
-        hr_features = inference.extract_features(recipe.cnnr, reference, hr)
-
-    def measure(params):
-        sr = inference.super_resolve(recipe.cnnh, params['cnnh'], lr)
-        measured = {'psnr': float(metrics.psnr(sr, hr).mean())}
-        if reference is not None:
-            features = inference.extract_features(recipe.cnnr, reference, sr)
-            measured['identity_similarity'] = metrics.identity_similarity(
-                features, hr_features
-            )
-        return measured
-
-    return measure
 
 
 def _summary(window: dict[str, np.ndarray]) -> dict[str, float]:

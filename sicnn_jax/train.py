@@ -15,16 +15,8 @@ from sicnn_jax import checkpoint, images, inference, parallel, results_file
 from sicnn_jax.config.check import check, refuse
 from sicnn_jax.data import dataset
 from sicnn_jax.descent import Metrics
-from sicnn_jax.hooks import (
-    Checkpoint,
-    Evaluate,
-    Hook,
-    Log,
-    Picture,
-    Stop,
-    measure_hallucination,
-    measure_recognition,
-)
+from sicnn_jax.evaluation.measures import measure_hallucination, measure_recognition
+from sicnn_jax.hooks import Checkpoint, Evaluate, Hook, Log, Picture, Stop
 from sicnn_jax.models import Recogniser
 from sicnn_jax.models.convolutions import use_winograd
 from sicnn_jax.recipe import Batch

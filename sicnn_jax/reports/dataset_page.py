@@ -55,7 +55,7 @@ def write_report(
 
     Args:
       directory: of the data set.
-      report: as `prepare.prepare` returns it.
+      report: as `preparation.prepare` returns it.
       heights: of the faces in their photographs, in pixels, [n].
       shown: encoded faces for the contact sheet.
     """

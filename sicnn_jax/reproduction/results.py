@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sicnn_jax import checkpoint, hooks, models, results_file
+from sicnn_jax import checkpoint, models, results_file
 from sicnn_jax.evaluation.compare import EACH_FILE
+from sicnn_jax.evaluation.measures import verify_recognition
 from sicnn_jax.reproduction.experiments import Cache, Run
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import Row, recognised, seeds_of
@@ -48,7 +49,7 @@ class Results:
             params, record = checkpoint.load_networks(
                 directory / 'recognition', ['cnnr']
             )
-            verify = hooks.verify_recognition(
+            verify = verify_recognition(
                 models.cnnr_from(record),
                 hr,
                 labels,
