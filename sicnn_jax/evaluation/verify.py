@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import metrics, results_file
+from sicnn_jax import results_file
 from sicnn_jax.data import align
 from sicnn_jax.evaluation import published, verification_sets
 from sicnn_jax.evaluation.features import FLIPS, describe, measure
@@ -22,6 +22,7 @@ from sicnn_jax.evaluation.judge import Judge, check_originals, load_judge
 from sicnn_jax.evaluation.methods import load_methods
 from sicnn_jax.evaluation.pairs import choose_folds, index_pairs
 from sicnn_jax.evaluation.verification_sets import Album
+from sicnn_jax.evaluation.verification_text import describe_missing, format_verification
 from sicnn_jax.workdir import recognition_directory
 
 # What a pair of videos is scored by: the mean features of their frames, or the mean
@@ -190,7 +191,7 @@ def _with_both(path, listed, keys, described, missing):
         for side in np.unique(features.owners)
     }
     used = [pair for pair in listed if pair.key_a in seen and pair.key_b in seen]
-    _log(_describe_missing(missing, len(used), len(listed)))
+    _log(describe_missing(missing, len(used), len(listed)))
     if not used:
         raise ValueError(f'None of the pairs of {path} has both images.')
     return used
@@ -238,49 +239,6 @@ def _published(scale, method, kind):
     return published.FIGURES.get(scale, {}).get(method, {}).get(kind)
 
 
-def format_verification(results: Mapping[str, Any]) -> str:
-    """The rows as text, with what they were measured on."""
-    rates = [f'{rate:g}' for rate in metrics.FALSE_ACCEPT_RATES]
-    published = any(row['published'] is not None for row in results['rows'])
-    titles = ['method', 'accuracy', 'AUC', 'EER', *rates]
-    lines = [
-        f'{results["pairs_reported"]} pairs in {len(results["folds_reported"])} folds '
-        f'of {Path(results["pairs_file"]).name} ({results["pairs_used"]} of '
-        f'{results["pairs_listed"]} pairs used), {results["images_used"]} images; '
-        f'flip: {results["flip"]}; last columns: TAR at FAR'
-    ]
-    if published:
-        titles.append('published')
-    recogniser = None
-    for row in results['rows']:
-        if row['recogniser'] != recogniser:
-            recogniser = row['recogniser']
-            lines += [f'by {recogniser}', _line(titles)]
-        cells = [
-            row['method'],
-            f'{row["accuracy"]:.2%}',
-            f'{row["auc"]:.4f}',
-            f'{row["eer"]:.2%}',
-            *(f'{row["tar_at_far"][rate]:.2%}' for rate in rates),
-        ]
-        if row['published'] is not None:
-            cells.append(f'{row["published"]:.2%}')
-        lines.append(_line(cells))
-    if published:
-        lines.append(
-            'published: of the paper, all ten folds, by a CNNR trained on faces of '
-            'that method'
-        )
-    different = results['pairs_reported_different']
-    small = [rate for rate in rates if float(rate) * different < 1]
-    if small:
-        lines.append(
-            f'{different} different pairs: TAR at FAR {", ".join(small)} is that of no '
-            f'false accept at all.'
-        )
-    return '\n'.join(lines)
-
-
 def _log(line):
     print(line, flush=True)
 
@@ -299,18 +257,3 @@ def _enlarge_by(methods):
         return {name: faces[name] for name in faces if name not in ('lr', 'hr')}
 
     return show
-
-
-def _describe_missing(missing, used, listed):
-    lines = [f'{used} of {listed} pairs are used.']
-    if missing:
-        shown = [f'  {key}: {why}' for key, why in sorted(missing.items())[:10]]
-        more = len(missing) - len(shown)
-        lines += [f'{len(missing)} images or videos are missing:', *shown]
-        if more:
-            lines.append(f'  and {more} more (all in verification.json)')
-    return '\n'.join(lines)
-
-
-def _line(cells):
-    return f'{cells[0]:<18}' + ''.join(f'{cell:>10}' for cell in cells[1:])

@@ -12,6 +12,7 @@ from sicnn_jax.evaluation import features, verify
 from sicnn_jax.evaluation.judge import Judge, load_judge
 from sicnn_jax.evaluation.pairs import PairIndices
 from sicnn_jax.evaluation.verification_sets import Album, find_images, open_set
+from sicnn_jax.evaluation.verification_text import format_verification
 from sicnn_jax.metrics import verify as verify_pairs
 
 PEOPLE = ['Ann', 'Bob', 'Cid', 'Dot', 'Eve', 'Flo', 'Gus', 'Hal']
@@ -117,7 +118,7 @@ def test_lfw_in_one_table(lfw, capsys):
     printed = capsys.readouterr().out
     assert '16 of 16 pairs are used' in printed
     assert 'red verifies 100.0% of the pairs of originals.' in printed
-    table = verify.format_verification(results)
+    table = format_verification(results)
     for text in ('published', '98.25%', '8 different pairs', 'by red', 'TAR at FAR'):
         assert text in table
     json.dumps(results)
