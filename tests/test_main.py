@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sicnn_jax import checkpoint, inference, main, models, pictures
-from sicnn_jax.batches import in_batches
+from sicnn_jax import checkpoint, main, pictures
 
 ROOT = Path(__file__).parent.parent
 
@@ -132,44 +131,6 @@ def test_importing_the_package_loads_no_tensorflow_and_starts_no_device():
         'assert not xla_bridge.backends_are_initialized()\n'
     )
     subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
-
-
-def test_batches_of_inference_do_not_change_its_result(monkeypatch):
-    cnnr = models.CNNR((2, 2, 2, 2), (1, 1, 1, 1), feature_dim=4)
-    faces = np.random.default_rng(0).integers(0, 256, (5, 112, 96, 3), dtype=np.uint8)
-    params = jax.jit(cnnr.init)(jax.random.key(0), np.float32(faces) / 255)['params']
-    whole = inference.extract_features(cnnr, params, faces, mirror=True)
-    monkeypatch.setattr(inference, '_BATCH', 2)
-    parts = inference.extract_features(cnnr, params, faces, mirror=True)
-    assert whole.shape == (5, 8)
-    np.testing.assert_allclose(parts, whole, atol=1e-5)
-    mirrored = inference.extract_features(cnnr, params, faces[:, :, ::-1])
-    np.testing.assert_allclose(whole[:, 4:], mirrored, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ('count', 'sizes', 'taken'),
-    [
-        (0, None, [1]),
-        (5, None, [5]),
-        (130, None, [64, 64, 64]),
-        (0, (1, 2, 4, 8), [1]),
-        (3, (1, 2, 4, 8), [4]),
-        (21, (1, 2, 4, 8), [8, 8, 8]),
-        (17, (1, 2, 4, 8), [8, 8, 1]),
-    ],
-)
-def test_batches_are_of_few_sizes(count, sizes, taken):
-    faces = np.arange(count * 2).reshape(count, 2)
-    batches = []
-
-    def double(batch):
-        batches.append(len(batch))
-        return 2 * batch
-
-    doubled = in_batches(double, faces, sizes)
-    np.testing.assert_array_equal(doubled, 2 * faces)
-    assert batches == taken
 
 
 def test_a_grid_has_a_row_a_face_and_a_column_a_method(tmp_path):

@@ -548,7 +548,7 @@ def test_evaluation_writes_the_table_and_the_picture(finished, capsys):
 
 def test_a_good_judge_fills_its_columns(finished, monkeypatch):
     config, workdir = finished
-    monkeypatch.setattr(evaluate, 'LEAST_ACCURACY', 0.0)
+    monkeypatch.setattr(compare, 'LEAST_ACCURACY', 0.0)
     results = compare.run(config, workdir, judge=str(workdir / 'recognition'))
     hr, bicubic = results['rows'][:2]
     assert 'reason' not in results['judge']
@@ -562,7 +562,7 @@ def test_a_good_judge_fills_its_columns(finished, monkeypatch):
 def test_a_network_from_outside_judges(finished, tmp_path, monkeypatch, capsys):
     config, workdir = finished
     network = write_onnx(tmp_path / 'model.onnx', channel=0)
-    monkeypatch.setattr(evaluate, 'LEAST_ACCURACY', 0.0)
+    monkeypatch.setattr(compare, 'LEAST_ACCURACY', 0.0)
     results = compare.run(
         config, workdir, judge=str(network), onnx_settings={'colour_order': 'BGR'}
     )
@@ -574,7 +574,7 @@ def test_a_network_from_outside_judges(finished, tmp_path, monkeypatch, capsys):
 
 def test_only_reported_folds_are_reported(finished, tmp_path, monkeypatch):
     config, workdir = finished
-    monkeypatch.setattr(evaluate, 'LEAST_ACCURACY', 0.0)
+    monkeypatch.setattr(compare, 'LEAST_ACCURACY', 0.0)
     rng = np.random.default_rng(0)
     ann, *_ = people = [
         records.Face(
