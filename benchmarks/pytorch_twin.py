@@ -1,14 +1,17 @@
 """The same networks, losses and updates in PyTorch, to measure ours beside.
 
 Written as a PyTorch user who cares about speed would: channels_last, fused optimiser,
-no host round trip but the loss. `load_cnnr` and `load_cnnh` copy our weights; the sizes
-of a network that is not the paper's 8× one are those of its constructor.
+no host round trip but the loss. Modules have the names of our layers. `load_cnnr` and
+`load_cnnh` copy our weights; the sizes of a network that is not the paper's 8× one are
+those of its constructor.
 
 PyTorch's ConvTranspose2d(padding=(k − 1) / 2, output_padding=1) is ours on images that
 are mirrored in both directions. So the twin of CNNH mirrors its input and its output,
 which costs next to nothing, and has the kernels of its convolutions mirrored: then both
 compute the same numbers.
 """
+
+from collections import OrderedDict
 
 import numpy as np
 import torch
@@ -24,148 +27,129 @@ def conv(c_in, c_out, kernel_size=3, padding=None):
     return nn.Conv2d(c_in, c_out, kernel_size, padding=padding)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(nn.Sequential):
     def __init__(self, width):
-        super().__init__()
-        self.body = nn.Sequential(
-            conv(width, width), nn.PReLU(width), conv(width, width), nn.PReLU(width)
+        super().__init__(_named_layers((1, 2), lambda _: conv(width, width)))
+
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+class DenseBlock(nn.Sequential):
+    def __init__(self, width, growth, depth):
+        layers = range(1, depth + 1)
+        super().__init__(
+            _named_layers(layers, lambda i: conv(width + (i - 1) * growth, growth))
         )
 
     def forward(self, x):
-        return x + self.body(x)
+        layers = list(self)
+        for convolution, prelu in zip(layers[::2], layers[1::2], strict=True):
+            x = torch.cat([x, prelu(convolution(x))], 1)
+        return x
 
 
-class CNNR(nn.Module):
+class CNNR(nn.Sequential):
     """Table 1."""
 
     def __init__(
         self, widths=(64, 128, 256, 512), depths=(1, 2, 5, 3), feature_dim=512
     ):
-        super().__init__()
-        layers, channels = [], 3
-        for level, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-            for _ in range(2 if level == 0 else 1):
-                layers += [conv(channels, width, padding=0), nn.PReLU(width)]
+        layers, channels = OrderedDict(), 3
+        for level, (width, depth) in enumerate(zip(widths, depths, strict=True), 1):
+            for name in ('1a', '1b') if level == 1 else (str(level),):
+                layers[f'conv{name}'] = conv(channels, width, padding=0)
+                layers[f'prelu{name}'] = nn.PReLU(width)
                 channels = width
-            layers.append(nn.AvgPool2d(3, 2, ceil_mode=True, count_include_pad=False))
-            layers += [ResidualBlock(width) for _ in range(depth)]
-        self.body = nn.Sequential(*layers)
-        self.fc = nn.Linear(channels * 5 * 4, feature_dim)
-
-    def forward(self, x):
-        return self.fc(self.body(x).flatten(1))
-
-
-class DenseBlock(nn.Module):
-    def __init__(self, width, growth, depth):
-        super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Sequential(conv(width + i * growth, growth), nn.PReLU(growth))
-            for i in range(depth)
-        )
-
-    def forward(self, x):
-        for layer in self.layers:
-            x = torch.cat([x, layer(x)], 1)
-        return x
+            layers[f'pool{level}'] = nn.AvgPool2d(
+                3, 2, ceil_mode=True, count_include_pad=False
+            )
+            for block in range(1, depth + 1):
+                layers[f'block{level}_{block}'] = ResidualBlock(width)
+        layers['flatten'] = nn.Flatten()
+        layers['fc1'] = nn.Linear(channels * 5 * 4, feature_dim)
+        super().__init__(layers)
 
 
-class CNNH(nn.Module):
-    """Fig. 2a, 8×; 4× has the kernels (5, 5) only."""
+class CNNH(nn.Sequential):
+    """Fig. 2a, 8×; 4× has the kernels (5, 5) only, those of its stages 2 and 3."""
 
     def __init__(
         self, width=64, growth=32, depth=6, deconv_width=256, kernels=(3, 5, 5)
     ):
-        super().__init__()
-        layers = [conv(3, width), nn.PReLU(width)]
-        for kernel in kernels:
-            layers += [
-                DenseBlock(width, growth, depth),
-                nn.ConvTranspose2d(
-                    width + depth * growth,
-                    deconv_width,
-                    kernel,
-                    stride=2,
-                    padding=(kernel - 1) // 2,
-                    output_padding=1,
-                ),
-                nn.PReLU(deconv_width),
-                conv(deconv_width, width, 1),
-                nn.PReLU(width),
-            ]
-        layers += [DenseBlock(width, growth, 2), conv(width + 2 * growth, 3, 5)]
-        self.body = nn.Sequential(*layers)
+        layers = OrderedDict(stem=conv(3, width), stem_prelu=nn.PReLU(width))
+        for stage, kernel in enumerate(kernels, 4 - len(kernels)):
+            layers[f'dense_block{stage}'] = DenseBlock(width, growth, depth)
+            layers[f'deconv{stage}'] = nn.ConvTranspose2d(
+                width + depth * growth,
+                deconv_width,
+                kernel,
+                stride=2,
+                padding=(kernel - 1) // 2,
+                output_padding=1,
+            )
+            layers[f'deconv_prelu{stage}'] = nn.PReLU(deconv_width)
+            layers[f'mapping{stage}'] = conv(deconv_width, width, 1)
+            layers[f'mapping_prelu{stage}'] = nn.PReLU(width)
+        layers['dense_block_final'] = DenseBlock(width, growth, 2)
+        layers['reconstruction'] = conv(width + 2 * growth, 3, 5)
+        super().__init__(layers)
 
     def forward(self, x):
-        return torch.tanh(self.body(x.flip(2, 3)).flip(2, 3))
+        return torch.tanh(super().forward(x.flip(2, 3)).flip(2, 3))
+
+
+def _named_layers(numbers, make):
+    """Convolutions, each with a PReLU after it, by their names."""
+    layers = OrderedDict()
+    for number in numbers:
+        layers[f'conv{number}'] = convolution = make(number)
+        layers[f'prelu{number}'] = nn.PReLU(convolution.out_channels)
+    return layers
 
 
 def load_cnnr(params, **sizes):
     """CNNR with the parameters of ours."""
-    network = CNNR(**sizes)
-    _load(network, _layers_of_cnnr(params), mirrored=False)
-    # Features of the last level lie as (height, width, channel) with us.
-    kernel = np.asarray(params['fc1']['kernel'])
-    kernel = kernel.reshape(5, 4, -1, kernel.shape[1]).transpose(3, 2, 0, 1)
-    kernel = kernel.reshape(network.fc.weight.shape)
-    with torch.no_grad():
-        network.fc.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
-        network.fc.bias.copy_(torch.tensor(np.asarray(params['fc1']['bias'])))
-    return network.to(memory_format=torch.channels_last)
+    return _load(CNNR(**sizes), params, mirrored=False)
 
 
 def load_cnnh(params, **sizes):
     """CNNH with the parameters of ours."""
-    network = CNNH(**sizes)
-    _load(network, _layers_of_cnnh(params), mirrored=True)
+    return _load(CNNH(**sizes), params, mirrored=True)
+
+
+def _load(network, params, *, mirrored):
+    """The network with our parameters, whose names are those of its modules."""
+    state = {}
+    for name, module in network.named_modules():
+        if next(module.children(), None) or not list(module.parameters()):
+            continue
+        layer = params
+        for part in name.split('.'):
+            layer = layer[part]
+        layer = {kind: np.asarray(array) for kind, array in layer.items()}
+        if isinstance(module, nn.PReLU):
+            state[f'{name}.weight'] = layer['slope']
+            continue
+        state[f'{name}.weight'] = _weight(module, layer['kernel'], mirrored)
+        state[f'{name}.bias'] = layer['bias']
+    state = {
+        name: torch.tensor(np.ascontiguousarray(array)) for name, array in state.items()
+    }
+    network.load_state_dict(state)
     return network.to(memory_format=torch.channels_last)
 
 
-def _layers_of_cnnr(params):
-    for level in (1, 2, 3, 4):
-        for suffix in ('a', 'b') if level == 1 else ('',):
-            yield params[f'conv{level}{suffix}']
-            yield params[f'prelu{level}{suffix}']
-        blocks = [name for name in params if name.startswith(f'block{level}_')]
-        for block in range(1, len(blocks) + 1):
-            for index in (1, 2):
-                yield params[f'block{level}_{block}'][f'conv{index}']
-                yield params[f'block{level}_{block}'][f'prelu{index}']
-
-
-def _layers_of_cnnh(params):
-    def dense_block(block):
-        for layer in range(1, len(block) // 2 + 1):
-            yield block[f'conv{layer}']
-            yield block[f'prelu{layer}']
-
-    yield params['stem']
-    yield params['stem_prelu']
-    # The 4× network has no first stage.
-    for stage in (1, 2, 3) if 'deconv1' in params else (2, 3):
-        yield from dense_block(params[f'dense_block{stage}'])
-        for name in ('deconv', 'deconv_prelu', 'mapping', 'mapping_prelu'):
-            yield params[f'{name}{stage}']
-    yield from dense_block(params['dense_block_final'])
-    yield params['reconstruction']
-
-
-def _load(network, layers, *, mirrored):
-    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.PReLU)
-    modules = [module for module in network.modules() if isinstance(module, kinds)]
-    with torch.no_grad():
-        for module, params in zip(modules, layers, strict=True):
-            params = {name: np.asarray(value) for name, value in params.items()}
-            if isinstance(module, nn.PReLU):
-                module.weight.copy_(torch.from_numpy(params['slope'].copy()))
-                continue
-            if isinstance(module, nn.ConvTranspose2d):
-                kernel = params['kernel'].transpose(2, 3, 0, 1)
-            else:
-                kernel = params['kernel'].transpose(3, 2, 0, 1)
-                kernel = kernel[..., ::-1, ::-1] if mirrored else kernel
-            module.weight.copy_(torch.from_numpy(kernel.copy()))
-            module.bias.copy_(torch.from_numpy(params['bias'].copy()))
+def _weight(module, kernel, mirrored):
+    """A kernel of ours as PyTorch lays it out."""
+    if isinstance(module, nn.ConvTranspose2d):
+        return kernel.transpose(2, 3, 0, 1)
+    if isinstance(module, nn.Linear):
+        # Features of the last level lie as (row, column, channel) with us.
+        kernel = kernel.reshape(5, 4, -1, module.out_features)
+        return kernel.transpose(3, 2, 0, 1).reshape(module.weight.shape)
+    kernel = kernel.transpose(3, 2, 0, 1)
+    return kernel[..., ::-1, ::-1] if mirrored else kernel
 
 
 def to_twin(images):

@@ -4,7 +4,7 @@
 
 FILE is a state dict, by `torch.save` (read with `weights_only=True`; needs PyTorch) or
 as `.safetensors`. `--out` becomes the directory of a finished stage: everything that
-takes a checkpoint takes it. docs/export.md has the layouts. The sizes of the network,
+takes a checkpoint takes it. docs/export.md has the layout. The sizes of the network,
 and the scale, are those of the weights.
 """
 

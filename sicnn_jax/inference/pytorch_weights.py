@@ -60,7 +60,7 @@ def convert_cnnh(
     """Parameters of CNNH from those of a PyTorch network.
 
     Args:
-      state: of `read_state_dict`, in the named or the sequential layout.
+      state: of `read_state_dict`.
       deconv: of `DECONVS`.
 
     Returns:
@@ -71,8 +71,6 @@ def convert_cnnh(
         imply.
     """
     layers = _modules(state)
-    if 'stem' not in layers:
-        layers = _name_cnnh(layers)
     params = {
         name: _layer(name, layer, deconv=deconv if 'deconv' in name else '')
         for name, layer in layers.items()
@@ -137,7 +135,7 @@ def convert_cnnr(
     """Parameters of CNNR from those of a PyTorch network.
 
     Args:
-      state: of `read_state_dict`, in the named or the sequential layout.
+      state: of `read_state_dict`.
 
     Returns:
       Parameters and sizes (fields of `models.CNNR`).
@@ -145,10 +143,7 @@ def convert_cnnr(
     Raises:
       WeightsError: as `convert_cnnh`.
     """
-    layers = _modules(state)
-    if 'conv1a' not in layers:
-        layers = _name_cnnr(layers)
-    params = {name: _layer(name, layer) for name, layer in layers.items()}
+    params = {name: _layer(name, layer) for name, layer in _modules(state).items()}
     levels = (1, 2, 3, 4)
     sizes = {
         'widths': [
@@ -190,102 +185,20 @@ def _unpickle(path):
 
 
 def _modules(state: Mapping[str, np.ndarray]) -> Layers:
-    """Weight and bias of each module, in the natural order of their names."""
+    """Weight and bias of each module, by our name of it."""
     modules: dict[str, dict[str, np.ndarray]] = {}
-    for name in sorted(state, key=_natural):
+    for name, array in state.items():
         module, _, kind = name.rpartition('.')
         if kind not in ('weight', 'bias') or not module:
             raise WeightsError(
                 f'{name} is neither a weight nor a bias; expected the state dict of a '
                 'network of convolutions, PReLUs and one linear layer (docs/export.md).'
             )
-        modules.setdefault(module.replace('.', '/'), {})[kind] = state[name]
+        modules.setdefault(module.replace('.', '/'), {})[kind] = array
     for module, arrays in modules.items():
         if 'weight' not in arrays:
             raise WeightsError(f'{module} has a bias and no weight; expected both.')
     return modules
-
-
-def _natural(name):
-    """body.10 after body.9, and a module before those in it."""
-    return [
-        (0, int(part), '') if part.isdigit() else (1, 0, part)
-        for part in name.split('.')
-    ]
-
-
-def _name_cnnh(modules: Layers) -> Layers:
-    """Layers that are only in order, by the names of ours.
-
-    Mappings are the layers of 1×1, before each is a deconvolution; the others are dense
-    blocks but for the first and the last.
-    """
-    convs, prelus = _split(modules)
-    sides = [conv['weight'].shape[-1] for conv in convs]
-    mappings = [index for index, side in enumerate(sides) if side == 1]
-    # Of the 4× network the stages are the last two of three.
-    stage, layer = 3 - len(mappings) + 1, 1
-    names = ['stem']
-    for index in range(1, len(convs) - 1):
-        block = f'dense_block{stage if stage <= 3 else "_final"}'
-        if index in mappings:
-            names.append(f'mapping{stage}')
-            stage, layer = stage + 1, 1
-        elif index + 1 in mappings:
-            names.append(f'deconv{stage}')
-        else:
-            names.append(f'{block}/conv{layer}')
-            layer += 1
-    return _with_prelus([*names, 'reconstruction'], convs, prelus)
-
-
-def _name_cnnr(modules: Layers) -> Layers:
-    """Layers that are only in order, by the names of ours.
-
-    Two convolutions with a module of their own are a residual block.
-    """
-    *rest, last = modules
-    parents = [
-        name.rpartition('/')[0] for name in rest if modules[name]['weight'].ndim == 4
-    ]
-    convs, prelus = _split({name: modules[name] for name in rest})
-    names, level, block = [], 0, 0
-    for index, parent in enumerate(parents):
-        if parents.count(parent) == 2:
-            second = index > 0 and parents[index - 1] == parent
-            block += not second
-            names.append(f'block{level}_{block}/conv{1 + second}')
-        elif names == ['conv1a']:
-            names.append('conv1b')
-        else:
-            level, block = level + 1, 0
-            names.append(f'conv{level}' + 'a' * (level == 1))
-    return _with_prelus(names, convs, prelus) | {'fc1': modules[last]}
-
-
-def _split(modules):
-    layers = list(modules.values())
-    convs = [layer for layer in layers if layer['weight'].ndim == 4]
-    return convs, [layer for layer in layers if layer['weight'].ndim == 1]
-
-
-def _with_prelus(names, convs, prelus):
-    """A PReLU follows each convolution, but for the reconstruction."""
-    followed = [name for name in names if name != 'reconstruction']
-    if len(names) != len(convs) or len(prelus) != len(followed):
-        raise WeightsError(
-            f'The state dict has {len(convs)} convolutions and {len(prelus)} PReLUs; '
-            'expected a PReLU after each of them, but for the last of CNNH.'
-        )
-    prelu_names = [_prelu_name(name) for name in followed]
-    return dict(zip((*names, *prelu_names), (*convs, *prelus), strict=True))
-
-
-def _prelu_name(name):
-    """Of the PReLU after a convolution of ours."""
-    if name.startswith(('conv', 'block', 'dense')):
-        return re.sub(r'conv(\w+)$', r'prelu\1', name)
-    return re.sub(r'(\d?)$', r'_prelu\1', name, count=1)
 
 
 def _layer(name, layer, deconv=''):
@@ -342,7 +255,7 @@ def _checked(params, model, shape):
         if found != wanted.get(name):
             raise WeightsError(
                 f'{name} has the shape {found}; expected {wanted.get(name)} beside the '
-                'other layers (docs/export.md has the layouts).'
+                'other layers (docs/export.md has the layout).'
             )
     return flax.traverse_util.unflatten_dict(flat, sep='/')
 

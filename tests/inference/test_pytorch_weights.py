@@ -1,4 +1,4 @@
-"""Weights from PyTorch: both layouts compute what the network of theirs computes."""
+"""Weights from PyTorch compute here what they compute there."""
 
 import functools
 import sys
@@ -30,30 +30,28 @@ def draw(*shape):
 class Theirs:
     """A network as PyTorch computes it, whose weights are drawn as it goes.
 
-    Channels first; a state dict of names in both layouts grows beside.
+    Channels first; its state dict grows beside.
     """
 
     def __init__(self):
-        self.named, self.sequential = {}, {}
+        self.state = {}
 
-    def keep(self, name, position, **arrays):
-        for kind, array in arrays.items():
-            self.named[f'{name}.{kind}'] = array
-            self.sequential[f'body.{position}.{kind}'] = array
+    def keep(self, name, **arrays):
+        self.state |= {f'{name}.{kind}': array for kind, array in arrays.items()}
 
-    def conv(self, name, position, x, out, k=3, padding=None):
+    def conv(self, name, x, out, k=3, padding=None):
         weight, bias = draw(out, x.shape[1], k, k), draw(out)
-        self.keep(name, position, weight=weight, bias=bias)
+        self.keep(name, weight=weight, bias=bias)
         padding = k // 2 if padding is None else padding
         x = np.pad(x, ((0, 0), (0, 0), *[(padding, padding)] * 2))
         windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), (2, 3))
         y = np.tensordot(windows, weight, ((1, 4, 5), (1, 2, 3)))
         return y.transpose(0, 3, 1, 2) + bias[:, None, None]
 
-    def deconv(self, name, position, x, out, k, padding):
+    def deconv(self, name, x, out, k, padding):
         """ConvTranspose2d by its definition: every pixel scatters the kernel."""
         weight, bias = draw(x.shape[1], out, k, k), draw(out)
-        self.keep(name, position, weight=weight, bias=bias)
+        self.keep(name, weight=weight, bias=bias)
         n, _, h, w = x.shape
         whole = np.zeros((n, out, 2 * h + 2 * k, 2 * w + 2 * k), np.float32)
         for row in range(k):
@@ -64,37 +62,32 @@ class Theirs:
         inner = whole[:, :, padding : padding + 2 * h, padding : padding + 2 * w]
         return inner + bias[:, None, None]
 
-    def prelu(self, name, position, x):
+    def prelu(self, name, x):
         slope = draw(x.shape[1])
-        self.keep(name, position, weight=slope)
+        self.keep(name, weight=slope)
         return np.where(x > 0, x, x * slope[:, None, None])
 
 
 def their_cnnh(theirs, lr, kernels, deconv, widths=(4, 4, 4, 4)):
     """Faces [n, 3, h, w] → [n, 3, 112, 96]; widths are those of each resolution."""
     x = lr[..., ::-1, ::-1] if deconv == 'mirrored' else lr
-    x = theirs.prelu(
-        'stem_prelu', 1, theirs.conv('stem', 0, x, widths[-len(kernels) - 1])
-    )
-    at = 2
+    x = theirs.prelu('stem_prelu', theirs.conv('stem', x, widths[-len(kernels) - 1]))
 
-    def dense_block(x, name, at, depth):
+    def dense_block(x, name, depth):
         for layer in range(1, depth + 1):
-            place = f'{at}.layers.{layer - 1}'
-            y = theirs.conv(f'{name}.conv{layer}', f'{place}.0', x, 3)
-            y = theirs.prelu(f'{name}.prelu{layer}', f'{place}.1', y)
+            y = theirs.conv(f'{name}.conv{layer}', x, 3)
+            y = theirs.prelu(f'{name}.prelu{layer}', y)
             x = np.concatenate([x, y], 1)
         return x
 
     for stage, k in zip((1, 2, 3)[-len(kernels) :], kernels, strict=True):
-        x = dense_block(x, f'dense_block{stage}', at, 2)
-        x = theirs.deconv(f'deconv{stage}', at + 1, x, 6, k, (k - 1) // 2)
-        x = theirs.prelu(f'deconv_prelu{stage}', at + 2, x)
-        x = theirs.conv(f'mapping{stage}', at + 3, x, widths[stage], k=1)
-        x = theirs.prelu(f'mapping_prelu{stage}', at + 4, x)
-        at += 5
-    x = dense_block(x, 'dense_block_final', at, 1)
-    x = np.tanh(theirs.conv('reconstruction', at + 1, x, 3, k=5))
+        x = dense_block(x, f'dense_block{stage}', 2)
+        x = theirs.deconv(f'deconv{stage}', x, 6, k, (k - 1) // 2)
+        x = theirs.prelu(f'deconv_prelu{stage}', x)
+        x = theirs.conv(f'mapping{stage}', x, widths[stage], k=1)
+        x = theirs.prelu(f'mapping_prelu{stage}', x)
+    x = dense_block(x, 'dense_block_final', 1)
+    x = np.tanh(theirs.conv('reconstruction', x, 3, k=5))
     return x[..., ::-1, ::-1] if deconv == 'mirrored' else x
 
 
@@ -113,14 +106,13 @@ def test_cnnh(deconv, kernels, ours):
     lr = draw(2, *models.LR_SHAPES[scale], 3)
     expected = their_cnnh(theirs, lr.transpose(0, 3, 1, 2), kernels, deconv)
     assert np.std(expected) > 0.05
-    for state in (theirs.named, theirs.sequential):
-        params, found, sizes = pytorch_weights.convert_cnnh(state, deconv=deconv)
-        assert (found, sizes['deconv_kernels']) == (scale, ours)
-        assert (sizes['depth'], sizes['final_depth']) == (2, 1)
-        sr = apply(
-            models.cnnh_from({'scale': scale, 'models': {'cnnh': sizes}}), params, lr
-        )
-        np.testing.assert_allclose(sr, np.transpose(expected, (0, 2, 3, 1)), atol=1e-5)
+    params, found, sizes = pytorch_weights.convert_cnnh(theirs.state, deconv=deconv)
+    assert (found, sizes['deconv_kernels']) == (scale, ours)
+    assert (sizes['depth'], sizes['final_depth']) == (2, 1)
+    sr = apply(
+        models.cnnh_from({'scale': scale, 'models': {'cnnh': sizes}}), params, lr
+    )
+    np.testing.assert_allclose(sr, np.transpose(expected, (0, 2, 3, 1)), atol=1e-5)
 
 
 @pytest.mark.parametrize('kernels', [(4, 4, 4), (4, 4)])
@@ -132,7 +124,7 @@ def test_cnnh_of_other_sizes_at_each_stage(kernels):
     expected = their_cnnh(
         theirs, lr.transpose(0, 3, 1, 2), kernels, 'output_padding', widths
     )
-    params, _, sizes = pytorch_weights.convert_cnnh(theirs.named)
+    params, _, sizes = pytorch_weights.convert_cnnh(theirs.state)
     # Of what the 4× network lacks, the next stands in.
     assert sizes['width'] == [*(widths if scale == 8 else (6, 6, 5, 4))]
     assert (sizes['growth'], sizes['deconv_width']) == (3, 6)
@@ -143,48 +135,39 @@ def test_cnnh_of_other_sizes_at_each_stage(kernels):
 
 
 def their_cnnr(theirs, x, widths, depths):
-    at = 0
     for level, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
-        for suffix in ('a', 'b') if level == 1 else ('',):
-            x = theirs.conv(f'conv{level}{suffix}', at, x, width, padding=0)
-            x = theirs.prelu(f'prelu{level}{suffix}', at + 1, x)
-            at += 2
+        for suffix in ('1a', '1b') if level == 1 else (level,):
+            x = theirs.conv(f'conv{suffix}', x, width, padding=0)
+            x = theirs.prelu(f'prelu{suffix}', x)
         x = np.array(average_pool(x.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)
-        at += 1
         for block in range(1, depth + 1):
-            y = x
+            y, name = x, f'block{level}_{block}'
             for index in (1, 2):
-                name, place = f'block{level}_{block}', f'{at}.body.{2 * index - 2}'
-                y = theirs.conv(f'{name}.conv{index}', place, y, width)
-                place = f'{at}.body.{2 * index - 1}'
-                y = theirs.prelu(f'{name}.prelu{index}', place, y)
+                y = theirs.conv(f'{name}.conv{index}', y, width)
+                y = theirs.prelu(f'{name}.prelu{index}', y)
             x = x + y
-            at += 1
     x = x.reshape(len(x), -1)
     weight, bias = draw(8, x.shape[1]), draw(8)
-    for state, name in ((theirs.named, 'fc1'), (theirs.sequential, 'fc')):
-        state |= {f'{name}.weight': weight, f'{name}.bias': bias}
+    theirs.keep('fc1', weight=weight, bias=bias)
     return x @ weight.T + bias
 
 
 def test_cnnr():
-    # Two levels of one width: a block is not told by its channels.
     widths, depths = [4, 4, 5, 6], [1, 0, 2, 1]
     theirs = Theirs()
     faces = draw(1, 112, 96, 3)
     expected = their_cnnr(theirs, faces.transpose(0, 3, 1, 2), widths, depths)
-    for state in (theirs.named, theirs.sequential):
-        params, sizes = pytorch_weights.convert_cnnr(state)
-        assert sizes == {'widths': widths, 'depths': depths, 'feature_dim': 8}
-        features = apply(models.cnnr_from({'models': {'cnnr': sizes}}), params, faces)
-        np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+    params, sizes = pytorch_weights.convert_cnnr(theirs.state)
+    assert sizes == {'widths': widths, 'depths': depths, 'feature_dim': 8}
+    features = apply(models.cnnr_from({'models': {'cnnr': sizes}}), params, faces)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope='module')
 def state():
     theirs = Theirs()
     their_cnnh(theirs, draw(1, 3, 14, 12), (3, 3, 3), 'output_padding')
-    return theirs.named
+    return theirs.state
 
 
 def test_the_command_writes_a_stage_that_hallucinates(state, tmp_path, capsys):
