@@ -111,7 +111,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def shipped_config(scale: int) -> ConfigDict:
-    """The config of a run whose finished stage is a network that ships.
+    """The config of a run whose finished stages are the networks that ship.
 
     Args:
       scale: 8 or 4.
@@ -128,7 +128,13 @@ def shipped_config(scale: int) -> ConfigDict:
                 'final_pairs': 6_000,
                 'pictures': 6,
             },
-            'stages': ('approach_ii',),
+            'stages': (_RECOGNITION, 'approach_ii'),
+            _RECOGNITION: {
+                'update_rule': 'distillation',
+                'checkpoint': str(weights.CNNR),
+                'init': {},
+                'optimizer': {'cnnr': {}},
+            },
             'approach_ii': {
                 'update_rule': 'hallucination',
                 'checkpoint': str(weights.CNNH[scale]),
@@ -176,7 +182,12 @@ def find_stage(directory: str | os.PathLike) -> Path:
 
 
 def find_recognition(stage: Path) -> Path | None:
-    """The finished recognition stage of the run that a stage is of, if there is one."""
+    """The finished recognition stage of the run that a stage is of, if there is one.
+
+    With a CNNH that ships, it is the CNNR that ships.
+    """
+    if stage in weights.CNNH.values():
+        return weights.CNNR
     config = _find_config(stage.parent)
     if config is None:
         return None

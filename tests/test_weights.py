@@ -19,7 +19,7 @@ from sicnn_jax.evaluation.judge import PACKAGED
 from sicnn_jax.inference import Hallucinator
 from tests.documents import ROOT
 
-FILES = tuple(weights.CNNH.values())
+FILES = (*weights.CNNH.values(), weights.CNNR)
 # Eyes, nose and corners of the mouth of the astronaut, whom no network saw.
 ASTRONAUT = np.array(
     [[203.9, 100.2], [246.4, 103.2], [224.3, 127.5], [201.2, 137.8], [245.2, 140.2]]
@@ -54,6 +54,11 @@ def test_they_come_nearer_than_bicubic(scale, astronaut):
     sr, bicubic = hallucinator(lr), hallucinator.enlarge(lr)
     assert hallucinator.scale == scale
     assert metrics.psnr(sr, astronaut)[0] > metrics.psnr(bicubic, astronaut)[0] + 0.5
+    # By the CNNR that ships, which the same teacher taught.
+    faces = (astronaut, sr, bicubic, astronaut[:, :, ::-1])
+    original, *others = map(hallucinator.features, faces)
+    sr, bicubic, mirrored = (metrics.pair_scores(x, original)[0] for x in others)
+    assert bicubic + 0.05 < sr < mirrored + 0.1 and mirrored > 0.8
 
 
 def test_what_is_asked_of_them_is_checked():
@@ -119,6 +124,8 @@ def test_they_are_evaluated_on_given_faces(tmp_path, astronaut, capsys):
     results = json.loads((out / 'results.json').read_text())
     psnr = {row['method']: row['psnr'] for row in results['rows']}
     assert psnr['approach_ii'] > psnr['bicubic']
+    similarity = {row['method']: row['identity_similarity'] for row in results['rows']}
+    assert similarity['approach_ii'] > similarity['bicubic']
     # What it wrote is a run.
     assert Hallucinator(out).scale == 4
     assert run(f'--data={data}', f'--out={out}') == 1

@@ -48,7 +48,7 @@ class Hallucinator:
       degradation: how the faces that it was trained on were made small.
       lr_shape: (height, width, 3) of an input.
       cnnr_stage: directory of the run's recognition stage, which measures identity
-        similarity; None if there is none, as for the network that ships.
+        similarity; None if there is none.
 
     Raises:
       CheckpointError: there is no such network, or its images are of another
