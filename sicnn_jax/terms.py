@@ -72,7 +72,7 @@ class Term:
 TERMS = {
     'super_identity': Term(super_identity, reads=('cnnr',), views=True),
     'feature_distance': Term(feature_distance, reads=('cnnr',), views=True),
-    'perceptual': Term(perceptual, reads=('cnnr',)),
+    'perceptual': Term(perceptual, reads=('cnnr',), views=True),
     'adversarial': Term(adversarial, reads=('discriminator',)),
 }
 # α weighs one of these.

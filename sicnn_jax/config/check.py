@@ -322,6 +322,12 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
         )
     if kind == 'onnx':
         yield from _raised(models.check_file, json.loads(config.cnnr.to_json()))
+    groups = range(1, models.DlibResNet.num_groups + 1)
+    if kind == 'dlib' and not {*config.cnnr.get('activations', ())} <= {*groups}:
+        yield (
+            f'config.cnnr.activations is {config.cnnr.activations}; expected numbers '
+            f"of groups of dlib's network, 1 to {groups[-1]}."
+        )
     for field, count in models.CNNH_SIZES.items():
         value = config.cnnh.get(field)
         if _is_tuple(value) and len(value) != count:
@@ -433,8 +439,8 @@ def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
         if not config.cnnr.get('activations'):
             yield (
                 f'config.{name}.perceptual_weight is {stage.perceptual_weight}, but '
-                'config.cnnr.activations names no outputs of nodes to compare '
-                f'(config.cnnr.kind is {config.cnnr.kind!r}; onnx can have some).'
+                'config.cnnr.activations names nothing to compare: expected outputs of '
+                'nodes (cnnr.kind onnx) or numbers of groups (dlib).'
             )
     elif stage.get('perceptual_weight') and not all(config.cnnr.depths[1::2]):
         yield (

@@ -86,7 +86,7 @@ def activations(cnnr: Recogniser, params: Any, faces: Array) -> tuple[Array, ...
     """What the perceptual loss compares: inner activations of a recogniser.
 
     Args:
-      cnnr: CNNR, or an `OnnxRecogniser` that names some.
+      cnnr: CNNR, or another that names some.
       params: its parameters.
       faces: float32 [n, 112, 96, 3].
 
@@ -95,11 +95,11 @@ def activations(cnnr: Recogniser, params: Any, faces: Array) -> tuple[Array, ...
     """
     if isinstance(cnnr, CNNR):
         return block_activations(cnnr, params, faces)
-    if isinstance(cnnr, OnnxRecogniser) and cnnr.activations:
+    if cnnr.activations:
         return cnnr.activate(params, faces)
     raise ValueError(
         f'The perceptual loss has nothing to compare in {type(cnnr).__name__}: '
-        'expected CNNR, or cnnr.kind onnx with cnnr.activations.'
+        'expected CNNR, or another cnnr.kind with cnnr.activations.'
     )
 
 

@@ -6,6 +6,7 @@ trained on. The extra `dlib` brings the file; dlib itself is not needed.
 
 import importlib.util
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from sicnn_jax.models.layers import describe_faces
 
 FILE = 'dlib_face_recognition_resnet_model_v1.dat'
 _FEATURES = 128
+# Faces at once in `fit`.
+_BATCH = 64
 # Pixels of the square that the network looks at, a chip.
 SIDE = 150
 # From points (x, y) of a face of ours to points of a chip: dlib's mean landmarks,
@@ -38,10 +41,18 @@ _DENSE = b'\x04fc_2\x01\x80\x02\x00\x01\x01\x02'
 
 
 class DlibResNet(nn.Module):
-    """dlib's network for aligned faces; `fit` gives its parameters."""
+    """dlib's network for aligned faces; `fit` gives its parameters.
+
+    Attributes:
+      activations: numbers of the groups of blocks, 1 to 5, whose outputs the perceptual
+        loss compares.
+    """
+
+    activations: Sequence[int] = ()
 
     # Faces whose mean feature stands for that of all.
     num_faces = 512
+    num_groups = len(_GROUPS)
 
     @property
     def feature_dim(self) -> int:
@@ -52,27 +63,57 @@ class DlibResNet(nn.Module):
         """The parameters: those of dlib's file, and the mean feature of faces.
 
         The network was not trained by angles: its features lie on one side of the
-        origin, and only from their mean on do angles tell people apart.
+        origin, and only from their mean on do angles tell people apart. The activations
+        of a group are in units of their spread, so that groups weigh alike.
 
         Raises:
           CheckpointError: the file is missing.
         """
         params = {'layers': read_layers(), 'centre': np.zeros(_FEATURES, np.float32)}
-        return params | {'centre': describe_faces(self, params, faces).mean(0)}
+        params['centre'] = describe_faces(self, params, faces).mean(0)
+        if self.activations:
+            params['spreads'] = self._spreads(params, faces)
+        return params
 
     @nn.compact
-    def __call__(self, images: Float[Array, 'n 112 96 3']) -> Float32[Array, 'n 128']:
+    def __call__(self, faces: Float[Array, 'n 112 96 3']) -> Float32[Array, 'n 128']:
         """Features of faces.
 
         Args:
-          images: RGB, (x − 127.5) / 128.
+          faces: RGB, (x − 127.5) / 128.
 
         Returns:
           From the mean feature on, not normalised.
         """
         params = self.variables['params']
-        chips = make_chips(images.astype(jnp.float32) * 128 + 127.5)
+        chips = make_chips(_levels(faces))
         return describe_chips(params['layers'], chips) - params['centre']
+
+    def activate(
+        self, params: Mapping[str, Any], faces: Float[Array, 'n 112 96 3']
+    ) -> tuple[Float32[Array, 'n h w c'], ...]:
+        """The outputs of the groups that `activations` names, in units of their spread.
+
+        Args:
+          params: of `fit`.
+          faces: RGB, (x − 127.5) / 128.
+        """
+        _, groups = _run(params['layers'], make_chips(_levels(faces)))
+        spreads = enumerate(self.activations)
+        return tuple(
+            groups[group - 1] / params['spreads'][index] for index, group in spreads
+        )
+
+    def _spreads(self, params, faces):
+        """Standard deviation of each group's activations between faces, float32 [m]."""
+        unscaled = {**params, 'spreads': np.ones(len(self.activations), np.float32)}
+        activate = jax.jit(lambda faces: self.activate(unscaled, faces))
+        batches = [
+            activate(images.to_float(faces[start : start + _BATCH]))
+            for start in range(0, len(faces), _BATCH)
+        ]
+        groups = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        return np.array([np.sqrt(group.var(0).mean()) for group in groups], np.float32)
 
 
 def describe_chips(layers: Any, levels: Float[Array, 'n 150 150 3']) -> Array:
@@ -85,7 +126,16 @@ def describe_chips(layers: Any, levels: Float[Array, 'n 150 150 3']) -> Array:
     Returns:
       float32 [n, 128].
     """
-    convolutions = iter(layers['convolutions'])
+    return _run(layers, levels)[0]
+
+
+def _levels(faces):
+    return faces.astype(jnp.float32) * 128 + 127.5
+
+
+def _run(layers, levels):
+    """Features of chips, and what comes out of each group of blocks."""
+    convolutions, groups = iter(layers['convolutions']), []
 
     def convolve(x, stride=1):
         layer = next(convolutions)
@@ -98,7 +148,8 @@ def describe_chips(layers: Any, levels: Float[Array, 'n 150 150 3']) -> Array:
             halves = group > 0 and block == 0
             y = convolve(nn.relu(convolve(x, 2 if halves else 1)))
             x = nn.relu(_add(nn.avg_pool(x, (2, 2), (2, 2)) if halves else x, y))
-    return x.mean((1, 2)) @ layers['fc']
+        groups.append(x)
+    return x.mean((1, 2)) @ layers['fc'], groups
 
 
 def make_chips(levels: Float[Array, 'n 112 96 3']) -> Float[Array, 'n 150 150 3']:

@@ -1,11 +1,13 @@
 """dlib's network: its file, its arithmetic, the chip that it looks at."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from sicnn_jax import images
+from sicnn_jax import images, models
 from sicnn_jax.data import align
 from sicnn_jax.models import DlibResNet, dlib_resnet
 
@@ -55,8 +57,11 @@ def written(tmp_path_factory):
 
 
 def _reference(levels, layers, fc):
-    """The network in float64, as its definition says: NCHW, no layer taken in."""
-    layers = iter(layers)
+    """The network in float64, as its definition says: NCHW, no layer taken in.
+
+    Returns the feature, and what comes out of each block.
+    """
+    layers, blocks = iter(layers), []
 
     def convolve(x, stride):
         kernel, bias, gain, shift = next(layers)
@@ -86,7 +91,8 @@ def _reference(levels, layers, fc):
         y = np.maximum(convolve(x, 2 if halves else 1), 0)
         y = convolve(y, 1)
         x = np.maximum(add(pool(x, 2, np.mean) if halves else x, y), 0)
-    return x.mean((1, 2)) @ fc
+        blocks.append(x)
+    return x.mean((1, 2)) @ fc, blocks
 
 
 def test_the_network_equals_a_reference_in_float64(written):
@@ -94,7 +100,7 @@ def test_the_network_equals_a_reference_in_float64(written):
     levels = np.random.default_rng(1).uniform(0, 255, (2, 150, 150, 3))
     found = jax.jit(dlib_resnet.describe_chips)(dlib_resnet.read_layers(path), levels)
     for each, chip in zip(found, levels, strict=True):
-        expected = _reference(chip, layers, fc)
+        expected, _ = _reference(chip, layers, fc)
         np.testing.assert_allclose(each, expected, atol=1e-5 * np.abs(expected).max())
 
 
@@ -121,6 +127,26 @@ def test_features_are_from_their_mean_on(written, monkeypatch):
     assert features.shape == (6, network.feature_dim)
     np.testing.assert_allclose(features.mean(0), 0, atol=1e-3)
     assert np.abs(features).max() > 1
+
+
+def test_activations_are_those_of_groups_in_units_of_their_spread(written, monkeypatch):
+    path, layers, fc = written
+    monkeypatch.setattr(dlib_resnet, 'find_file', lambda: path)
+    monkeypatch.setattr(dlib_resnet, 'describe_faces', lambda *_: np.zeros((2, 128)))
+    levels = np.random.default_rng(0).integers(0, 256, (2, 112, 96, 3), np.uint8)
+    network = DlibResNet(activations=(2, 5))
+    faces = images.to_float(levels)
+    activate = jax.jit(functools.partial(models.activations, network))
+    found = activate(network.fit(levels), faces)
+    chips = np.asarray(dlib_resnet.make_chips(levels.astype(np.float32)))
+    _, blocks = zip(*[_reference(chip, layers, fc) for chip in chips], strict=True)
+    for group, last in zip(found, (6, 13), strict=True):
+        np.testing.assert_allclose(np.var(group, axis=0).mean(), 1, rtol=1e-4)
+        expected = np.stack([each[last] for each in blocks]).transpose(0, 2, 3, 1)
+        expected /= np.sqrt(expected.var(0).mean())
+        np.testing.assert_allclose(group, expected, atol=1e-3)
+    with pytest.raises(ValueError, match='has nothing to compare in DlibResNet'):
+        models.activations(DlibResNet(), {}, faces)
 
 
 @pytest.mark.parametrize('kept', (0, 40, 5_000_000))
