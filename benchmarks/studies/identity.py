@@ -41,7 +41,6 @@ from sicnn_jax.evaluation.pairs import choose_folds, index_pairs, read_pairs
 CONTROL = 'L_SR only'
 COLUMNS = ('psnr', 'ssim', 'judge_similarity', 'verification_accuracy')
 _DRAWN_PAIRS = 4_000
-_RESAMPLES = 2_000
 # Steps between evaluations, but for that at the end.
 _NEVER = 1_000_000
 # From this share of the Nyquist frequency on, along either axis, there is little in a
@@ -214,11 +213,7 @@ def measure(
 def paired(better: np.ndarray, worse: np.ndarray) -> list[float]:
     """Mean difference and its 95% interval, by resampling faces or pairs."""
     difference = better.astype(float) - worse
-    rng = np.random.default_rng(0)
-    count = len(difference)
-    means = [
-        difference[rng.integers(0, count, count)].mean() for _ in range(_RESAMPLES)
-    ]
+    means = metrics.resampled_means(difference)
     low, high = np.percentile(means, (2.5, 97.5))
     return [float(difference.mean()), float(low), float(high)]
 

@@ -3,6 +3,7 @@
 from sicnn_jax.metrics.domain_gap import centroid_distance, probe_accuracy
 from sicnn_jax.metrics.identity import identity_similarity
 from sicnn_jax.metrics.image_quality import luminance, psnr, ssim
+from sicnn_jax.metrics.resampling import resampled_means
 from sicnn_jax.metrics.roc import (
     FALSE_ACCEPT_RATES,
     auc,
@@ -35,6 +36,7 @@ __all__ = [
     'pair_scores',
     'probe_accuracy',
     'psnr',
+    'resampled_means',
     'ssim',
     'true_accept_rates',
     'verify',

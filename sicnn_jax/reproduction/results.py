@@ -5,14 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sicnn_jax import checkpoint, models, results_file
+from sicnn_jax import checkpoint, metrics, models, results_file
 from sicnn_jax.evaluation.compare import EACH_FILE
 from sicnn_jax.evaluation.measures import verify_recognition
 from sicnn_jax.reproduction.experiments import Cache, Run
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import Row, recognised, seeds_of
-
-_RESAMPLES = 2_000
 
 # A difference of less than so many standard errors is a tie.
 _TIE = 2.0
@@ -84,21 +82,11 @@ class Results:
         if not differences:
             return None
         each = np.mean(differences, axis=0)
-        error = bootstrap_error(each)
+        error = float(metrics.resampled_means(each).std())
         if len(differences) > 1:
             spread = np.std([d.mean() for d in differences], ddof=1)
             error = max(error, spread / np.sqrt(len(differences)))
         return float(each.mean()), float(error)
-
-
-def bootstrap_error(differences: np.ndarray) -> float:
-    """Standard error of a mean of paired differences, by resampling them."""
-    rng = np.random.default_rng(0)
-    count = len(differences)
-    means = [
-        differences[rng.integers(0, count, count)].mean() for _ in range(_RESAMPLES)
-    ]
-    return float(np.std(means))
 
 
 def verdict(difference: float, error: float) -> str:

@@ -7,7 +7,7 @@ from sicnn_jax import reproduce
 from sicnn_jax.evaluation.compare import EACH_FILE
 from sicnn_jax.reproduction import tables
 from sicnn_jax.reproduction.experiments import Cache
-from sicnn_jax.reproduction.results import Results, bootstrap_error
+from sicnn_jax.reproduction.results import Results
 from sicnn_jax.reproduction.results import verdict as judge_difference
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.write_tables import write_table
@@ -28,12 +28,6 @@ def write_each(cache, row, seed, values):
     arrays = dict(np.load(path)) if path.is_file() else {}
     arrays |= {f'{row.method}/{column}': value for column, value in values.items()}
     np.savez(path, **arrays)
-
-
-def test_error_is_that_of_a_mean():
-    differences = RNG.normal(0.3, 2.0, 400)
-    expected = differences.std() / np.sqrt(len(differences))
-    assert bootstrap_error(differences) == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize(
