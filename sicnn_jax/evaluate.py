@@ -18,9 +18,8 @@ docs/evaluation.md has the sets and options.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sicnn_jax import command, results_file, weights
 from sicnn_jax.evaluation import compare, features, verify
@@ -32,12 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = vars(parser.parse_args(arguments))
     workdir, scale, out = (options.pop(name) for name in ('workdir', 'scale', 'out'))
-    onnx_settings = {
-        field: value
-        for field in (*_ONNX_FLAGS, 'mirror')
-        if (value := options.pop(f'onnx_{field}')) is not None
-    }
-    options |= {'onnx_settings': onnx_settings}
     photographs = {
         name: options.pop(name)
         for name in ('images', 'landmarks', 'flip', 'video', 'frames')
@@ -127,35 +120,14 @@ def _parser():
         '--judge',
         default='',
         help="'dlib' (real faces), a finished recognition stage, .safetensors or "
-        '.onnx; default: that of the run',
-    )
-    group = parser.add_argument_group('input of model.onnx, over model.json beside it')
-    for field, (kind, text) in _ONNX_FLAGS.items():
-        group.add_argument(f'--onnx_{field}', type=kind, help=text)
-    group.add_argument(
-        '--onnx_mirror',
-        action=argparse.BooleanOptionalAction,
-        help='describe the mirrored face, too',
+        '.onnx (model.json beside model.onnx says what it expects); default: that of '
+        'the run',
     )
     return parser
 
 
 def _numbers(text):
     return tuple(int(number) for number in text.split(','))
-
-
-def _factors(text):
-    factors = tuple(float(number) for number in text.split(','))
-    return factors if len(factors) > 1 else factors[0]
-
-
-_ONNX_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
-    'size': (_numbers, 'height,width'),
-    'mean': (_factors, 'the network is given (level − mean) · scale'),
-    'scale': (_factors, 'likewise'),
-    'colour_order': (str, 'RGB or BGR'),
-    'layout': (str, 'NCHW or NHWC'),
-}
 
 
 if __name__ == '__main__':

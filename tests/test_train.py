@@ -563,9 +563,7 @@ def test_a_network_from_outside_judges(finished, tmp_path, monkeypatch, capsys):
     config, workdir = finished
     network = write_onnx(tmp_path / 'model.onnx', channel=0)
     monkeypatch.setattr(compare, 'LEAST_ACCURACY', 0.0)
-    results = compare.run(
-        config, workdir, judge=str(network), onnx_settings={'colour_order': 'BGR'}
-    )
+    results = compare.run(config, workdir, judge=str(network))
     assert results['judge']['name'] == str(network)
     assert all(-1 <= row['judge_similarity'] <= 1 for row in results['rows'][1:])
     originals, table = capsys.readouterr().out.split('never seen')
@@ -660,12 +658,8 @@ def test_pairs_of_photographs_are_verified_by_the_command(finished, tmp_path, ca
     with pytest.raises(SystemExit):
         command(f'--images={tmp_path}')
     assert 'needs --pairs' in capsys.readouterr().err
-    for flags, message in (
-        ((f'--pairs={tmp_path / "no.txt"}', f'--images={tmp_path}'), 'cannot be read'),
-        ((f'--pairs={pairs}', f'--images={tmp_path}', '--onnx_mean=0'), '.onnx file'),
-    ):
-        assert command(*flags) == 1
-        assert message in capsys.readouterr().err
+    assert command(f'--pairs={tmp_path / "no.txt"}', f'--images={tmp_path}') == 1
+    assert 'cannot be read' in capsys.readouterr().err
 
 
 def test_shards_are_verified_too(finished):

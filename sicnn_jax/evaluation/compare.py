@@ -41,7 +41,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     Args:
       config: of the run.
       workdir: of the run.
-      **options: of `load_test_faces`, and `judge` and `onnx_settings` of `load_judge`.
+      **options: of `load_test_faces`, and `judge` of `load_judge`.
 
     Returns:
       What is written as `results.json`, or None where the run trains no CNNH to
@@ -52,10 +52,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     """
     if not compared_stages(config):
         return None
-    judge = load_judge(
-        options.pop('judge', None) or config.evaluation.judge,
-        options.pop('onnx_settings', {}),
-    )
+    judge = load_judge(options.pop('judge', None) or config.evaluation.judge)
     hr, pairs, about = load_test_faces(config, workdir, **options)
     cnnr_directory = recognition_directory(config, workdir)
     with use_winograd(config.winograd):

@@ -10,9 +10,8 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -65,29 +64,21 @@ class Judge:
     expects: str = ''
 
 
-def load_judge(
-    source: str | os.PathLike = '', onnx_settings: Mapping[str, Any] = {}
-) -> Judge:
+def load_judge(source: str | os.PathLike = '') -> Judge:
     """The judge that ships with the package, or another.
 
     Args:
       source: '' for the packaged one (procedural faces), 'dlib' for dlib's network
         (real faces; extra `dlib`), a `.safetensors` file, the directory of a finished
-        recognition stage, or an `.onnx` file (extra `onnx`).
-      onnx_settings: fields of `onnx.inputs.OnnxInput`, over those of the JSON beside
-        the `.onnx` file.
+        recognition stage, or an `.onnx` file (extra `onnx`), beside which a JSON has
+        the fields of `onnx.inputs.OnnxInput`.
 
     Raises:
-      CheckpointError: there is no such judge, or settings without an `.onnx` file.
+      CheckpointError: there is no such judge.
     """
     path = Path(source) if source else PACKAGED
     if path.suffix == '.onnx':
-        return _onnx_judge(path, onnx_settings)
-    if onnx_settings:
-        raise checkpoint.CheckpointError(
-            f'{", ".join(onnx_settings)} can only be set for an .onnx file; the judge '
-            f'is {source or "the packaged one"}.'
-        )
+        return _onnx_judge(path)
     if source == 'dlib':
         return _dlib_judge()
     params, record = checkpoint.load_networks(path, ['cnnr'])
@@ -180,8 +171,8 @@ def _dlib_judge() -> Judge:
     return Judge('dlib', describe, centred=True, mirrored=False)
 
 
-def _onnx_judge(path: Path, settings: Mapping[str, Any]) -> Judge:
-    network = runtime.load_network(path, settings)
+def _onnx_judge(path: Path) -> Judge:
+    network = runtime.load_network(path)
     return Judge(
         str(path),
         network,

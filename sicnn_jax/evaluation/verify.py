@@ -36,7 +36,6 @@ def run(
     *,
     pairs: str,
     judge: str = '',
-    onnx_settings: Mapping[str, Any] = {},
     **options: Any,
 ) -> dict[str, Any]:
     """Verifies pairs by CNNR of stage 1, if any, and a judge: prints, writes results.
@@ -47,7 +46,6 @@ def run(
       pairs: a list of pairs, or a `.bin`.
       judge: of `load_judge`; by default that of the run, but the packaged one, which
         knows procedural faces, not for photographs.
-      onnx_settings: of `load_judge`.
       **options: of `verify_methods`.
 
     Returns:
@@ -67,8 +65,8 @@ def run(
             f'The run {workdir} trained no recognition network: say which verifies, '
             'such as --judge=dlib.'
         )
-    if judge or onnx_settings or options.get('data'):
-        recognisers.append(load_judge(judge, onnx_settings))
+    if judge or options.get('data'):
+        recognisers.append(load_judge(judge))
     methods = load_methods(config, workdir)
     results = verify_methods(
         pairs, recognisers, methods, scale=methods.scale, **options

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +71,11 @@ class OnnxNetwork:
         return np.ascontiguousarray(numbers, self.dtype)
 
 
-def load_network(
-    path: str | os.PathLike, settings: Mapping[str, Any] = {}
-) -> OnnxNetwork:
+def load_network(path: str | os.PathLike) -> OnnxNetwork:
     """Opens an ONNX file with ONNX Runtime, on whatever devices that knows.
 
     Args:
-      path: of the file.
-      settings: as in `read_input`.
+      path: of the file; the JSON beside it says what it expects, see `read_input`.
 
     Raises:
       CheckpointError: the file is missing, damaged or of no such network, ONNX Runtime
@@ -86,7 +83,7 @@ def load_network(
     """
     path = Path(path)
     onnxruntime = open_with(path, 'onnxruntime')
-    expected = read_input(path, settings)
+    expected = read_input(path)
     try:
         session = onnxruntime.InferenceSession(
             os.fspath(path), providers=onnxruntime.get_available_providers()

@@ -1,5 +1,6 @@
 """A teacher's features of every face of a data set, written for distillation."""
 
+import dataclasses
 import functools
 import hashlib
 import io
@@ -19,6 +20,7 @@ from sicnn_jax.data import align, image_files, records
 from sicnn_jax.data.targets import read_targets, write_targets
 from sicnn_jax.evaluation.judge import load_judge
 from sicnn_jax.models import dlib_resnet
+from sicnn_jax.onnx import runtime
 
 _CHUNK = 256
 
@@ -147,10 +149,17 @@ def _open_teacher(
             'aligned faces: leave them out.'
         )
     path = Path(teacher)
-    # The mirrored face is for verification.
-    judge = load_judge(path, {'mirror': False} if path.suffix == '.onnx' else {})
+    onnx = path.suffix == '.onnx'
+    describe = _describe_once(path) if onnx else load_judge(path).describe
     name = f'{path.stem} {_checksum(path)}'
-    return name, lambda faces: judge.describe(_decode(faces))[0]
+    return name, lambda faces: describe(_decode(faces))[0]
+
+
+def _describe_once(path):
+    """An ONNX network without the mirrored face, which is for verification."""
+    network = runtime.load_network(path)
+    expected = dataclasses.replace(network.input, mirror=False)
+    return dataclasses.replace(network, input=expected)
 
 
 def _decode(faces):
