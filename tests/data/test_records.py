@@ -379,7 +379,7 @@ def test_ordered_map_keeps_order_and_raises():
 
 def test_imports_are_light():
     """Neither TensorFlow nor JAX comes in before it is needed."""
-    modules = ('records', 'pipeline', 'align', 'sources', 'prepare')
+    modules = ('records', 'pipeline', 'align', 'preparing.sources', 'prepare')
     program = (
         ''.join(f'import sicnn_jax.data.{module}\n' for module in modules)
         + "import sys\nprint({'tensorflow', 'jax'} & set(sys.modules))"
