@@ -40,6 +40,9 @@ VARIANTS = ('', 'dlib', 'onnx', 'distilled', 'labels')
 # Weight of L_SI, how its network sees faces, and where that network comes from.
 ALPHA = 300.0
 VIEWS = {'identity_shift': 3, 'identity_blur': 2.0}
+# Groups of dlib's network that are compared beside its features. Groups 3 and 4 please
+# a judge no more than 3 alone by what the grid costs that they leave in the pictures.
+ACTIVATIONS = (3,)
 FROZEN = {'cnnr': 'recognition'}
 
 
@@ -81,6 +84,8 @@ def get_config(variant: str = '') -> ConfigDict:
         config.recognition = _recognition_stage(config, variant)
         config.approach_ii = _last_stage('hallucination', alpha=ALPHA, init=FROZEN)
         config.stages = ('recognition', *config.stages, 'approach_ii')
+    if variant == 'dlib':
+        config.approach_ii.perceptual_weight = ALPHA
     if variant == 'distilled':
         config.taught_integrated = _last_stage(
             'taught_integrated', alpha=ALPHA, init=FROZEN, cnnr=_adam(1e-4, clip=1.0)
@@ -109,8 +114,11 @@ def _recognition_stage(config, variant):
         'checkpoint_every': 100,
     }
     if variant in ('dlib', 'onnx'):
-        fields = {'file': '', 'activations': ()} if variant == 'onnx' else {}
-        config.cnnr = ConfigDict({'kind': variant, **fields})
+        config.cnnr = ConfigDict(
+            {'kind': 'onnx', 'file': '', 'activations': ()}
+            if variant == 'onnx'
+            else {'kind': 'dlib', 'activations': ACTIVATIONS}
+        )
         return schema.stage(
             'pretrained', steps=1, batch_size=16, optimizers={}, **budget
         )

@@ -58,25 +58,41 @@ class Row:
       variant: of configs/real.py, which says what recognises.
       stage: of that config.
       fields: of the stage, where they are not those of the config.
+      activations: of dlib's network, where they are not those of the config.
     """
 
     variant: str
     stage: str
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    activations: tuple[int, ...] = ()
 
 
 _PLAIN = {'identity_shift': 0, 'identity_blur': 0.0}
+_FEATURES = {'perceptual_weight': 0.0}
 ROWS = {
     CONTROL: Row('dlib', 'sr_only'),
     "dlib's network": Row('dlib', 'approach_ii'),
     **{
         f"dlib's network, α = {alpha:,}": Row(
-            'dlib', 'approach_ii', {'alpha': float(alpha)}
+            'dlib',
+            'approach_ii',
+            {'alpha': float(alpha), 'perceptual_weight': float(alpha)},
         )
-        for alpha in (100, 1_000, 3_000)
+        for alpha in (100, 1_000)
     },
-    "dlib's network, faces moved": Row('dlib', 'approach_ii', {'identity_blur': 0.0}),
-    "dlib's network, faces as they are": Row('dlib', 'approach_ii', _PLAIN),
+    **{
+        f"dlib's network, groups {', '.join(map(str, groups))}": Row(
+            'dlib', 'approach_ii', activations=groups
+        )
+        for groups in ((3, 4), (2, 3, 4))
+    },
+    "dlib's network, features alone": Row('dlib', 'approach_ii', _FEATURES),
+    "dlib's network, features alone, faces moved": Row(
+        'dlib', 'approach_ii', _FEATURES | {'identity_blur': 0.0}
+    ),
+    "dlib's network, features alone, faces as they are": Row(
+        'dlib', 'approach_ii', _FEATURES | _PLAIN
+    ),
     'taught CNNR': Row('distilled', 'approach_ii'),
     'taught CNNR, faces as they are': Row('distilled', 'approach_ii', _PLAIN),
     'taught CNNR, Algorithm 1': Row('distilled', 'domain_integrated'),
@@ -129,6 +145,8 @@ def configure(row: Row, options: argparse.Namespace, seed: int) -> ConfigDict:
         config.recognition.checkpoint = str(options.taught or '')
     if row.variant == 'onnx':
         config.cnnr.file = str(options.teacher or '')
+    if row.activations:
+        config.cnnr.activations = row.activations
     stage = config[row.stage]
     stage.init.cnnh = str(_base(options, seed) / 'hallucination')
     stage.update(row.fields)

@@ -224,3 +224,23 @@ def test_several_steps_in_one_program_leave_out_what_is_fitted():
     config.update({'steps_per_dispatch': 2, 'stages': ('recognition',)})
     config.data.dir = 'faces'
     assert not check.find_problems(config)
+
+
+@pytest.mark.parametrize(
+    ('activations', 'found'),
+    [
+        ((0, 3), "of dlib's network, 1 to 5"),
+        (('conv',), "of dlib's network, 1 to 5"),
+        (
+            (),
+            'perceptual_weight is 300.0, but config.cnnr.activations names nothing',
+        ),
+    ],
+)
+def test_what_the_perceptual_loss_compares_is_there(activations, found):
+    config = real.get_config('dlib')
+    config.data.dir = 'faces'
+    with config.cnnr.ignore_type():
+        config.cnnr.activations = activations
+    (problem,) = check.find_problems(config)
+    assert found in problem

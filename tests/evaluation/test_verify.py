@@ -305,7 +305,8 @@ def test_a_wrong_colour_order_is_noticed(lfw, tmp_path, capsys):
     network = write_onnx(tmp_path / 'red.onnx', channel=0)
 
     def printed(order):
-        judge = load_judge(network, {'colour_order': order})
+        network.with_suffix('.json').write_text(json.dumps({'colour_order': order}))
+        judge = load_judge(network)
         results = verify.verify_methods(path, [judge], methods, scale=8, images=images)
         return results['rows'][0]['accuracy'], capsys.readouterr().out
 
