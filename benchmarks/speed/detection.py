@@ -125,7 +125,7 @@ def measure(photos: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[dict]:
       photos: uint8 [height, width, 3] and landmarks [5, 2] of each.
     """
     given = [landmarks for _, landmarks in photos]
-    detect.find_faces(photos[0][0])  # Loads TensorFlow, which is not timed.
+    detect.find_faces(photos[0][0])  # Compiles, which is not timed.
     rows, own = [], None
     for height in (None, *HEIGHTS):
         found, seconds = find_all(photos, height)

@@ -1,13 +1,10 @@
 """Faces in photographs: where they are, and five landmarks of each, by MTCNN.
 
-Zhang et al., "Joint face detection and alignment using multitask cascaded
-convolutional networks", 2016, as the package `mtcnn` has it (weights included), on
-TensorFlow. Points are (x, y) in pixels; the centre of the first pixel is (0, 0).
+Small faces are enlarged for it, and large photographs go through it in parts. Points
+are (x, y) in pixels; the centre of the first pixel is (0, 0).
 """
 
 import dataclasses
-import functools
-import importlib.resources
 import importlib.util
 import itertools
 from collections.abc import Iterator, Sequence
@@ -15,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
+from sicnn_jax.data import mtcnn
 from sicnn_jax.data.records import DatasetError
-from sicnn_jax.data.runtime import import_tensorflow
 
 CHOICES = ('all', 'largest', 'central')
 SMALLEST = 12
@@ -28,11 +25,9 @@ MIN_SCORE = 0.92
 _SEEN = 40
 # Faces smaller than this part of the longer side are looked for only on request.
 _SMALLEST_PART = 1 / 45
-# Pixels along each side that MTCNN sees at once; it keeps a square matrix of all
-# candidates. A face of up to the overlap is whole in one of the tiles.
+# Pixels along each side that MTCNN sees at once: it compares each candidate with all
+# others. A face of up to the overlap is whole in one of the tiles.
 _TILE, _OVERLAP = 1800, 360
-# Below this nothing is left of MTCNN's pyramid.
-_LEAST_SIDE = 24
 _SAME_FACE = 0.4
 
 
@@ -61,7 +56,7 @@ def find_faces(
 ) -> list[DetectedFace]:
     """Finds faces and their landmarks.
 
-    May be called from several threads. The first call loads TensorFlow.
+    May be called from several threads.
 
     Args:
       image: uint8 [height, width, 3] RGB.
@@ -88,11 +83,15 @@ def find_faces(
         min_size = max(SMALLEST, max(image.shape) * _SMALLEST_PART)
     if min_size < SMALLEST:
         raise DatasetError(f'min_size is {min_size}; expected at least {SMALLEST}.')
-    detector = _detector()
+    if importlib.util.find_spec('mtcnn') is None:
+        raise DetectorMissingError(
+            "Finding faces needs the package mtcnn: pip install 'sicnn_jax[detect]', "
+            'or give their landmarks.'
+        )
     found = [
         face
         for view, factors, corner in _views(image, _SEEN / min_size)
-        for face in _detect(detector, view, factors, corner)
+        for face in _detect(view, factors, corner)
         if face.score >= min_score
     ]
     return _without_repeats(found)
@@ -130,27 +129,6 @@ def choose(
     ]
 
 
-@functools.cache
-def _detector():
-    if importlib.util.find_spec('mtcnn') is None:
-        raise DetectorMissingError(
-            "Finding faces needs the package mtcnn: pip install 'sicnn_jax[detect]', "
-            'or give their landmarks.'
-        )
-    # First, since mtcnn imports TensorFlow as it is.
-    import_tensorflow()
-    import mtcnn
-
-    # MTCNN would rather unpickle a file of that name in the working directory.
-    weights = importlib.resources.files(mtcnn) / 'assets' / 'weights'
-    stages = [
-        (mtcnn.mtcnn.StagePNet, 'pnet.lz4'),
-        (mtcnn.mtcnn.StageRNet, 'rnet.lz4'),
-        (mtcnn.mtcnn.StageONet, 'onet.lz4'),
-    ]
-    return mtcnn.MTCNN([stage(weights=str(weights / name)) for stage, name in stages])
-
-
 def _views(
     image: np.ndarray, factor: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -166,7 +144,7 @@ def _views(
         yield from _views(image, _TILE / size.max())
     for left, top in itertools.product(*map(_tile_starts, resized)):
         right, bottom = np.minimum([left + _TILE, top + _TILE], resized)
-        if min(right - left, bottom - top) < _LEAST_SIDE:
+        if min(right - left, bottom - top) < mtcnn.LEAST_SIDE:
             continue
         scale = size / resized
         tile = picture.resize(
@@ -184,19 +162,15 @@ def _tile_starts(length):
     return [min(i * step, length - _TILE) if count else 0 for i in range(count + 1)]
 
 
-def _detect(detector, view, factors, corner):
-    rows = detector.detect_faces(
-        view, output_type='numpy', box_format='xyxy', fit_to_image=False
-    )
-    # Without candidates the rows have fewer than the 16 columns.
-    for row in rows if rows.shape[-1] == 16 else ():
-        points = np.stack([row[[1, 3, *range(6, 11)]], row[[2, 4, *range(11, 16)]]], 1)
+def _detect(view, factors, corner):
+    for box, score, landmarks in zip(*mtcnn.find(view), strict=True):
+        points = np.concatenate([box.reshape(2, 2), landmarks])
         points = (points + corner + 0.5) / factors - 0.5
         (left, top), (right, bottom), *landmarks = points
         yield DetectedFace(
             box=np.array([left, top, right - left, bottom - top]),
             landmarks=np.array(landmarks),
-            score=float(row[5]),
+            score=float(score),
         )
 
 

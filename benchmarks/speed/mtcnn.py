@@ -1,0 +1,118 @@
+"""MTCNN in JAX beside the package `mtcnn`, on TensorFlow: the same faces, and the time.
+
+    pip install -e '.[detect,records]'
+    python -m benchmarks.speed.mtcnn --images=lfw/images
+
+Scikit-image's astronaut and photographs of a folder, as they are and enlarged as
+`detect.find_faces` enlarges them. Both see each picture in turn, with all cores; what
+they compile, and the loading of TensorFlow, is not timed. "Differences" are the
+largest in pixels, of boxes and landmarks, between faces of the same rank.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import skimage
+
+from benchmarks.measuring import markdown, time_calls, write_record
+from sicnn_jax.data import detect, image_files, mtcnn, runtime
+
+
+def read(directory: Path, count: int) -> Iterator[np.ndarray]:
+    """The astronaut, and photographs of a folder, those of a person apart."""
+    yield skimage.data.astronaut()
+    paths = sorted(directory.rglob('*.jpg'))
+    for path in paths[:: max(1, len(paths) // count)][:count]:
+        yield image_files.load_image(str(path))
+
+
+def load_package() -> Callable[[np.ndarray], np.ndarray]:
+    """Rows of the package: number, box, score, five x, five y."""
+    runtime.import_tensorflow()
+    from mtcnn import MTCNN
+
+    detector = MTCNN()
+
+    def find(picture):
+        rows = detector.detect_faces(
+            picture, output_type='numpy', box_format='xyxy', fit_to_image=False
+        )
+        # Without candidates the rows have fewer columns.
+        return rows if rows.shape[-1] == 16 else np.zeros((0, 16))
+
+    return find
+
+
+def compare(found: mtcnn.Found, rows: np.ndarray) -> float | None:
+    """The largest difference in pixels; None where they are not as many."""
+    if len(rows) != len(found.boxes):
+        return None
+    # Two faces may have scores that are equal but for rounding.
+    by_place = np.lexsort(np.rint(rows[:, 1:5]).T), np.lexsort(np.rint(found.boxes).T)
+    theirs = rows[by_place[0]]
+    boxes, landmarks = (each[by_place[1]] for each in (found.boxes, found.landmarks))
+    ours = np.concatenate([boxes, landmarks.swapaxes(1, 2).reshape(-1, 10)], axis=1)
+    return float(np.abs(ours - np.delete(theirs, [0, 5], axis=1)).max(initial=0))
+
+
+def measure(pictures: list[np.ndarray], package: Callable) -> dict[str, float]:
+    """What one row of the table says."""
+    differences, seconds = [], {'jax': [], 'tensorflow': []}
+    for picture in pictures:
+        found, rows = mtcnn.find(picture), package(picture)
+        differences.append(compare(found, rows))
+        seconds['jax'] += time_calls(lambda: mtcnn.find(picture).boxes, 1)  # noqa: B023
+        seconds['tensorflow'] += time_calls(lambda: package(picture), 1)  # noqa: B023
+    same = [each for each in differences if each is not None]
+    return {
+        'pictures': len(pictures),
+        'as_many_faces': len(same),
+        'largest_difference': max(same),
+        **{name: statistics.median(values) for name, values in seconds.items()},
+        'ratio': statistics.median(
+            theirs / ours
+            for ours, theirs in zip(seconds['jax'], seconds['tensorflow'], strict=True)
+        ),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--images', required=True, type=Path)
+    parser.add_argument('--count', type=int, default=50)
+    arguments = parser.parse_args()
+    photographs = list(read(arguments.images, arguments.count))
+    package = load_package()
+    factor = detect._SEEN / detect.SMALLEST
+    views = [view for each in photographs for view, *_ in detect._views(each, factor)]
+    record = {
+        'as they are': measure(photographs, package),
+        'enlarged': measure(views, package),
+    }
+    print(
+        markdown(
+            ('pictures', 'as many faces', 'difference', 'ms', "package's ms", 'ratio'),
+            [
+                (
+                    name,
+                    [
+                        f'{row["pictures"]}',
+                        f'{row["as_many_faces"]}',
+                        f'{row["largest_difference"]:.4f} px',
+                        f'{1000 * row["jax"]:.0f}',
+                        f'{1000 * row["tensorflow"]:.0f}',
+                        f'{row["ratio"]:.2f}',
+                    ],
+                )
+                for name, row in record.items()
+            ],
+        )
+    )
+    write_record('mtcnn', record)
+
+
+if __name__ == '__main__':
+    main()
