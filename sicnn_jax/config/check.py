@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from sicnn_jax import images, losses, models
 from sicnn_jax.config import ConfigError, schema
-from sicnn_jax.data import dataset
+from sicnn_jax.data import dataset, runtime
 from sicnn_jax.evaluation.methods import LEARNED, TITLES
 from sicnn_jax.optimizers import make_optimizer
 from sicnn_jax.rules import RULES
@@ -357,6 +357,12 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
             "data.source is 'records' but data.dir is empty: set "
             '--config.data.dir to a directory made by sicnn_jax.data.prepare.'
         )
+    if config.source in dataset.SOURCES and config.source != 'procedural':
+        for problem in _raised(runtime.check_tensorflow):
+            yield (
+                f'data.source is {config.source!r}. {problem} Or render the faces as '
+                'they are needed: --config.data.source=procedural.'
+            )
     if config.source == 'procedural' and config.placement == 'device':
         yield (
             "data.placement is 'device', but data.source 'procedural' is rendered "

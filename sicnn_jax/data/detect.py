@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from sicnn_jax.data import mtcnn
 from sicnn_jax.data.records import DatasetError
 
 CHOICES = ('all', 'largest', 'central')
@@ -28,6 +27,8 @@ _SMALLEST_PART = 1 / 45
 # Pixels along each side that MTCNN sees at once: it compares each candidate with all
 # others. A face of up to the overlap is whole in one of the tiles.
 _TILE, _OVERLAP = 1800, 360
+# Below this nothing is left of MTCNN's pyramid.
+_LEAST_SIDE = 24
 _SAME_FACE = 0.4
 
 
@@ -144,7 +145,7 @@ def _views(
         yield from _views(image, _TILE / size.max())
     for left, top in itertools.product(*map(_tile_starts, resized)):
         right, bottom = np.minimum([left + _TILE, top + _TILE], resized)
-        if min(right - left, bottom - top) < mtcnn.LEAST_SIDE:
+        if min(right - left, bottom - top) < _LEAST_SIDE:
             continue
         scale = size / resized
         tile = picture.resize(
@@ -163,6 +164,9 @@ def _tile_starts(length):
 
 
 def _detect(view, factors, corner):
+    # Not before it is needed: JAX, which the processes of `prepare` do without.
+    from sicnn_jax.data import mtcnn
+
     for box, score, landmarks in zip(*mtcnn.find(view), strict=True):
         points = np.concatenate([box.reshape(2, 2), landmarks])
         points = (points + corner + 0.5) / factors - 0.5

@@ -23,8 +23,6 @@ from flax import linen as nn
 
 from sicnn_jax.batches import in_batches
 
-# Of the shorter side, below which nothing is looked for.
-LEAST_SIDE = 24
 # The smallest face that is found, and what P-Net sees of it.
 _SMALLEST, _CELL = 20, 12
 _FACTOR = 0.709
@@ -94,6 +92,8 @@ def _propose(pixels):
     """Boxes that P-Net takes for faces at some size, and their scores."""
     found = [(np.zeros((0, 4)), np.zeros(0))]
     scales = _scales(pixels.shape)
+    if not len(scales):
+        return found[0]
     for scale, outputs in zip(scales, _p_net_outputs(pixels, scales), strict=True):
         at = np.argwhere(outputs[..., 0] > 0.6)
         scores, moves = np.split(outputs[*at.T].astype(float), [1], axis=1)

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import functools
+import importlib.util
 import os
 import types
 from collections.abc import Callable, Generator, Iterable
@@ -13,12 +14,28 @@ _Item = TypeVar('_Item')
 _Result = TypeVar('_Result')
 
 
+class TensorFlowMissingError(ValueError):
+    """The packages that read and write shards are not installed."""
+
+
+def check_tensorflow() -> None:
+    """Raises TensorFlowMissingError unless shards can be read and written."""
+    if importlib.util.find_spec('tensorflow') is None:
+        raise TensorFlowMissingError(
+            "Data sets on disk need TensorFlow: pip install 'sicnn_jax[records]'."
+        )
+
+
 @functools.cache
 def import_tensorflow() -> types.ModuleType:
     """TensorFlow, quiet and without accelerators: it only reads and writes files.
 
     Left alone, it would take all the memory of the GPUs that JAX computes on.
+
+    Raises:
+      TensorFlowMissingError: the extra `records` is not installed.
     """
+    check_tensorflow()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     # Of no use to what is done here, and announced in six lines at every start.
     os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')

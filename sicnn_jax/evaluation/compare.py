@@ -63,7 +63,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
         **about,
         'pairs': int(pairs.reported.sum()),
         'judge': judged,
-        'ssim': 'scikit-image, Gaussian window 11×11, σ = 1.5, on uint8 RGB',
+        'ssim': 'Wang et al. 2004: Gaussian window 11×11, σ = 1.5, on uint8 RGB',
         **results_file.environment(),
     }
     print(format_table(results), flush=True)

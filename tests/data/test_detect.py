@@ -5,7 +5,7 @@ import pytest
 import skimage
 from PIL import Image
 
-from sicnn_jax.data import detect, mtcnn
+from sicnn_jax.data import detect
 from sicnn_jax.data.records import DatasetError
 
 needs_mtcnn = pytest.mark.skipif(
@@ -66,7 +66,7 @@ def test_views_show_everything_once_placed(size, factor):
         left, top = np.floor(first).astype(int)
         right, bottom = np.ceil(last).astype(int)
         seen[max(top, 0) : bottom + 1, max(left, 0) : right + 1] = True
-    assert seen.all() or min(size) * factor < mtcnn.LEAST_SIDE
+    assert seen.all() or min(size) * factor < detect._LEAST_SIDE
 
 
 def test_a_face_in_two_tiles_counts_once():

@@ -72,11 +72,14 @@ def prepare(
       DatasetError: source or landmarks are missing or unusable, `out` holds something
         and `overwrite` is not set, an interrupted run had other settings, or no face
         remains.
+      TensorFlowMissingError: the extra `records` is not installed.
     """
     out = pathlib.Path(out).absolute()
     unfinished = spool.Spool(out.with_name(f'.{out.name}.unfinished'))
     overwrite = overwrite or unfinished.publishing
     _check_out(out, overwrite)
+    # Needed at the end, when hours may have gone by.
+    runtime.check_tensorflow()
     function = _function(settings)
     excluded = overlap.read_excluded(settings.exclude)
     opened = sources.open_source(source, data_dir, list_root)
