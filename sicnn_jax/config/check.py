@@ -351,7 +351,10 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
         ('on_error', dataset.ON_ERROR),
     ):
         if config[field] not in choices:
-            yield dataset.unknown_choice(field, config[field], choices)
+            yield (
+                f'data.{field} is {config[field]!r}; expected one of '
+                f'{", ".join(choices)}.'
+            )
     if config.source == 'records' and not config.dir:
         yield (
             "data.source is 'records' but data.dir is empty: set "

@@ -88,11 +88,6 @@ def test_faces_that_do_not_fit_the_device_are_refused(directory, monkeypatch):
         dataset.open_faces(_config(directory), directory)
 
 
-def test_an_unknown_placement_is_refused(directory):
-    with pytest.raises(ValueError, match='expected one of host, device'):
-        dataset.open_faces(_config(directory, placement='disk'), directory)
-
-
 @pytest.mark.parametrize('placement', dataset.PLACEMENTS)
 def test_keys_are_those_of_the_batch(directory, placement):
     """The red of each face is its number, which its key has, too."""
