@@ -134,6 +134,8 @@ class OnnxRecogniser(nn.Module):
         Raises:
           CheckpointError: the file has no such node.
         """
+        if not self.activations:
+            return ()
         return self._run(params, faces, tuple(self.activations))
 
     def _describe(self, params, faces):
