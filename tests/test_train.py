@@ -11,7 +11,7 @@ from PIL import Image
 
 from configs import di, real
 from sicnn_jax import checkpoint, evaluate, hooks, inference, terms, train
-from sicnn_jax.data import records, targets
+from sicnn_jax.data import records, targets, write_records
 from sicnn_jax.data.dataset import ProceduralFaces
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.evaluation import compare, held_out, verify
@@ -114,7 +114,7 @@ def test_data_without_held_out_people_are_trained_on(finished, tmp_path):
         for index, (face, label) in enumerate(zip(hr, labels, strict=True))
     ]
     config.data.dir = str(tmp_path / 'everybody')
-    records.write_dataset(
+    write_records.write_dataset(
         config.data.dir, {'train': train_only}, alignment={'kind': 'none'}
     )
     train.run(config, tmp_path / 'run')
@@ -584,7 +584,7 @@ def test_only_reported_folds_are_reported(finished, tmp_path, monkeypatch):
         for name in ('Ann', 'Bob', 'Cid', 'Dot')
         for index in (1, 2)
     ]
-    records.write_dataset(
+    write_records.write_dataset(
         tmp_path / 'data',
         {
             'train': [dataclasses.replace(ann, name='Eve', key='Eve/Eve_0001.jpg')],

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from sicnn_jax import checkpoint, evaluate, export, hallucinate, metrics, weights
-from sicnn_jax.data import align, records
+from sicnn_jax.data import align, records, write_records
 from sicnn_jax.evaluation.judge import PACKAGED
 from sicnn_jax.inference import Hallucinator
 from tests.documents import ROOT
@@ -113,7 +113,7 @@ def test_they_are_evaluated_on_given_faces(tmp_path, astronaut, capsys):
         for index in range(20)
     ]
     data = tmp_path / 'faces'
-    records.write_dataset(data, {'test': faces}, alignment={'kind': 'none'})
+    write_records.write_dataset(data, {'test': faces}, alignment={'kind': 'none'})
     out = tmp_path / 'shipped'
 
     def run(*flags):

@@ -31,7 +31,7 @@ from PIL import Image
 
 from benchmarks.measuring import append_record, in_turns, markdown
 from benchmarks.speed.reading import render
-from sicnn_jax.data import align, image_files, records, runtime
+from sicnn_jax.data import align, image_files, records, runtime, write_records
 from sicnn_jax.data.preparing import convert, sources
 
 _DISTINCT = 256
@@ -116,7 +116,7 @@ def parts(
             records.Face(image, file.partition('/')[0], file)
             for image, file in zip(encoded, files, strict=True)
         )
-        records.write_dataset(
+        write_records.write_dataset(
             directory, {'train': split}, alignment=None, encoding=encoding
         )
 

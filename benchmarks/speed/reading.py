@@ -33,7 +33,7 @@ import numpy as np
 
 from benchmarks.measuring import append_record, in_turns, markdown, newest_record, slope
 from sicnn_jax import parallel
-from sicnn_jax.data import pipeline, procedural_faces, records, runtime
+from sicnn_jax.data import pipeline, procedural_faces, records, runtime, write_records
 
 _DISTINCT = 256
 _PER_IDENTITY = 16
@@ -59,7 +59,7 @@ def write(directory: Path, count: int, encoding: str) -> None:
         )
         for i in range(count)
     )
-    records.write_dataset(
+    write_records.write_dataset(
         directory, {'train': split}, alignment={'kind': 'procedural'}, encoding=encoding
     )
 

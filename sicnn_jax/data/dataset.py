@@ -13,7 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax.data import augment, pipeline, procedural_faces, records, salvage
+from sicnn_jax.data import (
+    augment,
+    pipeline,
+    procedural_faces,
+    records,
+    salvage,
+    write_records,
+)
 from sicnn_jax.data.targets import Targets, read_targets
 
 SOURCES = ('embedded', 'records', 'procedural')
@@ -366,7 +373,7 @@ def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:
             procedural.test_images_per_identity,
         ),
     }
-    records.write_dataset(directory, splits, alignment=alignment)
+    write_records.write_dataset(directory, splits, alignment=alignment)
 
 
 def read_split(

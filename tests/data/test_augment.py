@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from sicnn_jax.config import schema
-from sicnn_jax.data import dataset, records
+from sicnn_jax.data import dataset, records, write_records
 from sicnn_jax.data.augment import Augmentation, augment
 
 ALL = Augmentation(
@@ -78,7 +78,7 @@ def directory(tmp_path_factory):
         records.Face(face, f'p{i % 3}', f'p{i % 3}/{i}.png', source='test')
         for i, face in enumerate(_smooth_faces(7))
     ]
-    records.write_dataset(path, {'train': faces}, alignment={'kind': 'none'})
+    write_records.write_dataset(path, {'train': faces}, alignment={'kind': 'none'})
     return path
 
 

@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sicnn_jax.data import pipeline, records, runtime
+from sicnn_jax.data import pipeline, records, runtime, write_records
 from sicnn_jax.data.records import DatasetError, Face
 
 COUNT = 23
@@ -22,7 +22,7 @@ def marked_image(i):
 def dataset(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp('pipeline') / request.param
     faces = [Face(marked_image(i), f'p{i:02d}', f'{i}') for i in range(COUNT)]
-    records.write_dataset(
+    write_records.write_dataset(
         directory,
         {'train': faces, 'test': [Face(marked_image(0), 'q', 'q')]},
         alignment=None,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sicnn_jax.data import pipeline, records, runtime, salvage
+from sicnn_jax.data import pipeline, records, runtime, salvage, write_records
 from sicnn_jax.data.records import DatasetError, Face
 
 COUNT, SHARD = 40, 8
@@ -25,7 +25,7 @@ def whole(tmp_path_factory):
         for i in range(COUNT)
     ]
     splits = {'train': faces, 'test': [Face(faces[0].image, 'q', 'q')]}
-    records.write_dataset(directory, splits, alignment=None, shard_size=SHARD)
+    write_records.write_dataset(directory, splits, alignment=None, shard_size=SHARD)
     return directory
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sicnn_jax.data import align, records, runtime
+from sicnn_jax.data import align, records, runtime, write_records
 from sicnn_jax.data.preparing import (
     convert,
     degraded,
@@ -93,7 +93,7 @@ def prepare(
         raise records.DatasetError(outcome.nothing_left(source, made.skipped))
 
     unfinished.begin_publishing()
-    info = records.write_dataset(
+    info = write_records.write_dataset(
         out,
         _splits(made, name or opened.name),
         alignment=outcome.describe_alignment(function, opened.alignment),
