@@ -96,7 +96,7 @@ def prepare(
     info = write_records.write_dataset(
         out,
         _splits(made, name or opened.name),
-        alignment=outcome.describe_alignment(function, opened.alignment),
+        alignment=function.describe(opened.alignment),
         identities=_labels(opened.labels, made.selected, made.candidates.names),
         encoding=settings.encoding,
         overwrite=overwrite,
@@ -231,7 +231,7 @@ def _digest(keys, points):
 def _runner(function, opened, workers, runner):
     """How tasks are mapped: a function of (function, tasks)."""
     if isinstance(function, degraded.Degrade):
-        return spool.run_here
+        return map
     if runner is not None:
         if not runner.startswith(_BEAM):
             raise records.DatasetError(
@@ -245,7 +245,7 @@ def _runner(function, opened, workers, runner):
         return functools.partial(spool.run_on_beam, runner.removeprefix(_BEAM))
     workers = workers or runtime.num_cpus()
     if workers == 1:
-        return spool.run_here
+        return map
     return functools.partial(spool.run_in_processes, workers=workers)
 
 
@@ -267,7 +267,7 @@ def _convert_all(function, opened, points, unfinished, run, progress):
     write = functools.partial(spool.write_chunk, function, unfinished.directory)
     tasks = (spool.Task(chunk, photographs(spool.span(chunk))) for chunk in missing)
     # One chunk is done before a process has started.
-    run = run if len(missing) > 1 else spool.run_here
+    run = run if len(missing) > 1 else map
     for converted in run(write, tasks):
         done += converted
         progress(done, total)
