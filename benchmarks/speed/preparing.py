@@ -111,13 +111,19 @@ def parts(
     marking, _ = _timed(convert.fingerprint, [(face,) for face in faces])
     encode, encoded = _timed(records.encode_image, [(face, encoding) for face in faces])
 
+    names = sorted({file.partition('/')[0] for file in files})
+
     def write(directory):
         split = (
             records.Face(image, file.partition('/')[0], file)
             for image, file in zip(encoded, files, strict=True)
         )
         write_records.write_dataset(
-            directory, {'train': split}, alignment=None, encoding=encoding
+            directory,
+            {'train': split},
+            identities={'train': names},
+            alignment=None,
+            encoding=encoding,
         )
 
     # Once for what only the first call does, such as importing TensorFlow.

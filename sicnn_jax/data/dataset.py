@@ -362,18 +362,18 @@ def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:
             )
         return
     print(f'Writing procedural faces to {directory}', flush=True)
-    splits = {
-        'train': _records(
-            procedural, 0, procedural.identities, procedural.images_per_identity
-        ),
-        'test': _records(
-            procedural,
-            procedural.identities,
-            procedural.test_identities,
-            procedural.test_images_per_identity,
-        ),
-    }
-    write_records.write_dataset(directory, splits, alignment=alignment)
+    trained = procedural.identities
+    held_out = range(trained, trained + procedural.test_identities)
+    splits, identities = {}, {}
+    for split, people, images in (
+        ('train', range(trained), procedural.images_per_identity),
+        ('test', held_out, procedural.test_images_per_identity),
+    ):
+        splits[split] = _records(procedural, people, images)
+        identities[split] = sorted(map(_name, people))
+    write_records.write_dataset(
+        directory, splits, identities=identities, alignment=alignment
+    )
 
 
 def read_split(
@@ -423,20 +423,24 @@ def _move(face, offset):
 
 
 def _records(
-    procedural: ProceduralFaces, first: int, identities: int, images: int
+    procedural: ProceduralFaces, people: range, images: int
 ) -> Iterator[records.Face[np.ndarray]]:
-    label, image = _every_image(identities, images)
+    label, image = _every_image(len(people), images)
+    identity = people.start + label
     start = 0
-    for chunk in procedural.render(first + label, image):
+    for chunk in procedural.render(identity, image):
         for row, pixels in enumerate(chunk, start=start):
-            key = _key(first + label[row], image[row])
-            name = key.partition('/')[0]
-            yield records.Face(pixels, name, key, source='procedural')
+            key = _key(identity[row], image[row])
+            yield records.Face(pixels, _name(identity[row]), key, source='procedural')
         start += len(chunk)
 
 
 def _key(identity: int, image: int) -> str:
-    return f'{identity:06d}/{image:04d}'
+    return f'{_name(identity)}/{image:04d}'
+
+
+def _name(identity: int) -> str:
+    return f'{identity:06d}'
 
 
 def _every_image(identities: int, images: int) -> tuple[np.ndarray, np.ndarray]:

@@ -36,8 +36,8 @@ def write_dataset(
     directory: str | os.PathLike,
     splits: Mapping[str, Iterable[Face]],
     *,
+    identities: Mapping[str, Sequence[str]],
     alignment: Any,
-    identities: Mapping[str, Sequence[str]] | None = None,
     encoding: str = 'png',
     shard_size: int = 4096,
     overwrite: bool = False,
@@ -50,9 +50,9 @@ def write_dataset(
     Args:
       directory: made if absent.
       splits: faces by name of the split, each iterable read once, in order.
-      alignment: how faces were brought into place, kept as is; anything JSON holds.
       identities: by split, the identity names in the order of their labels; they may
-        be more than occur. By default, those that occur, sorted.
+        be more than occur.
+      alignment: how faces were brought into place, kept as is; anything JSON holds.
       encoding: `png` (exact) or `jpeg` (quality 95, colour at full resolution).
         Faces given as bytes must have it already.
       shard_size: faces in a shard.
@@ -67,7 +67,6 @@ def write_dataset(
         `identities`, or a split is empty or its name no name.
     """
     directory = pathlib.Path(directory)
-    identities = identities or {}
     _check_request(directory, splits, identities, encoding, shard_size, overwrite)
     sidecar = {
         'format': FORMAT,
@@ -90,7 +89,7 @@ def write_dataset(
                 unfinished,
                 name,
                 _checked(faces, name, keys),
-                identities.get(name),
+                identities[name],
                 encoding,
                 shard_size,
             )
@@ -138,9 +137,12 @@ def _check_request(directory, splits, identities, encoding, shard_size, overwrit
                 f'A split cannot be called {name!r}: use letters, digits and _, '
                 'beginning with a letter, and not `all`.'
             )
+    if set(identities) != set(splits):
+        raise DatasetError(
+            f'identities are of {", ".join(identities)}; expected those of '
+            f'{", ".join(splits)}.'
+        )
     for name, names in identities.items():
-        if name not in splits:
-            raise DatasetError(f'identities has {name!r}, which splits has not.')
         if len(set(names)) != len(names):
             raise DatasetError(f'identities[{name!r}] has a name twice.')
     if directory.exists() and not directory.is_dir():
@@ -174,7 +176,7 @@ def _check_encoded(face, encoding):
     try:
         with Image.open(io.BytesIO(face.image)) as image:
             found = (str(image.format).lower(), image.height, image.width)
-    # As above.
+    # Pillow raises errors of many kinds on damaged files.
     except Exception as error:
         raise DatasetError(f'{face.key}: its bytes are not an image.') from error
     if found != (encoding, HEIGHT, WIDTH):
@@ -184,20 +186,20 @@ def _check_encoded(face, encoding):
         )
 
 
-def _write_split(unfinished, name, faces, given, encoding, shard_size):
+def _write_split(unfinished, name, faces, identities, encoding, shard_size):
     """Writes the shards of one split; returns its entry in `faces.json`."""
     tf = runtime.import_tensorflow()
     encoded = runtime.ordered_map(
         functools.partial(_encode, encoding=encoding), faces, workers=runtime.num_cpus()
     )
-    labels = {identity: i for i, identity in enumerate(given or ())}
+    labels = {identity: i for i, identity in enumerate(identities)}
     paths: list[pathlib.Path] = []
     counts: list[int] = []
     writer = None
     with contextlib.closing(encoded):
         try:
             for face, image in encoded:
-                if given is not None and face.name not in labels:
+                if face.name not in labels:
                     raise DatasetError(
                         f'{face.key}: its identity {face.name!r} is not in '
                         f'identities[{name!r}].'
@@ -206,8 +208,9 @@ def _write_split(unfinished, name, faces, given, encoding, shard_size):
                     paths.append(unfinished / f'{name}-{len(paths):05d}')
                     counts.append(0)
                     writer = tf.io.TFRecordWriter(os.fspath(paths[-1]))
-                label = labels.setdefault(face.name, len(labels))
-                writer.write(_serialised(_example(tf, face, image, label)))
+                example = _example(tf, face, image, labels[face.name])
+                # By default the order of the features is another each time.
+                writer.write(example.SerializeToString(deterministic=True))
                 counts[-1] += 1
                 if counts[-1] == shard_size:
                     writer.close()
@@ -217,18 +220,13 @@ def _write_split(unfinished, name, faces, given, encoding, shard_size):
                 writer.close()
     if not paths:
         raise DatasetError(f'The split {name!r} has no faces; leave it out.')
-    names = list(labels)
-    if given is None and names != sorted(names):
-        # The order was not known while the faces went by: write their labels anew.
-        names.sort()
-        _relabel(tf, paths, {labels[name]: i for i, name in enumerate(names)})
     entries = []
     for i, (path, examples) in enumerate(zip(paths, counts, strict=True)):
         final = f'{_DATASET}-{name}.tfrecord-{i:05d}-of-{len(paths):05d}'
         path = path.rename(unfinished / final)
         size = path.stat().st_size
         entries.append({'file': final, 'bytes': size, 'examples': examples})
-    return {'identities': names, 'shards': entries}
+    return {'identities': list(identities), 'shards': entries}
 
 
 def _example(tf, face, image, label):
@@ -246,24 +244,6 @@ def _example(tf, face, image, label):
             }
         )
     )
-
-
-def _serialised(example):
-    # By default the order of the features is another each time.
-    return example.SerializeToString(deterministic=True)
-
-
-def _relabel(tf, paths, labels):
-    for path in paths:
-        rewritten = path.with_name(path.name + '-rewritten')
-        with tf.io.TFRecordWriter(os.fspath(rewritten)) as writer:
-            shard = tf.data.TFRecordDataset(os.fspath(path))
-            for serialised in shard.as_numpy_iterator():
-                example = tf.train.Example.FromString(serialised)
-                value = example.features.feature['label'].int64_list.value
-                value[0] = labels[value[0]]
-                writer.write(_serialised(example))
-        rewritten.replace(path)
 
 
 def _publish(unfinished, directory):

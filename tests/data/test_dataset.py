@@ -8,7 +8,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from sicnn_jax.config import schema
-from sicnn_jax.data import dataset, records, write_records
+from sicnn_jax.data import dataset, records
+from tests.writing import write_set
 
 
 @pytest.fixture(scope='module')
@@ -23,7 +24,7 @@ def directory(tmp_path_factory):
         records.Face(face, f'p{i % 3}', f'p{i % 3}/{i}.png', source='test')
         for i, face in enumerate(pixels)
     ]
-    write_records.write_dataset(path, {'train': faces}, alignment={'kind': 'none'})
+    write_set(path, {'train': faces}, alignment={'kind': 'none'})
     return path
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from sicnn_jax.data import records, runtime, write_records
 from sicnn_jax.data.records import DatasetError, Face
+from tests.writing import write_set
 
 
 def smooth_image(seed):
@@ -38,9 +39,7 @@ def make_faces(count, identities=3, prefix=''):
 def dataset(tmp_path_factory):
     directory = tmp_path_factory.mktemp('records') / 'faces'
     splits = {'train': iter(make_faces(10)), 'test': make_faces(4, 2, 'test_')}
-    write_records.write_dataset(
-        directory, splits, alignment={'method': 'none'}, shard_size=4
-    )
+    write_set(directory, splits, alignment={'method': 'none'}, shard_size=4)
     return directory
 
 
@@ -98,16 +97,12 @@ def test_faces_come_back_exactly(dataset):
 
 def test_jpeg_is_close_and_bytes_are_kept(tmp_path):
     faces = make_faces(3)
-    write_records.write_dataset(
-        tmp_path / 'a', {'train': faces}, alignment=None, encoding='jpeg'
-    )
+    write_set(tmp_path / 'a', {'train': faces}, alignment=None, encoding='jpeg')
     read = list(records.read_faces(tmp_path / 'a', 'train'))
     for face, original in zip(read, faces, strict=True):
         difference = records.decode_image(face.image).astype(int) - original.image
         assert np.abs(difference).max() <= 4
-    write_records.write_dataset(
-        tmp_path / 'b', {'train': read}, alignment=None, encoding='jpeg'
-    )
+    write_set(tmp_path / 'b', {'train': read}, alignment=None, encoding='jpeg')
     assert list(records.read_faces(tmp_path / 'b', 'train')) == read
 
 
@@ -164,7 +159,7 @@ def test_given_identities_set_the_labels(tmp_path):
 )
 def test_wrong_image_is_named(tmp_path, image, message):
     with pytest.raises(DatasetError, match=message):
-        write_records.write_dataset(
+        write_set(
             tmp_path / 'x', {'train': [Face(image, 'a', 'a.png')]}, alignment=None
         )
     assert not (tmp_path / 'x').exists()
@@ -174,9 +169,7 @@ def test_wrong_requests(tmp_path, dataset):
     faces = make_faces(2)
 
     def write(directory=tmp_path / 'x', splits=None, **arguments):
-        write_records.write_dataset(
-            directory, splits or {'train': faces}, alignment=None, **arguments
-        )
+        write_set(directory, splits or {'train': faces}, alignment=None, **arguments)
 
     with pytest.raises(DatasetError, match='already holds a data set'):
         write(dataset)
@@ -189,10 +182,11 @@ def test_wrong_requests(tmp_path, dataset):
     with pytest.raises(DatasetError, match="encoding is 'gif'"):
         write(encoding='gif')
     with pytest.raises(TypeError):
-        write_records.write_dataset(
-            tmp_path / 'x', {'train': faces}, alignment=object()
-        )
+        write_set(tmp_path / 'x', {'train': faces}, alignment=object())
     assert not (tmp_path / 'x').exists()
+
+
+NAMES = {'train': ['person_0', 'person_1', 'person_2']}
 
 
 def interrupted_faces():
@@ -204,7 +198,11 @@ def test_interrupted_writing_leaves_nothing(tmp_path):
     directory = tmp_path / 'faces'
     with pytest.raises(KeyboardInterrupt):
         write_records.write_dataset(
-            directory, {'train': interrupted_faces()}, alignment=None, shard_size=2
+            directory,
+            {'train': interrupted_faces()},
+            identities=NAMES,
+            alignment=None,
+            shard_size=2,
         )
     assert not directory.exists()
 
@@ -213,15 +211,17 @@ def test_interrupted_overwriting_leaves_the_old_one(copy):
     before = list(records.read_faces(copy, 'train'))
     with pytest.raises(KeyboardInterrupt):
         write_records.write_dataset(
-            copy, {'train': interrupted_faces()}, alignment=None, overwrite=True
+            copy,
+            {'train': interrupted_faces()},
+            identities=NAMES,
+            alignment=None,
+            overwrite=True,
         )
     assert list(records.read_faces(copy, 'train')) == before
 
 
 def test_overwriting_leaves_nothing_of_the_old_one(copy):
-    info = write_records.write_dataset(
-        copy, {'train': make_faces(3)}, alignment=None, overwrite=True
-    )
+    info = write_set(copy, {'train': make_faces(3)}, alignment=None, overwrite=True)
     assert set(info.splits) == {'train'}
     assert sorted(path.name for path in copy.iterdir()) == [
         'dataset_info.json',
@@ -243,7 +243,9 @@ def test_faces_stream_through(tmp_path):
                 drawn_before_first_write.append(i)
             yield face
 
-    write_records.write_dataset(tmp_path / 'x', {'train': faces()}, alignment=None)
+    write_records.write_dataset(
+        tmp_path / 'x', {'train': faces()}, identities=NAMES, alignment=None
+    )
     assert drawn_before_first_write[0] <= limit
 
 

@@ -6,12 +6,13 @@ import pytest
 from PIL import Image
 
 from sicnn_jax import describe, images
-from sicnn_jax.data import align, dataset, records, targets, write_records
+from sicnn_jax.data import align, dataset, records, targets
 from sicnn_jax.data.preparing import teacher
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.evaluation.judge import load_judge
 from tests import tiny_run
 from tests.data.test_dataset import _config
+from tests.writing import write_set
 
 COUNT = 7
 
@@ -27,7 +28,7 @@ def directory(tmp_path):
     ]
     path = tmp_path / 'shards'
     splits = {'train': faces[:5], 'test': faces[5:]}
-    write_records.write_dataset(path, splits, alignment={'kind': 'none'})
+    write_set(path, splits, alignment={'kind': 'none'})
     return path
 
 

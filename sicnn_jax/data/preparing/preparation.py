@@ -331,9 +331,10 @@ def _skipped(photographs, reasons, faces, rejected):
 
 
 def _labels(labels, selected, names):
-    """The identities of the source's labels, but for those that are left out."""
+    """Those that occur; where the source has labels, theirs without who is left out."""
     if labels is None:
-        return None
+        filled = selected.filled()
+        return {split: sorted(set(names[kept])) for split, kept in filled.items()}
     left_out = {names[i] for i, _ in selected.rejected}
     gone = {
         split: left_out.difference(names[kept])

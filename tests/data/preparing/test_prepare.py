@@ -497,7 +497,10 @@ def our_set(directory, counts=(5, 3)):
         directory,
         splits,
         alignment={'method': 'similarity'},
-        identities={'train': ['train_1', 'nobody', 'train_0']},
+        identities={
+            'train': ['train_1', 'nobody', 'train_0'],
+            'test': ['test_0', 'test_1'],
+        },
     )
 
 
