@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from sicnn_jax import losses
-from sicnn_jax.models import activations
 from sicnn_jax.recipe import Recipe, apply
 
 Params = Mapping[str, Any]
@@ -41,7 +40,7 @@ def perceptual(
     """Distance of activations inside CNNR (UR-DGN*, Sec. 4.4)."""
 
     def inside(faces):
-        return activations(recipe.cnnr, params['cnnr'], faces)
+        return recipe.cnnr.activate(params['cnnr'], faces)
 
     return losses.perceptual_loss(inside(sr), inside(hr))
 

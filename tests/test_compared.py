@@ -26,7 +26,7 @@ from sicnn_jax import (
 from sicnn_jax.descent import AXIS, finite_networks
 from sicnn_jax.evaluation import compare
 from sicnn_jax.inference import Hallucinator
-from sicnn_jax.models import CNNR, URDGN, Discriminator, LapSRN, block_activations
+from sicnn_jax.models import CNNR, URDGN, Discriminator, LapSRN
 from sicnn_jax.recipe import Recipe
 from sicnn_jax.rules import find_rule
 from sicnn_jax.train_state import TrainState
@@ -124,7 +124,7 @@ def test_ur_dgn_star_updates_generator_and_discriminator_and_no_cnnr():
             return recipe.discriminator.apply({'params': params}, faces)
 
         def activations(faces):
-            return block_activations(recipe.cnnr, params['cnnr'], faces)
+            return recipe.cnnr.activate(params['cnnr'], faces)
 
         before = params['discriminator']
         return {

@@ -20,6 +20,7 @@ from sicnn_jax.inference.exporting import export
 from sicnn_jax.reports.run_page import write_report
 from tests import tiny_training
 from tests.evaluation.test_verify import write_onnx
+from tests.writing import write_set
 
 STAGES = ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
 
@@ -114,9 +115,7 @@ def test_data_without_held_out_people_are_trained_on(finished, tmp_path):
         for index, (face, label) in enumerate(zip(hr, labels, strict=True))
     ]
     config.data.dir = str(tmp_path / 'everybody')
-    records.write_dataset(
-        config.data.dir, {'train': train_only}, alignment={'kind': 'none'}
-    )
+    write_set(config.data.dir, {'train': train_only}, alignment={'kind': 'none'})
     train.run(config, tmp_path / 'run')
     for stage in config.stages:
         lines = _metrics(tmp_path / 'run', stage)
@@ -584,7 +583,7 @@ def test_only_reported_folds_are_reported(finished, tmp_path, monkeypatch):
         for name in ('Ann', 'Bob', 'Cid', 'Dot')
         for index in (1, 2)
     ]
-    records.write_dataset(
+    write_set(
         tmp_path / 'data',
         {
             'train': [dataclasses.replace(ann, name='Eve', key='Eve/Eve_0001.jpg')],

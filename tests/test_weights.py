@@ -18,6 +18,7 @@ from sicnn_jax.data import align, records
 from sicnn_jax.evaluation.judge import PACKAGED
 from sicnn_jax.inference import Hallucinator
 from tests.documents import ROOT
+from tests.writing import write_set
 
 FILES = (*weights.CNNH.values(), weights.CNNR)
 # Eyes, nose and corners of the mouth of the astronaut, whom no network saw.
@@ -113,7 +114,7 @@ def test_they_are_evaluated_on_given_faces(tmp_path, astronaut, capsys):
         for index in range(20)
     ]
     data = tmp_path / 'faces'
-    records.write_dataset(data, {'test': faces}, alignment={'kind': 'none'})
+    write_set(data, {'test': faces}, alignment={'kind': 'none'})
     out = tmp_path / 'shipped'
 
     def run(*flags):

@@ -19,7 +19,7 @@ from benchmarks.drills import mutations
 from benchmarks.drills.mutations import LITERALS, NUMBERS
 from sicnn_jax.config import ConfigError
 from sicnn_jax.config.load import load
-from sicnn_jax.data import pipeline, recordio, records, runtime
+from sicnn_jax.data import pipeline, recordio, records, runtime, write_records
 from sicnn_jax.data.records import DatasetError, Face
 
 CONFIG = 'configs/di.py:demo'
@@ -66,7 +66,12 @@ def records_target(directory: Path) -> Target:
     ]
     data = directory / 'data'
     splits = {'train': faces, 'test': faces_of_others(faces)}
-    records.write_dataset(data, splits, alignment=None, shard_size=3)
+    names = {
+        split: sorted({face.name for face in found}) for split, found in splits.items()
+    }
+    write_records.write_dataset(
+        data, splits, identities=names, alignment=None, shard_size=3
+    )
     shard = 'faces-train.tfrecord-00001-of-00002'
     whole = {name: (data / name).read_bytes() for name in (shard, records.SIDECAR)}
     others = [path.read_bytes() for path in sorted(data.glob('*tfrecord*'))]

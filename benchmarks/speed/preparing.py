@@ -31,7 +31,7 @@ from PIL import Image
 
 from benchmarks.measuring import append_record, in_turns, markdown
 from benchmarks.speed.reading import render
-from sicnn_jax.data import align, image_files, records, runtime
+from sicnn_jax.data import align, image_files, records, runtime, write_records
 from sicnn_jax.data.preparing import convert, sources
 
 _DISTINCT = 256
@@ -111,13 +111,19 @@ def parts(
     marking, _ = _timed(convert.fingerprint, [(face,) for face in faces])
     encode, encoded = _timed(records.encode_image, [(face, encoding) for face in faces])
 
+    names = sorted({file.partition('/')[0] for file in files})
+
     def write(directory):
         split = (
             records.Face(image, file.partition('/')[0], file)
             for image, file in zip(encoded, files, strict=True)
         )
-        records.write_dataset(
-            directory, {'train': split}, alignment=None, encoding=encoding
+        write_records.write_dataset(
+            directory,
+            {'train': split},
+            identities={'train': names},
+            alignment=None,
+            encoding=encoding,
         )
 
     # Once for what only the first call does, such as importing TensorFlow.

@@ -33,7 +33,7 @@ import numpy as np
 
 from benchmarks.measuring import append_record, in_turns, markdown, newest_record, slope
 from sicnn_jax import parallel
-from sicnn_jax.data import pipeline, procedural_faces, records, runtime
+from sicnn_jax.data import pipeline, procedural_faces, records, runtime, write_records
 
 _DISTINCT = 256
 _PER_IDENTITY = 16
@@ -53,14 +53,17 @@ def write(directory: Path, count: int, encoding: str) -> None:
     encoded = [
         records.encode_image(face, encoding) for face in render(min(count, _DISTINCT))
     ]
+    names = [f'person_{i:06d}' for i in range(-(-count // _PER_IDENTITY))]
     split = (
-        records.Face(
-            encoded[i % len(encoded)], f'person_{i // _PER_IDENTITY:06d}', f'{i}'
-        )
+        records.Face(encoded[i % len(encoded)], names[i // _PER_IDENTITY], f'{i}')
         for i in range(count)
     )
-    records.write_dataset(
-        directory, {'train': split}, alignment={'kind': 'procedural'}, encoding=encoding
+    write_records.write_dataset(
+        directory,
+        {'train': split},
+        identities={'train': names},
+        alignment={'kind': 'procedural'},
+        encoding=encoding,
     )
 
 

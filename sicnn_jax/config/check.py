@@ -1,12 +1,11 @@
 """What is wrong with a config, all of it at once and before any device starts.
 
-`check` is called once in a run. Fields are compared with those of `schema`; then come
-values that are not possible, alone or together; then each stage is put together.
+`check` is called once in a run. Fields are compared with those of `schema` (`fields`);
+then come values that are not possible, alone or together; then each stage is put
+together. What is an integer is 0 or more by then.
 """
 
-import difflib
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sicnn_jax import images, losses, models
-from sicnn_jax.config import ConfigError, schema
+from sicnn_jax.config import ConfigError
+from sicnn_jax.config.fields import did_you_mean, field_problems, is_stage, is_tuple
 from sicnn_jax.data import dataset, runtime
 from sicnn_jax.evaluation.methods import LEARNED, TITLES
 from sicnn_jax.optimizers import make_optimizer
@@ -23,12 +23,6 @@ from sicnn_jax.rules import RULES
 from sicnn_jax.stages import CENTROIDS, build_stage
 from sicnn_jax.terms import IDENTITY_TERMS
 
-# Fields that None turns off.
-_OPTIONAL = {'init_std'}
-# What is in tuples whose default is empty.
-_ITEMS = {'stages': 'recognition', 'boundaries': 1}
-# As large as a seed can be; what counts is smaller.
-_LARGEST = 2**32 - 1
 # Labels are int32.
 _LARGEST_LABEL = 2**31 - 1
 _SIZES = 'widths', 'feature_dim', 'width', 'growth', 'deconv_width', 'kernel_size'
@@ -37,17 +31,9 @@ _LEVELS = 4
 # Of a deconvolution of stride 2.
 _LEAST_KERNEL = 2
 _POSITIVE = ('steps', 'batch_size', 'microbatches')
-_NOT_NEGATIVE = (
-    'evaluate_every',
-    'checkpoint_every',
-    'alpha',
-    'beta',
-    'identity_blur',
-)
+_NOT_NEGATIVE = ('alpha', 'beta', 'identity_blur')
 # Names of methods and faces that no stage may have but the method's own.
 _OTHERS = {*TITLES} - {each.stage for each in LEARNED.values()}
-# Fields of this one stand in for those of a stage whose rule is unknown.
-_SOME_RULE = 'domain_integrated'
 
 
 def refuse(problems: Iterable[str]) -> None:
@@ -79,57 +65,6 @@ def find_problems(config: ConfigDict) -> list[str]:
     return problems + found
 
 
-def field_problems(config: ConfigDict) -> tuple[list[str], ConfigDict]:
-    """Fields that are unknown, missing or of another type.
-
-    Returns:
-      The problems, and the config with known values in the place of what is wrong, of
-      which `combination_problems` can be asked.
-    """
-    problems: list[str] = []
-    mended = ConfigDict()
-    known = schema.base()
-    optimizer = schema.optimizer('sgd', 0.1)
-    stages = [name for name in config if _is_stage(config, name)]
-    if 'discriminator' in config:
-        known.discriminator = schema.discriminator()
-    for name, value in config.items():
-        if name in stages:
-            given = dict(value.items())
-            optimizers = given.pop('optimizer', ConfigDict())
-            if not _is_section(optimizers, f'{name}.optimizer', problems):
-                optimizers = ConfigDict()
-            rule = given['update_rule']
-            found = problems
-            if not isinstance(rule, str) or rule not in RULES:
-                problems.append(
-                    f'config.{name}.update_rule is {rule!r}; expected one of '
-                    f'{", ".join(RULES)}.'
-                )
-                # Which fields it should have is not known.
-                given['update_rule'], found = _SOME_RULE, []
-            stage = schema.stage_fields(given['update_rule'])
-            mended[name] = _mend(ConfigDict(given), stage, name, found)
-            mended[name].optimizer = ConfigDict(
-                {
-                    network: _mend(
-                        one, optimizer, f'{name}.optimizer.{network}', problems
-                    )
-                    for network, one in optimizers.items()
-                    if _is_section(one, f'{name}.optimizer.{network}', problems)
-                }
-            )
-        elif name not in known:
-            problems.append(unknown_field(f'config.{name}', [*known, *stages]))
-    rest = ConfigDict({name: config[name] for name in config if name in known})
-    for name, value in _mend(rest, known, '', problems).items():
-        mended[name] = value
-    if not mended.stages and config.get('stages') not in ((), []):
-        # They are no tuple of texts, which is enough to say.
-        mended.stages = tuple(stages)
-    return problems, mended
-
-
 def combination_problems(config: ConfigDict) -> list[str]:
     """Values that are not possible, alone or together.
 
@@ -149,140 +84,17 @@ def combination_problems(config: ConfigDict) -> list[str]:
     if not config.stages:
         problems.append('config.stages is empty; expected at least one stage.')
     for position, name in enumerate(config.stages):
-        if not _is_stage(config, name):
-            stages = [field for field in config if _is_stage(config, field)]
+        if not is_stage(config, name):
+            stages = [field for field in config if is_stage(config, field)]
             problems.append(
                 f'config.stages names {name!r}, but there is no config.{name}.'
-                + _did_you_mean(name, stages)
+                + did_you_mean(name, stages)
             )
         elif name in config.stages[:position]:
             problems.append(f'config.stages names {name!r} twice.')
         else:
             problems += _stage_problems(config, name)
     return problems
-
-
-def unknown_field(path: str, choices: Iterable[str]) -> str:
-    """That there is no such field, and which was probably meant.
-
-    Args:
-      path: of the field, such as `config.data.dri`.
-      choices: the fields that there are in its place.
-    """
-    above, _, field = path.rpartition('.')
-    choices = list(choices)
-    meant = _did_you_mean(field, choices, f'{above}.')
-    return f'{path} is unknown.' + (meant or f' There are {", ".join(choices)}.')
-
-
-def _is_stage(config, name):
-    return (
-        name in config
-        and isinstance(config[name], ConfigDict)
-        and 'update_rule' in config[name]
-    )
-
-
-def _mend(section, known, path, problems):
-    """A section with all known fields and no others; adds what it finds."""
-    # Its fields are those of another module, which knows them itself.
-    if section.get('kind') != known.get('kind'):
-        return section
-    mended = known.copy_and_resolve_references()
-    for field, value in section.items():
-        where = f'{path}.{field}' if path else field
-        if field not in known:
-            problems.append(unknown_field(f'config.{where}', known))
-        elif isinstance(known[field], ConfigDict) and isinstance(value, ConfigDict):
-            mended[field] = _mend(value, known[field], where, problems)
-        elif not _is_of_type(value, known[field], field):
-            expected = _expected(known[field], field)
-            problems.append(
-                f'config.{where} is {value!r}; expected {expected} such as '
-                f'{_example(known[field], field)!r}.'
-            )
-        elif not all(map(_is_in_range, value if _is_tuple(value) else [value])):
-            problems.append(
-                f'config.{where} is {value!r}; expected finite numbers, integers from '
-                f'0 to {_LARGEST}.'
-            )
-        else:
-            # It is of one of the types that the field may have.
-            with mended.ignore_type():
-                mended[field] = value
-    for field in known:
-        if field not in section:
-            where = f'{path}.{field}' if path else field
-            problems.append(
-                f'config.{where} is missing; its default is {_plain(known[field])!r}.'
-            )
-    return mended
-
-
-def _is_section(value, path, problems):
-    """Whether it has fields; adds to the problems that it has none."""
-    if isinstance(value, ConfigDict):
-        return True
-    problems.append(f'config.{path} is {value!r}; expected fields.')
-    return False
-
-
-def _is_tuple(value):
-    return isinstance(value, tuple | list)
-
-
-def _is_in_range(value):
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return not isinstance(value, int) or 0 <= value <= _LARGEST
-
-
-def _did_you_mean(name, choices, prefix=''):
-    found = difflib.get_close_matches(name, list(choices), n=1)
-    return f' Did you mean {prefix}{found[0]}?' if found else ''
-
-
-def _is_of_type(value, example, field):
-    if value is None:
-        return example is None or field in _OPTIONAL
-    if isinstance(example, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(example, bool)
-    if isinstance(example, float):
-        return isinstance(value, int | float)
-    if field in models.CNNH_SIZES and _is_tuple(value):
-        return len(value) > 0 and all(type(item) is int for item in value)
-    if _is_tuple(example):
-        (item, *_) = _example(example, field)
-        # A network of no layers is none.
-        return (
-            _is_tuple(value)
-            and (len(value) > 0 or not example)
-            and all(_is_of_type(each, item, field) for each in value)
-        )
-    return example is None or isinstance(value, type(example))
-
-
-def type_name(example: Any) -> str:
-    """What a field with such a value holds, in words."""
-    names = {bool: 'True or False', int: 'an integer', float: 'a number', str: 'a text'}
-    for kind, name in names.items():
-        if isinstance(example, kind):
-            return name
-    return 'fields' if isinstance(example, ConfigDict) else 'a tuple'
-
-
-def _expected(example, field):
-    several = ' or a tuple of integers' if field in models.CNNH_SIZES else ''
-    return type_name(example) + several
-
-
-def _example(value, field):
-    """A value that a field may have: that which is known, unless it is empty."""
-    return (_ITEMS[field],) if _is_tuple(value) and not value else _plain(value)
-
-
-def _plain(value):
-    return value.to_dict() if isinstance(value, ConfigDict) else value
 
 
 def _choices(config: ConfigDict) -> Iterator[str]:
@@ -294,7 +106,7 @@ def _choices(config: ConfigDict) -> Iterator[str]:
             yield (
                 f'config.{field} is {value!r}; expected one of '
                 f'{", ".join(map(str, allowed))}.'
-                + _did_you_mean(str(value), map(str, allowed))
+                + did_you_mean(str(value), map(str, allowed))
             )
     for field in ('log_every', 'steps_per_dispatch', 'nonfinite_steps'):
         if config[field] < 1:
@@ -305,7 +117,7 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
     for network in ('cnnr', 'cnnh', 'discriminator'):
         for field in _SIZES:
             value = config.get(network, {}).get(field, 1)
-            sizes = value if _is_tuple(value) else [value]
+            sizes = value if is_tuple(value) else [value]
             if not all(isinstance(size, int) and size >= 1 for size in sizes):
                 yield f'config.{network}.{field} is {value}; expected at least 1.'
     for field in ('widths', 'depths'):
@@ -330,7 +142,7 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
         )
     for field, count in models.CNNH_SIZES.items():
         value = config.cnnh.get(field)
-        if _is_tuple(value) and len(value) != count:
+        if is_tuple(value) and len(value) != count:
             yield (
                 f'config.cnnh.{field} is {value}; expected one number, or {count} of '
                 'them (sicnn_jax/config/schema.py says for what).'
@@ -351,7 +163,10 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
         ('on_error', dataset.ON_ERROR),
     ):
         if config[field] not in choices:
-            yield dataset.unknown_choice(field, config[field], choices)
+            yield (
+                f'data.{field} is {config[field]!r}; expected one of '
+                f'{", ".join(choices)}.'
+            )
     if config.source == 'records' and not config.dir:
         yield (
             "data.source is 'records' but data.dir is empty: set "
@@ -374,24 +189,21 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
             f'data.targets is {config.targets!r}, which is for shards held on the '
             "device: set data.source to 'records' and data.placement to 'device'."
         )
-    least = 1 if config.source != 'records' else 0
     for field in (
         'identities',
         'images_per_identity',
         'test_identities',
         'test_images_per_identity',
     ):
-        if config[field] < least:
-            yield f'data.{field} is {config[field]}; expected at least {least}.'
+        if config.source != 'records' and config[field] < 1:
+            yield f'data.{field} is {config[field]}; expected at least 1.'
     if config.identities + config.test_identities > _LARGEST_LABEL:
         yield (
             f'data.identities and data.test_identities are {config.identities:,} and '
             f'{config.test_identities:,}; labels are int32, so expected no more than '
             f'{_LARGEST_LABEL:,} in all.'
         )
-    if config.shift < 0:
-        yield f'data.shift is {config.shift}; it may not be negative.'
-    for field, limit in dataset.AUGMENTATION.items():
+    for field, limit in {**dataset.AUGMENTATION, 'max_error_share': 1}.items():
         if not 0 <= config[field] < limit:
             yield (
                 f'data.{field} is {config[field]}; expected at least 0 and less than '
@@ -405,9 +217,6 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
             f"data.misalignment is {misalignment}, but data.source is 'records', whose "
             'faces are as they were prepared: set it to 0.'
         )
-    share = config.max_error_share
-    if not 0 <= share < 1:
-        yield f'data.max_error_share is {share}; expected at least 0 and less than 1.'
 
 
 def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
@@ -499,14 +308,14 @@ def _period_problems(config, name):
 
 def _source_problems(config, where, source):
     """A stage's name that is wrong would be taken for a directory, days later."""
-    if source and not _is_stage(config, source):
+    if source and not is_stage(config, source):
         looks_like_a_name = Path(source).name == source
         # Unlike `Path.exists` it also says so of a name that no file can have.
         if looks_like_a_name and not os.path.exists(source):
-            stages = [field for field in config if _is_stage(config, field)]
+            stages = [field for field in config if is_stage(config, field)]
             yield (
                 f'{where} is {source!r}, which is no stage, directory or file.'
-                + _did_you_mean(source, stages)
+                + did_you_mean(source, stages)
             )
 
 

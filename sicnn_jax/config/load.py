@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from sicnn_jax.config import ConfigError, check
+from sicnn_jax.config import ConfigError, check, fields
 from sicnn_jax.config.find import find, make_importable, split
 
 
@@ -98,11 +98,11 @@ def _problem(config, override):
         if not isinstance(section, ConfigDict):
             return f'{name}: {above} has no fields.'
         if field not in section:
-            return check.unknown_field(f'{above}.{field}', section)
+            return fields.unknown_field(f'{above}.{field}', section)
         above, section = f'{above}.{field}', section[field]
     return (
         f'{name} is {override.partition("=")[2]!r}; expected '
-        f'{check.type_name(section)}: {reason.removeprefix(f"flag {override}: ")}'
+        f'{fields.type_name(section)}: {reason.removeprefix(f"flag {override}: ")}'
     )
 
 

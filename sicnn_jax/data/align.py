@@ -84,7 +84,7 @@ def warp(
     Raises:
       DatasetError: the image is not uint8 [height, width, 3].
     """
-    image = _checked(image)
+    image = checked_image(image)
     transform = np.asarray(transform, np.float64)
     inverse = np.linalg.inv(transform[:, :2])
     offset = -inverse @ transform[:, 2]
@@ -153,8 +153,8 @@ def paste_face(
     Raises:
       DatasetError: an image is not uint8 [height, width, 3].
     """
-    result = _checked(picture).copy()
-    face = _checked(face)
+    result = checked_image(picture).copy()
+    face = checked_image(face)
     transform = np.asarray(transform, np.float64)
     inverse = np.linalg.inv(transform[:, :2])
     right, bottom = face.shape[1] - 1, face.shape[0] - 1
@@ -186,7 +186,7 @@ def center_crop(image: np.ndarray) -> np.ndarray:
     Raises:
       DatasetError: the image is not uint8 [height, width, 3].
     """
-    image = _checked(image)
+    image = checked_image(image)
     height, width = image.shape[:2]
     scale = min(height / HEIGHT, width / WIDTH)
     left, top = (width - scale * WIDTH) / 2, (height - scale * HEIGHT) / 2
@@ -250,7 +250,8 @@ def _faded(size):
     return np.repeat(opacity[..., None], 3, axis=2)
 
 
-def _checked(image):
+def checked_image(image: np.ndarray) -> np.ndarray:
+    """The image; raises DatasetError unless it is uint8 [height, width, 3]."""
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DatasetError(

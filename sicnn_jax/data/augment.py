@@ -6,8 +6,6 @@ takes interpolation or arithmetic is made here, by randomness from (seed, step) 
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,30 +63,6 @@ class Augmentation:
 
 
 NONE = Augmentation()
-
-
-def with_draws(
-    batches: Iterator[Mapping[str, Any]],
-    augmentation: Augmentation,
-    *,
-    batch_size: int,
-    seed: int,
-    start_step: int,
-    rows: slice,
-) -> Iterator[dict[str, Any]]:
-    """Batches with the draws that `augment` takes.
-
-    Args:
-      batches: of this process, from `start_step` on.
-      augmentation: how far faces may be changed.
-      batch_size: of the global batch.
-      seed: of the order.
-      start_step: step of the first batch.
-      rows: of the global batch, which this process has.
-    """
-    for step, batch in enumerate(batches, start=start_step):
-        draws = augmentation.draw(batch_size, seed, step)
-        yield {**batch, **{name: values[rows] for name, values in draws.items()}}
 
 
 def augment(

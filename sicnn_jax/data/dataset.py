@@ -13,7 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax.data import augment, pipeline, procedural_faces, records, salvage
+from sicnn_jax.data import (
+    augment,
+    pipeline,
+    procedural_faces,
+    records,
+    salvage,
+    write_records,
+)
 from sicnn_jax.data.targets import Targets, read_targets
 
 SOURCES = ('embedded', 'records', 'procedural')
@@ -47,10 +54,15 @@ class Faces(Protocol):
     @property
     def resident(self) -> Batch:
         """Arrays that every device always holds; `to_hr` finds them in the batch."""
+        return {}
 
     @property
     def targets(self) -> Targets | None:
         """What a teacher says of the training faces, if they have one."""
+        return None
+
+    def draw(self, batch_size: int, seed: int, step: int) -> dict[str, np.ndarray]:
+        """What is drawn by (seed, step) for each face of the global batch."""
 
     def train_batches(
         self,
@@ -62,6 +74,11 @@ class Faces(Protocol):
         process_count: int = 1,
     ) -> Iterator[Batch]:
         """This process' rows of each global batch; the order is one of (seed, step)."""
+        count = batch_size // process_count
+        mine = slice(process_index * count, (process_index + 1) * count)
+        for step in itertools.count(start_step):
+            drawn = self.draw(batch_size, seed, step)
+            yield {name: values[mine] for name, values in drawn.items()}
 
     def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
         """What the faces of a step's global batch are called, in its order."""
@@ -79,7 +96,7 @@ class Faces(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordFaces:
+class RecordFaces(Faces):
     """Faces of a directory of shards: split `train` and, of held-out people, `test`."""
 
     directory: Path
@@ -96,10 +113,6 @@ class RecordFaces:
         return read_targets(self.targets_file, self.directory)
 
     @property
-    def resident(self) -> Batch:
-        return {}
-
-    @property
     def num_identities(self) -> int:
         return records.read_dataset_info(self.directory).split('train').num_identities
 
@@ -111,34 +124,15 @@ class RecordFaces:
     def fingerprint(self) -> str:
         return records.fingerprint(self.directory)
 
-    def train_batches(
-        self,
-        *,
-        batch_size: int,
-        seed: int,
-        start_step: int = 0,
-        process_index: int = 0,
-        process_count: int = 1,
-    ) -> Iterator[Batch]:
+    def draw(self, batch_size: int, seed: int, step: int) -> dict[str, np.ndarray]:
+        return self.augmentation.draw(batch_size, seed, step)
+
+    def train_batches(self, **order: int) -> Iterator[Batch]:
         batches = pipeline.train_batches(
-            self.directory,
-            'train',
-            batch_size=batch_size,
-            seed=seed,
-            start_step=start_step,
-            flip=self.flip,
-            shift=self.shift,
-            process_index=process_index,
-            process_count=process_count,
+            self.directory, 'train', flip=self.flip, shift=self.shift, **order
         )
-        return augment.with_draws(
-            batches,
-            self.augmentation,
-            batch_size=batch_size,
-            seed=seed,
-            start_step=start_step,
-            rows=_rows(batch_size, process_index, process_count),
-        )
+        drawn = super().train_batches(**order)
+        return ({**faces, **draws} for faces, draws in zip(batches, drawn, strict=True))
 
     def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
         return pipeline.batch_keys(
@@ -180,46 +174,39 @@ class ResidentFaces(RecordFaces):
             held['targets'] = self.targets.features
         return held
 
-    def train_batches(
-        self,
-        *,
-        batch_size: int,
-        seed: int,
-        start_step: int = 0,
-        process_index: int = 0,
-        process_count: int = 1,
-    ) -> Iterator[Batch]:
-        indices = self._indices(batch_size, seed)
-        mine = _rows(batch_size, process_index, process_count)
-        for step in itertools.count(start_step):
-            index = indices(step)
-            rng = np.random.default_rng([seed, 1, step])
-            mirrored = rng.random(batch_size) < 0.5 * self.flip
-            moved = rng.integers(-self.shift, self.shift + 1, (batch_size, 2))
-            drawn = {
-                'index': index.astype(np.int32),
-                'mirrored': mirrored,
-                'moved': moved.astype(np.int32),
-                **self.augmentation.draw(batch_size, seed, step),
-            }
-            yield {name: values[mine] for name, values in drawn.items()}
+    def draw(self, batch_size: int, seed: int, step: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng([seed, 1, step])
+        mirrored = rng.random(batch_size) < 0.5 * self.flip
+        moved = rng.integers(-self.shift, self.shift + 1, (batch_size, 2))
+        return {
+            'index': self._indices(batch_size, seed, step).astype(np.int32),
+            'mirrored': mirrored,
+            'moved': moved.astype(np.int32),
+            **super().draw(batch_size, seed, step),
+        }
+
+    def train_batches(self, **order: int) -> Iterator[Batch]:
+        # Nothing is read while training.
+        return Faces.train_batches(self, **order)
 
     def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
         keys = records.read_keys(self.directory, 'train')
-        return [keys[index] for index in self._indices(batch_size, seed)(step)]
+        return [keys[index] for index in self._indices(batch_size, seed, step)]
 
-    def _indices(self, batch_size, seed):
-        """Step → places of its faces in the order of the files."""
-        size = records.read_dataset_info(self.directory).split('train').num_examples
-        order = functools.lru_cache(maxsize=2)(
-            lambda epoch: np.random.default_rng([seed, 0, epoch]).permutation(size)
+    def _indices(self, batch_size, seed, step):
+        """Places of a step's faces in the order of the files."""
+        size = self._size
+        epochs, places = np.divmod(step * batch_size + np.arange(batch_size), size)
+        return np.array(
+            [
+                _permutation(seed, epoch, size)[place]
+                for epoch, place in zip(epochs.tolist(), places, strict=True)
+            ]
         )
 
-        def indices(step):
-            epoch, place = np.divmod(step * batch_size + np.arange(batch_size), size)
-            return np.array([order(e)[p] for e, p in zip(epoch, place, strict=True)])
-
-        return indices
+    @functools.cached_property
+    def _size(self):
+        return records.read_dataset_info(self.directory).split('train').num_examples
 
     def to_hr(self, batch: Batch) -> Batch:
         hr = batch['faces'][batch['index']]
@@ -235,7 +222,7 @@ class ResidentFaces(RecordFaces):
 
 
 @dataclasses.dataclass(frozen=True)
-class ProceduralFaces:
+class ProceduralFaces(Faces):
     """Faces rendered inside the training step; needs no TensorFlow and no disk.
 
     The first `identities` are for training, the `test_identities` after them for
@@ -259,14 +246,6 @@ class ProceduralFaces:
         return fields
 
     @property
-    def resident(self) -> Batch:
-        return {}
-
-    @property
-    def targets(self) -> None:
-        return None
-
-    @property
     def num_identities(self) -> int:
         return self.identities
 
@@ -278,29 +257,17 @@ class ProceduralFaces:
     def fingerprint(self) -> str:
         return ', '.join(f'{k} {v}' for k, v in self.described.items())
 
-    def train_batches(
-        self,
-        *,
-        batch_size: int,
-        seed: int,
-        start_step: int = 0,
-        process_index: int = 0,
-        process_count: int = 1,
-    ) -> Iterator[Batch]:
-        mine = _rows(batch_size, process_index, process_count)
-        for step in itertools.count(start_step):
-            label, image = self._draw(batch_size, seed, step)
-            yield {'label': label[mine], 'image': image[mine]}
-
-    def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
-        drawn = self._draw(batch_size, seed, step)
-        return [_key(label, image) for label, image in zip(*drawn, strict=True)]
-
-    def _draw(self, batch_size, seed, step):
+    def draw(self, batch_size: int, seed: int, step: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([seed, step])
         label = rng.integers(self.identities, size=batch_size, dtype=np.int32)
         image = rng.integers(self.images_per_identity, size=batch_size, dtype=np.int32)
-        return label, image
+        return {'label': label, 'image': image}
+
+    def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
+        drawn = self.draw(batch_size, seed, step)
+        return [
+            _key(*face) for face in zip(drawn['label'], drawn['image'], strict=True)
+        ]
 
     def to_hr(self, batch: Batch) -> Batch:
         hr = procedural_faces.render_faces(
@@ -347,13 +314,9 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
       An implementation of `Faces`.
 
     Raises:
-      ValueError: the source or placement is unknown, 'records' lacks a directory, or
-        the shards do not fit the device.
+      ValueError: the shards do not fit the device.
       DatasetError: the shards are not as they should be.
     """
-    for field, choices in (('source', SOURCES), ('placement', PLACEMENTS)):
-        if config[field] not in choices:
-            raise ValueError(unknown_choice(field, config[field], choices))
     procedural = ProceduralFaces(
         config.seed,
         config.identities,
@@ -383,11 +346,6 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
     )
 
 
-def unknown_choice(field: str, value: object, choices: tuple[str, ...]) -> str:
-    """That a field of `config.data` has a value that is not one of its choices."""
-    return f'data.{field} is {value!r}; expected one of {", ".join(choices)}.'
-
-
 def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:
     """Writes procedural faces as shards, unless just these are there already.
 
@@ -404,18 +362,18 @@ def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:
             )
         return
     print(f'Writing procedural faces to {directory}', flush=True)
-    splits = {
-        'train': _records(
-            procedural, 0, procedural.identities, procedural.images_per_identity
-        ),
-        'test': _records(
-            procedural,
-            procedural.identities,
-            procedural.test_identities,
-            procedural.test_images_per_identity,
-        ),
-    }
-    records.write_dataset(directory, splits, alignment=alignment)
+    trained = procedural.identities
+    held_out = range(trained, trained + procedural.test_identities)
+    splits, identities = {}, {}
+    for split, people, images in (
+        ('train', range(trained), procedural.images_per_identity),
+        ('test', held_out, procedural.test_images_per_identity),
+    ):
+        splits[split] = _records(procedural, people, images)
+        identities[split] = sorted(map(_name, people))
+    write_records.write_dataset(
+        directory, splits, identities=identities, alignment=alignment
+    )
 
 
 def read_split(
@@ -449,10 +407,10 @@ def _check_fits(info):
         )
 
 
-def _rows(batch_size, process_index, process_count):
-    """The rows of a global batch that a process has."""
-    count = batch_size // process_count
-    return slice(process_index * count, (process_index + 1) * count)
+@functools.lru_cache(maxsize=2)
+def _permutation(seed, epoch, size):
+    """The order of an epoch of `ResidentFaces`."""
+    return np.random.default_rng([seed, 0, epoch]).permutation(size)
 
 
 def _move(face, offset):
@@ -465,20 +423,24 @@ def _move(face, offset):
 
 
 def _records(
-    procedural: ProceduralFaces, first: int, identities: int, images: int
+    procedural: ProceduralFaces, people: range, images: int
 ) -> Iterator[records.Face[np.ndarray]]:
-    label, image = _every_image(identities, images)
+    label, image = _every_image(len(people), images)
+    identity = people.start + label
     start = 0
-    for chunk in procedural.render(first + label, image):
+    for chunk in procedural.render(identity, image):
         for row, pixels in enumerate(chunk, start=start):
-            key = _key(first + label[row], image[row])
-            name = key.partition('/')[0]
-            yield records.Face(pixels, name, key, source='procedural')
+            key = _key(identity[row], image[row])
+            yield records.Face(pixels, _name(identity[row]), key, source='procedural')
         start += len(chunk)
 
 
 def _key(identity: int, image: int) -> str:
-    return f'{identity:06d}/{image:04d}'
+    return f'{_name(identity)}/{image:04d}'
+
+
+def _name(identity: int) -> str:
+    return f'{identity:06d}'
 
 
 def _every_image(identities: int, images: int) -> tuple[np.ndarray, np.ndarray]:

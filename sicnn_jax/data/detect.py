@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
+from sicnn_jax.data.align import checked_image
 from sicnn_jax.data.records import DatasetError
 
 CHOICES = ('all', 'largest', 'central')
@@ -74,12 +75,7 @@ def find_faces(
       DatasetError: the image is not uint8 [height, width, 3], or min_size is too
         small.
     """
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise DatasetError(
-            f'The image is {image.dtype} {list(image.shape)}; expected uint8 '
-            '[height, width, 3].'
-        )
+    image = checked_image(image)
     if min_size is None:
         min_size = max(SMALLEST, max(image.shape) * _SMALLEST_PART)
     if min_size < SMALLEST:

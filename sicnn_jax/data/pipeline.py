@@ -44,7 +44,7 @@ def train_batches(
     whole, larger ones by shard and within a window of that size.
 
     Args:
-      directory: a data set written by `records.write_dataset`.
+      directory: a data set written by `write_records.write_dataset`.
       split: which split.
       batch_size: of the global batch, over all processes.
       seed: of order and augmentation, 0 <= seed < 2**32.
@@ -126,7 +126,7 @@ def eval_batches(
     """Every face of a split once, in file order (that of `records.read_keys`).
 
     Args:
-      directory: a data set written by `records.write_dataset`.
+      directory: a data set written by `write_records.write_dataset`.
       split: which split.
       batch_size: of all batches but the last, which may be smaller.
       limit: stop after so many faces.

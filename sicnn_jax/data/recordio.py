@@ -25,13 +25,6 @@ _LENGTH_BITS = 29
 _LARGEST = 2**62
 
 
-class Record(NamedTuple):
-    """A record: its label, float32 [n], and what follows, an encoded image."""
-
-    label: np.ndarray
-    content: bytes
-
-
 class Part(NamedTuple):
     """Where an image is: in the record that begins at `offset` of a file."""
 
@@ -41,7 +34,7 @@ class Part(NamedTuple):
     def read(self) -> bytes:
         """The encoded image. Raises DatasetError if the record is damaged."""
         with open(self.path, 'rb') as file:
-            return _read_record(file, self.offset).content
+            return _read_record(file, self.offset)[1]
 
 
 def read_index(path: str | os.PathLike) -> tuple[list[Part], list[int]]:
@@ -152,7 +145,7 @@ def _image_numbers(file, offsets, path):
     """
     if 0 not in offsets:
         return list(offsets)
-    label = _read_record(file, offsets[0]).label
+    label, _ = _read_record(file, offsets[0])
     if len(label) == 1:
         return list(offsets)
     images = [number for number in offsets if 0 < number < label[0]]
@@ -174,7 +167,8 @@ def _read_label(file, offset):
     return label
 
 
-def _read_record(file: BinaryIO, offset: int) -> Record:
+def _read_record(file: BinaryIO, offset: int) -> tuple[np.ndarray, bytes]:
+    """The label of a record, float32 [n], and what follows, an encoded image."""
     data = _read_parts(file, offset)
     if len(data) < _HEADER.size:
         raise DatasetError(f'{file.name}: the record at {offset} has no header.')
@@ -183,7 +177,7 @@ def _read_record(file: BinaryIO, offset: int) -> Record:
     if len(data) < end:
         raise DatasetError(f'{file.name}: the record at {offset} is cut short.')
     many = np.frombuffer(data[_HEADER.size : end], '<f4')
-    return Record(many if flag else np.array([label], np.float32), data[end:])
+    return (many if flag else np.array([label], np.float32)), data[end:]
 
 
 def _read_parts(file, offset):

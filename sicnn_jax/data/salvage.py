@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from sicnn_jax.data import pipeline, records, runtime
+from sicnn_jax.data import pipeline, records, runtime, write_records
 from sicnn_jax.data.records import DatasetError
 
 REPORT = 'faults.json'
@@ -51,7 +51,7 @@ def salvage(
     checksum, or hold no image or a label out of range.
 
     Args:
-      directory: a data set written by `records.write_dataset`, perhaps damaged since.
+      directory: a data set of `write_records.write_dataset`, perhaps damaged since.
       out: gets `faults.json`, and the data set if there are faults. What an earlier
         call found of the same files is used again.
       max_share: of each split that may be missing.
@@ -127,7 +127,7 @@ def _scan(info, out, fingerprint):
     if faults:
         for path in whole:
             (unfinished / path.name).symlink_to(path.absolute())
-        records.write_changed(info.directory, unfinished, shards)
+        write_records.write_changed(info.directory, unfinished, shards)
     shutil.rmtree(out, ignore_errors=True)
     unfinished.replace(out)
 

@@ -2,7 +2,6 @@
 
 from sicnn_jax.losses.adversarial import discriminator_loss, generator_loss
 from sicnn_jax.losses.identity import (
-    cosine_similarity,
     feature_distance_loss,
     normalize,
     super_identity_loss,
@@ -27,7 +26,6 @@ __all__ = [
     'charbonnier_loss',
     'cosface_loss',
     'cosine_logits',
-    'cosine_similarity',
     'discriminator_loss',
     'feature_distance_loss',
     'generator_loss',

@@ -37,25 +37,6 @@ def inverse_norm(squared: Float32[Array, '*shape']) -> Float32[Array, '*shape']:
     return jnp.where(directed, inverse, 0.0)
 
 
-def cosine_similarity(
-    a: Float[Array, '*batch feature_dim'], b: Float[Array, '*batch feature_dim']
-) -> Float32[Array, '*batch']:
-    """Cosine of the angle between pairs of features.
-
-    Args:
-      a: need not be normalised.
-      b: likewise.
-
-    Returns:
-      In [−1, 1] up to rounding; 0 where a feature is zero.
-
-    Raises:
-      AssertionError: the shapes differ.
-    """
-    chex.assert_equal_shape([a, b])
-    return jnp.sum(normalize(a) * normalize(b), axis=-1)
-
-
 def super_identity_loss(
     sr_features: Float[Array, 'n feature_dim'],
     hr_features: Float[Array, 'n feature_dim'],

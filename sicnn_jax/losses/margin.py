@@ -20,18 +20,12 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from sicnn_jax.losses.identity import inverse_norm, normalize
 
 # sin² θ under which float32 cosines no longer resolve θ (they are 6e-8 apart near 1).
 _SMALLEST_SQUARED_SINE = 1e-7
-
-_SETTINGS = {
-    'a_softmax': ('margin',),
-    'cosface': ('scale', 'margin'),
-    'arcface': ('scale', 'margin'),
-}
 
 
 def cosine_logits(
@@ -140,20 +134,15 @@ def cosface_loss(
 
     Args:
       features: normalised here.
-      class_weights: normalised here.
-      labels: in [0, num_identities).
+      class_weights, labels, axis_name, elementwise: as of `a_softmax_loss`.
       scale: s, the feature norm that replaces the features' own.
       margin: m, subtracted from the true identity's cosine.
-      axis_name: see the top of this file.
-      elementwise: return one value a face, [n], instead of their mean; under
-        `axis_name` those of all devices, in order.
 
     Returns:
-      The mean over the batch; NaN if a label is out of range.
-      Computed in float32 whatever the inputs are.
+      As `a_softmax_loss`.
 
     Raises:
-      AssertionError: shapes do not fit, or labels are not integers.
+      AssertionError: as `a_softmax_loss`.
     """
     features, labels = _gather(features, labels, class_weights, axis_name)
     cosines = cosine_logits(features, class_weights)
@@ -187,22 +176,17 @@ def arcface_loss(
 
     Args:
       features: normalised here.
-      class_weights: normalised here.
-      labels: in [0, num_identities).
+      class_weights, labels, axis_name, elementwise: as of `a_softmax_loss`.
       scale: s, the feature norm that replaces the features' own.
       margin: m, radians in [0, π/2], added to the true identity's angle.
-      axis_name: see the top of this file.
-      elementwise: return one value a face, [n], instead of their mean; under
-        `axis_name` those of all devices, in order.
 
     Returns:
-      The mean over the batch; NaN if a label is out of range.
-      Computed in float32 whatever the inputs are. At θ = 0 the loss has a tip: the
-      gradient there is that of s (cos θ cos m), which is 0.
+      As `a_softmax_loss`. At θ = 0 the loss has a tip: the gradient there is that of
+      s (cos θ cos m), which is 0.
 
     Raises:
       ValueError: the margin is not in [0, π/2].
-      AssertionError: shapes do not fit, or labels are not integers.
+      AssertionError: as `a_softmax_loss`.
     """
     if not 0.0 <= margin <= math.pi / 2:
         raise ValueError(
@@ -402,28 +386,32 @@ def recognition_loss(
     Raises:
       ValueError: there is no such loss, or it has no such setting.
     """
-    if name not in _SETTINGS:
+    if name not in _LOSSES:
         raise ValueError(
-            f'There is no recognition loss {name!r}, '
-            f'choose from {", ".join(_SETTINGS)}.'
+            f'There is no recognition loss {name!r}, choose from {", ".join(_LOSSES)}.'
         )
-    unknown = sorted(set(settings) - set(_SETTINGS[name]))
+    function, known = _LOSSES[name]
+    unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ValueError(
             f'The recognition loss {name!r} has no setting {", ".join(unknown)}, '
-            f'only {", ".join(_SETTINGS[name])}.'
+            f'only {", ".join(known)}.'
         )
 
     def loss(features, class_weights, labels, *, annealing=0.0, **options):
-        arguments = (features, class_weights, labels)
-        options = settings | options
         if name == 'a_softmax':
-            return a_softmax_loss(*arguments, annealing=annealing, **options)
-        if name == 'cosface':
-            return cosface_loss(*arguments, **options)
-        return arcface_loss(*arguments, **options)
+            options['annealing'] = annealing
+        return function(features, class_weights, labels, **settings, **options)
 
     return loss
+
+
+# Of each name, the loss and its settings.
+_LOSSES: dict[str, tuple[Callable[..., Float32[Array, '*n']], tuple[str, ...]]] = {
+    'a_softmax': (a_softmax_loss, ('margin',)),
+    'cosface': (cosface_loss, ('scale', 'margin')),
+    'arcface': (arcface_loss, ('scale', 'margin')),
+}
 
 
 def _product(
@@ -473,20 +461,14 @@ def _norms(features: Float[Array, 'n feature_dim']) -> Float32[Array, ' n']:
     return jnp.sum(jnp.asarray(features, jnp.float32) * normalize(features), axis=-1)
 
 
-def _is_target(
-    labels: Int[Array, ' n'], num_identities: int
-) -> Bool[Array, 'n num_identities']:
-    """A mask, which, unlike a gather, has no scatter as gradient."""
-    return labels[:, None] == jnp.arange(num_identities)
-
-
 def _own_target_cosine(
     cosines: Float32[Array, 'n num_identities'], labels: Int[Array, ' n']
 ) -> Float32[Array, ' n']:
     """The cosine at the label; 0 where that is not among the cosines."""
     chex.assert_shape(labels, (cosines.shape[0],))
     chex.assert_type(labels, int)
-    mask = _is_target(labels, cosines.shape[1])
+    # A mask, which, unlike a gather, has no scatter as gradient.
+    mask = jax.nn.one_hot(labels, cosines.shape[1], dtype=bool)
     return jnp.sum(jnp.where(mask, cosines, 0.0), axis=1)
 
 
@@ -501,7 +483,8 @@ def _cross_entropy(
     """Softmax cross entropy, with `target` as the logits at the labels, or its mean."""
     if axis_name is not None:
         logits = jnp.where(jnp.any(class_weights != 0, axis=0), logits, -jnp.inf)
-    logits = jnp.where(_is_target(labels, logits.shape[1]), target[:, None], logits)
+    mask = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
+    logits = jnp.where(mask, target[:, None], logits)
     largest = _max_over(jnp.max(logits, axis=1), axis_name)
     total = _sum_over(jnp.sum(jnp.exp(logits - largest[:, None]), axis=1), axis_name)
     target = _from_owner(target, labels, logits.shape[1], axis_name)

@@ -26,9 +26,15 @@ def perceptual_loss(
       0 or more; computed in float32 whatever the inputs are.
 
     Raises:
+      ValueError: there are no activations.
       AssertionError: the activations are not of rank 4, or their number or shapes
         differ.
     """
+    if not sr_activations:
+        raise ValueError(
+            'The perceptual loss has nothing to compare: expected CNNR, or another '
+            'recogniser whose `activations` name some.'
+        )
     chex.assert_equal(len(sr_activations), len(hr_activations))
     chex.assert_rank([*sr_activations, *hr_activations], 4)
     chex.assert_trees_all_equal_shapes(tuple(sr_activations), tuple(hr_activations))

@@ -1,7 +1,6 @@
 """Image quality, identity similarity and face verification."""
 
 from sicnn_jax.metrics.domain_gap import centroid_distance, probe_accuracy
-from sicnn_jax.metrics.identity import identity_similarity
 from sicnn_jax.metrics.image_quality import luminance, psnr, ssim
 from sicnn_jax.metrics.resampling import resampled_means
 from sicnn_jax.metrics.roc import (
@@ -14,8 +13,8 @@ from sicnn_jax.metrics.verification import (
     VerificationResult,
     best_threshold,
     draw_pairs,
+    identity_similarity,
     k_fold_accuracy,
-    make_pairs,
     pair_scores,
     verify,
     verify_sets,
@@ -32,7 +31,6 @@ __all__ = [
     'identity_similarity',
     'k_fold_accuracy',
     'luminance',
-    'make_pairs',
     'pair_scores',
     'probe_accuracy',
     'psnr',

@@ -11,6 +11,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float64
 from scipy import stats
 
+from sicnn_jax.metrics.verification import check_scores
+
 # Rates of false accepts at which verification is commonly reported.
 FALSE_ACCEPT_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 
@@ -103,14 +105,7 @@ def _curve(scores, same):
 
 
 def _check(scores: ArrayLike, same: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
-    if scores.ndim != 1 or scores.shape != same.shape:
-        raise ValueError(
-            f'scores and same have the shapes {scores.shape} and {same.shape}, and '
-            f'should both have [n].'
-        )
-    if not np.all(np.isfinite(scores)):
-        raise ValueError('scores are not all finite: were the features?')
+    scores, same = check_scores(scores, same)
     if same.all() or not same.any():
         raise ValueError(
             f'Of {len(same)} pairs {np.sum(same)} show the same person: a ROC curve '

@@ -1,4 +1,4 @@
-"""Face verification (Sec. 4.2): is this pair of faces the same person?"""
+"""Identity similarity and face verification (Sec. 4.2): do faces show one person?"""
 
 import collections
 import dataclasses
@@ -55,6 +55,31 @@ def pair_scores(
     return np.sum(_normalize(features_a) * _normalize(features_b), axis=1)
 
 
+def identity_similarity(
+    features_a: Float[ArrayLike, 'n feature_dim'],
+    features_b: Float[ArrayLike, 'n feature_dim'],
+) -> float:
+    """Mean cosine between the identity features of SR and HR faces (Tables 2 to 5).
+
+    The paper takes the features of the CNNR trained on HR faces alone, never those
+    of the one that was updated together with CNNH.
+
+    Args:
+      features_a: of super-resolved faces.
+      features_b: of the originals, in the same order.
+
+    Returns:
+      The mean over the faces, in [−1, 1], computed in float64.
+
+    Raises:
+      ValueError: as `pair_scores` does, or there are no faces.
+    """
+    scores = pair_scores(features_a, features_b)
+    if not scores.size:
+        raise ValueError('The identity similarity of no faces is not defined.')
+    return float(np.mean(scores))
+
+
 def best_threshold(
     scores: Float[ArrayLike, ' n'], same: Bool[ArrayLike, ' n']
 ) -> float:
@@ -74,7 +99,7 @@ def best_threshold(
     Raises:
       ValueError: shapes differ, there is no pair, or scores are not finite.
     """
-    scores, same = _check_scores(scores, same)
+    scores, same = check_scores(scores, same)
     values, positions = np.unique(scores, return_inverse=True)
     # Cut i lies above the i smallest values. Right are the different pairs below it
     # and the same pairs above it.
@@ -109,7 +134,7 @@ def k_fold_accuracy(
       ValueError: shapes differ, there are fewer than two folds, or scores are not
         finite.
     """
-    scores, same = _check_scores(scores, same)
+    scores, same = check_scores(scores, same)
     fold_ids = _fold_ids(folds, same)
     accuracies = [
         np.mean(_decide(scores, same, fold_ids == fold)[0])
@@ -195,65 +220,6 @@ def verify_sets(
     return _verify(score, same, _fold_ids(fold_ids, same))
 
 
-def make_pairs(
-    labels: Shaped[ArrayLike, ' n'], *, num_pairs: int, seed: int
-) -> tuple[
-    Int[np.ndarray, ' num_pairs'],
-    Int[np.ndarray, ' num_pairs'],
-    Bool[np.ndarray, ' num_pairs'],
-]:
-    """Draws verification pairs from labelled (held-out) faces.
-
-    Half show the same identity, half different ones; no pair occurs twice, in
-    either order. Identities take turns, so that of each kind they get equally many
-    pairs, give or take one, as long as those with few faces have pairs left.
-
-    Args:
-      labels: the identity of each face.
-      num_pairs: how many pairs to draw, even.
-      seed: of the drawing; the pairs are a function of the arguments alone.
-
-    Returns:
-      index_a, index_b: into labels.
-      same: alternately True and False, so that every even prefix is balanced, too.
-
-    Raises:
-      ValueError: num_pairs is odd or not positive, or there are not so many pairs.
-    """
-    labels = np.asarray(labels)
-    if labels.ndim != 1:
-        raise ValueError(f'labels has the shape {labels.shape}, and should have [n].')
-    if num_pairs < 2 or num_pairs % 2:
-        raise ValueError(
-            f'num_pairs is {num_pairs}: half of the pairs show the same identity, so '
-            f'it should be a positive even number.'
-        )
-    _, identities = np.unique(labels, return_inverse=True)
-    faces = [
-        np.flatnonzero(identities == identity)
-        for identity in range(identities.max(initial=-1) + 1)
-    ]
-    sizes = np.array([len(own) for own in faces], np.int64)
-    if not np.any(sizes >= 2):
-        raise ValueError(
-            f'None of the {len(faces)} identities in labels has two faces, so there '
-            f'is no pair of the same identity.'
-        )
-    wanted = num_pairs // 2
-    possible_same, possible_different = _possible_pairs(sizes)
-    if wanted > min(possible_same, possible_different):
-        raise ValueError(
-            f'num_pairs is {num_pairs}, but the labels allow {possible_same} pairs of '
-            f'the same identity and {possible_different} of different ones; half of '
-            f'num_pairs may be at most the smaller number.'
-        )
-    rng = np.random.default_rng(seed)
-    same_pairs = _draw(faces, _turns_same(rng, sizes), wanted, rng)
-    different_pairs = _draw(faces, _turns_different(rng, len(faces)), wanted, rng)
-    pairs = np.stack([same_pairs, different_pairs], axis=1).reshape(num_pairs, 2)
-    return pairs[:, 0], pairs[:, 1], np.tile([True, False], wanted)
-
-
 def draw_pairs(
     labels: Shaped[ArrayLike, ' n'], *, at_most: int
 ) -> tuple[
@@ -261,35 +227,55 @@ def draw_pairs(
     Int[np.ndarray, ' num_pairs'],
     Bool[np.ndarray, ' num_pairs'],
 ]:
-    """`make_pairs`, always the same: as many as are asked for, or as there are.
+    """Draws verification pairs from labelled (held-out) faces, always the same.
+
+    As many as are asked for, or as there are. Half show the same identity, half
+    different ones; no pair occurs twice, in either order. Identities take turns, so
+    that of each kind they get equally many pairs, give or take one, as long as those
+    with few faces have pairs left.
 
     Args:
       labels: the identity of each face.
       at_most: how many pairs to draw, even.
 
     Returns:
-      As `make_pairs`.
+      index_a, index_b: into labels.
+      same: alternately True and False, so that every even prefix is balanced, too.
 
     Raises:
       ValueError: at_most is odd or not positive, or there are not enough pairs for
         ten folds that have both kinds.
     """
-    _, sizes = np.unique(labels, return_counts=True)
-    possible = 2 * min(_possible_pairs(sizes))
+    labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise ValueError(f'labels has the shape {labels.shape}, and should have [n].')
+    if at_most < 2 or at_most % 2:
+        raise ValueError(
+            f'at_most is {at_most}: half of the pairs show the same identity, so it '
+            f'should be a positive even number.'
+        )
+    _, identities, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    possible = 2 * _possible_pairs(sizes)
     if possible < min(at_most, _FEWEST):
         raise ValueError(
-            f'The {sizes.sum():,} held-out faces of {len(sizes):,} identities have '
+            f'The {len(labels):,} held-out faces of {len(sizes):,} identities have '
             f'{possible} verification pairs, half of the same identity; expected '
             f'{_FEWEST} at least. Hold out more identities that have several faces.'
         )
-    return make_pairs(labels, num_pairs=min(at_most, possible), seed=0)
+    faces = [np.flatnonzero(identities == identity) for identity in range(len(sizes))]
+    wanted = min(at_most, possible) // 2
+    rng = np.random.default_rng(0)
+    same_pairs = _draw(faces, _turns_same(rng, sizes), wanted, rng)
+    different_pairs = _draw(faces, _turns_different(rng, len(faces)), wanted, rng)
+    pairs = np.stack([same_pairs, different_pairs], axis=1).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1], np.tile([True, False], wanted)
 
 
 def _possible_pairs(sizes):
-    """How many pairs there are of the same identity and of different ones."""
+    """How many pairs there are of the same identity, or of different ones if fewer."""
     faces = int(sizes.sum())
     same = int(np.sum(sizes * (sizes - 1) // 2))
-    return same, faces * (faces - 1) // 2 - same
+    return min(same, faces * (faces - 1) // 2 - same)
 
 
 def _turns_same(rng, sizes):
@@ -392,7 +378,10 @@ def _fold_ids(folds, same):
     return fold_ids
 
 
-def _check_scores(scores, same):
+def check_scores(
+    scores: ArrayLike, same: ArrayLike
+) -> tuple[Float64[np.ndarray, ' n'], Bool[np.ndarray, ' n']]:
+    """Both as arrays [n]; raises ValueError as `best_threshold` does."""
     scores = np.asarray(scores, np.float64)
     if scores.ndim != 1 or not scores.size:
         raise ValueError(

@@ -5,10 +5,9 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array
 
 from sicnn_jax.models.cnnh import CNNH, CNNH_SIZES, LR_SHAPES, STAGES
-from sicnn_jax.models.cnnr import CNNR, block_activations
+from sicnn_jax.models.cnnr import CNNR
 from sicnn_jax.models.dlib_resnet import DlibResNet
 from sicnn_jax.models.lapsrn import LapSRN
 from sicnn_jax.models.onnx_recogniser import OnnxRecogniser, describe_file
@@ -30,8 +29,6 @@ __all__ = [
     'OnnxRecogniser',
     'PositionPatch',
     'Recogniser',
-    'activations',
-    'block_activations',
     'check_file',
     'cnnh_from',
     'cnnr_from',
@@ -49,8 +46,8 @@ KINDS = {
 
 
 Recogniser = CNNR | DlibResNet | OnnxRecogniser
-# What describes faces, by `cnnr.kind`. Each has `feature_dim`; one that was trained
-# elsewhere has `fit`, which gives its parameters.
+# What describes faces, by `cnnr.kind`. Each has `feature_dim`, and `activate` for the
+# perceptual loss; one that was trained elsewhere has `fit`, which gives its parameters.
 RECOGNISERS = {
     'cnnr': CNNR,
     'dlib': DlibResNet,
@@ -80,27 +77,6 @@ def check_file(described: Mapping[str, Any]) -> None:
     network = cnnr_from({'models': {'cnnr': describe_file(described)}})
     assert isinstance(network, OnnxRecogniser)
     network.check()
-
-
-def activations(cnnr: Recogniser, params: Any, faces: Array) -> tuple[Array, ...]:
-    """What the perceptual loss compares: inner activations of a recogniser.
-
-    Args:
-      cnnr: CNNR, or another that names some.
-      params: its parameters.
-      faces: float32 [n, 112, 96, 3].
-
-    Raises:
-      ValueError: it has none to compare.
-    """
-    if isinstance(cnnr, CNNR):
-        return block_activations(cnnr, params, faces)
-    if cnnr.activations:
-        return cnnr.activate(params, faces)
-    raise ValueError(
-        f'The perceptual loss has nothing to compare in {type(cnnr).__name__}: '
-        'expected CNNR, or another cnnr.kind with cnnr.activations.'
-    )
 
 
 def cnnh_from(record: Mapping[str, Any]) -> nn.Module:

@@ -68,32 +68,31 @@ class CNNR(nn.Module):
         x = Dense(self.feature_dim, self.init_std, **types, name='fc1')(x)
         return x.astype(jnp.float32)
 
+    def activate(
+        self, params: Any, images: Float[Array, 'n 112 96 3']
+    ) -> tuple[Float[Array, 'n 26 22 c2'], Float[Array, 'n 5 4 c4']]:
+        """Activations at the end of the second and of the last residual block.
 
-def block_activations(
-    cnnr: CNNR, params: Any, images: Float[Array, 'n 112 96 3']
-) -> tuple[Float[Array, 'n 26 22 c2'], Float[Array, 'n 5 4 c4']]:
-    """Activations at the end of the second and of the last residual block of Table 1.
+        What UR-DGN* compares (Sec. 4.4); a block is a row of Table 1, of one or more
+        `ResidualBlock`s.
 
-    What UR-DGN* compares (Sec. 4.4); a block is a row of the table, of one or more
-    `ResidualBlock`s.
+        Args:
+          params: its parameters.
+          images: RGB, (x − 127.5) / 128.
 
-    Args:
-      cnnr: with four levels.
-      params: its parameters.
-      images: RGB, (x − 127.5) / 128.
-
-    Returns:
-      Of widths[1] and widths[3] channels, in the network's dtype.
-    """
-    names = [f'block{level}_{cnnr.depths[level - 1]}' for level in (2, 4)]
-    _, captured = cnnr.apply(
-        {'params': params},
-        images,
-        capture_intermediates=lambda module, _: module.name in names,
-        mutable='intermediates',
-    )
-    second, last = (captured['intermediates'][name]['__call__'][0] for name in names)
-    return second, last
+        Returns:
+          Of widths[1] and widths[3] channels, in the network's dtype.
+        """
+        names = [f'block{level}_{self.depths[level - 1]}' for level in (2, 4)]
+        _, captured = self.apply(
+            {'params': params},
+            images,
+            capture_intermediates=lambda module, _: module.name in names,
+            mutable='intermediates',
+        )
+        found = captured['intermediates']
+        second, last = (found[name]['__call__'][0] for name in names)
+        return second, last
 
 
 class ResidualBlock(nn.Module):

@@ -11,6 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 
 from sicnn_jax import images
+from sicnn_jax.batches import in_batches
 from sicnn_jax.models.convolutions import convolution, transposed_convolution
 
 Dtype = Any
@@ -162,7 +163,4 @@ def describe_faces(
     def describe(params, levels):
         return network.apply({'params': params}, images.to_float(levels))
 
-    starts = range(0, len(faces), _BATCH)
-    return np.concatenate(
-        [describe(params, faces[start : start + _BATCH]) for start in starts]
-    )
+    return in_batches(partial(describe, params), faces, range(1, _BATCH + 1))

@@ -134,6 +134,8 @@ class OnnxRecogniser(nn.Module):
         Raises:
           CheckpointError: the file has no such node.
         """
+        if not self.activations:
+            return ()
         return self._run(params, faces, tuple(self.activations))
 
     def _describe(self, params, faces):
@@ -154,11 +156,7 @@ class OnnxRecogniser(nn.Module):
         x = faces[:, :, columns_of((height, width))]
         if x.shape[1:3] != (height, width):
             x = jax.image.resize(x, (len(x), height, width, 3), 'cubic')
-        if expected.colour_order == 'BGR':
-            x = x[..., ::-1]
-        scale = np.asarray(expected.scale, np.float32)
-        x = (x * 128 + 127.5 - np.asarray(expected.mean, np.float32)) * scale
-        return x.transpose(0, 3, 1, 2) if expected.layout == 'NCHW' else x
+        return expected.arrange(x * 128 + 127.5)
 
 
 def describe_file(described: Mapping[str, Any]) -> dict[str, Any]:

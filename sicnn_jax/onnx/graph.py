@@ -120,7 +120,6 @@ def _read(model, path):
         else:
             nodes.append(node)
     outputs = tuple(output.name for output in model.graph.output)
-    _check_inference(nodes, path)
     _check_order(nodes, {name, *arrays}, outputs, path)
     nodes, arrays = _for_one_face(nodes, arrays, name, shape[0])
     parameters, constants = _divide(nodes, arrays)
@@ -258,19 +257,6 @@ def _constant(node, path):
             'Export the network again without it.'
         )
     return np.asarray(node.attributes[kinds[0]], _VALUES[kinds[0]])
-
-
-def _check_inference(nodes, path):
-    """Raises CheckpointError if a node takes statistics of the batch."""
-    for node in nodes:
-        if node.operator == 'BatchNormalization' and node.attributes.get(
-            'training_mode'
-        ):
-            raise CheckpointError(
-                f'{path}: the node {node.name!r} (BatchNormalization) is in training '
-                'mode; expected given statistics. Export the network for inference, '
-                'such as after model.eval().'
-            )
 
 
 def _check_order(nodes, known, outputs, path):

@@ -96,7 +96,7 @@ class OnnxInput:
             check(_are_numbers(getattr(self, field)), field, '1 or 3 numbers')
         for field in ('mirror', 'centred'):
             check(isinstance(getattr(self, field), bool), field, 'true or false')
-        largest = np.abs(self.normalize(np.array([[0.0] * 3, [255.0] * 3]))).max()
+        largest = np.abs(self._normalize(np.array([[0.0] * 3, [255.0] * 3]))).max()
         check(
             0 < largest <= _LARGEST_INPUT,
             'scale',
@@ -104,9 +104,18 @@ class OnnxInput:
             f'numbers up to {largest:.3g}',
         )
 
-    def normalize(
-        self, levels: Num[np.ndarray, '*batch 3']
-    ) -> Float[np.ndarray, '*batch 3']:
+    def arrange(self, faces: Num[Any, 'n h w 3']) -> Float[Any, 'n _ _ _']:
+        """Faces of the network's size as it is given them.
+
+        Args:
+          faces: RGB, levels 0..255, of NumPy or JAX.
+        """
+        if self.colour_order == 'BGR':
+            faces = faces[..., ::-1]
+        numbers = self._normalize(faces)
+        return numbers.transpose(0, 3, 1, 2) if self.layout == 'NCHW' else numbers
+
+    def _normalize(self, levels):
         """Levels 0..255 in the network's colour order → its numbers."""
         return (levels - np.asarray(self.mean)) * np.asarray(self.scale)
 

@@ -33,40 +33,17 @@ def evaluate(
       These, each without the batch axis.
 
     Raises:
-      CheckpointError: the image has another shape, there is no such output, the file
-        contradicts itself, or it mixes the faces of a batch.
-      ValueError: the image is not floating, or parameters are missing.
+      CheckpointError: there is no such output, the file contradicts itself, or it mixes
+        the faces of a batch.
     """
     x = jnp.asarray(x)
     names = tuple(outputs) or graph.outputs[:1]
-    _check_image(graph, x)
-    if missing := graph.parameters.keys() - parameters.keys():
-        raise ValueError(
-            f'The parameters of {graph.path} lack {min(missing)!r}, and '
-            f'{len(missing) - 1} more.'
-        )
     values: dict[str, Value] = {**graph.constants, graph.input: x[None]}
     for name in graph.parameters:
         values[name] = parameters[name].astype(x.dtype)
     for node in _needed(graph, names):
         values[node.outputs[0]] = _compute(graph, node, values, x.dtype)
     return tuple(_without_batch(graph, name, values[name]) for name in names)
-
-
-def _check_image(graph, x):
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f'The image is of dtype {x.dtype}; expected a floating one.')
-    expected = graph.shape[1:]
-    fits = len(expected) == x.ndim and all(
-        size == declared
-        for size, declared in zip(x.shape, expected, strict=True)
-        if isinstance(declared, int)
-    )
-    if not fits:
-        raise CheckpointError(
-            f'{graph.path} takes images of the shape {list(expected)}, but is given '
-            f'{list(x.shape)}. Correct their size or layout.'
-        )
 
 
 def _needed(graph, names):

@@ -37,9 +37,13 @@ def batch_normalization(
 ) -> Value:
     """ONNX's BatchNormalization, with the given statistics.
 
-    `spatial` shows in the shapes of these, `momentum` is for training, and
-    `training_mode` is refused where the file is read.
+    `spatial` shows in the shapes of these, `momentum` is for training.
     """
+    if training_mode:
+        raise ValueError(
+            'It is in training mode; expected given statistics. Export the network for '
+            'inference, such as after model.eval().'
+        )
     factor = scale / (variance + epsilon) ** 0.5
     offset = bias - mean * factor
     sizes = (*scale.shape, *[1] * (x.ndim - 1 - scale.ndim))
@@ -66,11 +70,6 @@ def prelu(x: Value, slope: Value) -> Value:
 def leaky_relu(x: Value, *, alpha: float = 0.01) -> Value:
     """ONNX's LeakyRelu."""
     return jax.nn.leaky_relu(x, alpha)
-
-
-def elu(x: Value, *, alpha: float = 1.0) -> Value:
-    """ONNX's Elu."""
-    return jax.nn.elu(x, alpha)
 
 
 def hard_sigmoid(x: Value, *, alpha: float = 0.2, beta: float = 0.5) -> Value:
@@ -134,11 +133,6 @@ def lp_normalization(x: Value, *, axis: int = -1, p: int = 2) -> Value:
     return x / jnp.where(square == 0, 1, square) ** 0.5
 
 
-def softmax(x: Value, *, axis: int = -1) -> Value:
-    """ONNX's Softmax."""
-    return jax.nn.softmax(x, axis)
-
-
 def flattened_softmax(x: Value, *, axis: int = 1) -> Value:
     """ONNX's Softmax before version 13: over all axes from this one on."""
     return jax.nn.softmax(x, tuple(range(axis % x.ndim, x.ndim)))
@@ -196,8 +190,8 @@ OPERATORS: dict[str, Operator] = {
     'Conv': windows.conv,
     'Div': divide,
     'Dropout': shapes.dropout,
-    'Elu': elu,
-    'Equal': shapes.equal,
+    'Elu': jax.nn.elu,
+    'Equal': _elementwise('equal'),
     'Erf': jax.scipy.special.erf,
     'Exp': _elementwise('exp'),
     'Expand': shapes.expand,
@@ -209,7 +203,7 @@ OPERATORS: dict[str, Operator] = {
     'GlobalMaxPool': _over_space(jnp.max),
     'HardSigmoid': hard_sigmoid,
     'HardSwish': hard_swish,
-    'Identity': shapes.identity,
+    'Identity': lambda x: x,
     'InstanceNormalization': instance_normalization,
     'LeakyRelu': leaky_relu,
     'Log': _elementwise('log'),
@@ -234,7 +228,7 @@ OPERATORS: dict[str, Operator] = {
     'Shape': shapes.shape,
     'Sigmoid': jax.nn.sigmoid,
     'Slice': shapes.slice_,
-    'Softmax': softmax,
+    'Softmax': jax.nn.softmax,
     'Softplus': jax.nn.softplus,
     'Sqrt': _elementwise('sqrt'),
     'Squeeze': shapes.squeeze,
@@ -243,7 +237,7 @@ OPERATORS: dict[str, Operator] = {
     'Tanh': _elementwise('tanh'),
     'Transpose': shapes.transpose,
     'Unsqueeze': shapes.unsqueeze,
-    'Where': shapes.where,
+    'Where': _elementwise('where'),
 }
 
 # Those whose meaning has changed: since which version, and as they were before.

@@ -63,12 +63,7 @@ class OnnxNetwork:
         return alone, np.concatenate([alone, mirrored], axis=1)
 
     def _prepare(self, faces):
-        if self.input.colour_order == 'BGR':
-            faces = faces[..., ::-1]
-        numbers = self.input.normalize(faces)
-        if self.input.layout == 'NCHW':
-            numbers = numbers.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(numbers, self.dtype)
+        return np.ascontiguousarray(self.input.arrange(faces), self.dtype)
 
 
 def load_network(path: str | os.PathLike) -> OnnxNetwork:

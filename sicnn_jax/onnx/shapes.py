@@ -143,16 +143,6 @@ def constant_of_shape(sizes: Value, *, value: np.ndarray | None = None) -> np.nd
     return np.full(integers(sizes), filling[0])
 
 
-def equal(a: Value, b: Value) -> Value:
-    """ONNX's Equal."""
-    return a == b
-
-
-def where(condition: Value, a: Value, b: Value) -> Value:
-    """ONNX's Where."""
-    return module_of(condition, a, b).where(condition, a, b)
-
-
 def cast(x: Value, *, to: int, saturate: int = 1) -> Value:
     """ONNX's Cast. What depends on the image keeps its precision.
 
@@ -166,11 +156,6 @@ def cast(x: Value, *, to: int, saturate: int = 1) -> Value:
     if dtype == np.float32 and jnp.issubdtype(x.dtype, jnp.floating):
         return x
     return x.astype(jax.dtypes.canonicalize_dtype(dtype))
-
-
-def identity(x: Value) -> Value:
-    """ONNX's Identity."""
-    return x
 
 
 def dropout(

@@ -35,14 +35,7 @@ def conv(
     if axes == 2 and group == x.shape[1] == len(kernel) > 1:
         y = depthwise(x, kernel, strides, dilations, margins)
     else:
-        y = jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            strides,
-            margins,
-            rhs_dilation=dilations,
-            feature_group_count=group,
-        )
+        y = _direct(x, kernel, strides, dilations, margins, group)
     return y if bias is None else y + bias.reshape(-1, *[1] * axes)
 
 
@@ -110,19 +103,24 @@ def depthwise(
     """
 
     def direct(x, kernel):
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            strides,
-            margins,
-            rhs_dilation=dilations,
-            feature_group_count=x.shape[1],
-        )
+        return _direct(x, kernel, strides, dilations, margins, x.shape[1])
 
     def shifted(x, kernel):
         return shifted_products(x, kernel, strides, dilations, tuple(margins))
 
     return jax.lax.platform_dependent(x, kernel, cpu=shifted, default=direct)
+
+
+def _direct(x, kernel, strides, dilations, margins, groups):
+    """XLA's own convolution."""
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        margins,
+        rhs_dilation=dilations,
+        feature_group_count=groups,
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -4,7 +4,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import di, real, ur_dgn
-from sicnn_jax.config import ConfigError, check, schema
+from sicnn_jax.config import ConfigError, check, fields, schema
 from sicnn_jax.config.load import load
 
 
@@ -162,7 +162,7 @@ def test_all_problems_are_listed():
 def test_a_network_of_another_kind_has_its_own_fields():
     config = di.get_config('demo')
     config.cnnh = {'kind': 'other', 'layers': 3}
-    problems, mended = check.field_problems(config)
+    problems, mended = fields.field_problems(config)
     assert not problems
     assert mended.cnnh.layers == 3
 

@@ -10,6 +10,7 @@ from scipy import ndimage
 from sicnn_jax.config import schema
 from sicnn_jax.data import dataset, records
 from sicnn_jax.data.augment import Augmentation, augment
+from tests.writing import write_set
 
 ALL = Augmentation(
     zoom=0.1, rotation=10.0, brightness=0.1, contrast=0.3, saturation=0.4
@@ -78,7 +79,7 @@ def directory(tmp_path_factory):
         records.Face(face, f'p{i % 3}', f'p{i % 3}/{i}.png', source='test')
         for i, face in enumerate(_smooth_faces(7))
     ]
-    records.write_dataset(path, {'train': faces}, alignment={'kind': 'none'})
+    write_set(path, {'train': faces}, alignment={'kind': 'none'})
     return path
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from sicnn_jax.data import pipeline, records, runtime
 from sicnn_jax.data.records import DatasetError, Face
+from tests.writing import write_set
 
 COUNT = 23
 
@@ -22,7 +23,7 @@ def marked_image(i):
 def dataset(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp('pipeline') / request.param
     faces = [Face(marked_image(i), f'p{i:02d}', f'{i}') for i in range(COUNT)]
-    records.write_dataset(
+    write_set(
         directory,
         {'train': faces, 'test': [Face(marked_image(0), 'q', 'q')]},
         alignment=None,

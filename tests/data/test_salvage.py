@@ -12,6 +12,7 @@ from PIL import Image
 
 from sicnn_jax.data import pipeline, records, runtime, salvage
 from sicnn_jax.data.records import DatasetError, Face
+from tests.writing import write_set
 
 COUNT, SHARD = 40, 8
 
@@ -25,7 +26,7 @@ def whole(tmp_path_factory):
         for i in range(COUNT)
     ]
     splits = {'train': faces, 'test': [Face(faces[0].image, 'q', 'q')]}
-    records.write_dataset(directory, splits, alignment=None, shard_size=SHARD)
+    write_set(directory, splits, alignment=None, shard_size=SHARD)
     return directory
 
 

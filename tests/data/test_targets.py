@@ -12,6 +12,7 @@ from sicnn_jax.data.records import DatasetError
 from sicnn_jax.evaluation.judge import load_judge
 from tests import tiny_run
 from tests.data.test_dataset import _config
+from tests.writing import write_set
 
 COUNT = 7
 
@@ -27,7 +28,7 @@ def directory(tmp_path):
     ]
     path = tmp_path / 'shards'
     splits = {'train': faces[:5], 'test': faces[5:]}
-    records.write_dataset(path, splits, alignment={'kind': 'none'})
+    write_set(path, splits, alignment={'kind': 'none'})
     return path
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sicnn_jax.data import records
+from tests.writing import write_set
 
 pytest.importorskip('nbclient', reason="needs the extra 'notebook'")
 pytest.importorskip('ipykernel', reason="needs the extra 'notebook'")
@@ -52,7 +53,7 @@ def write_faces(directory):
         ]
         for split in ('train', 'test')
     }
-    records.write_dataset(directory, splits, alignment={'kind': 'none'})
+    write_set(directory, splits, alignment={'kind': 'none'})
 
 
 def test_colab(tmp_path):

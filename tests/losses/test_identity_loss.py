@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from sicnn_jax.losses import (
-    cosine_similarity,
     feature_distance_loss,
     normalize,
     super_identity_loss,
@@ -84,13 +83,6 @@ def test_normalize_along_another_axis():
     expected = weights / np.linalg.norm(weights, axis=0)
     found = normalize(jnp.asarray(weights), axis=0)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-def test_cosine_similarity_keeps_leading_axes():
-    a, b = _features(0, (2, 3, 5)), _features(1, (2, 3, 5))
-    cosines = cosine_similarity(jnp.asarray(a), jnp.asarray(b))
-    norms = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
-    np.testing.assert_allclose(cosines, (a * b).sum(-1) / norms, rtol=1e-4, atol=1e-6)
 
 
 def test_bfloat16_is_computed_in_float32():

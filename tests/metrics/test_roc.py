@@ -98,7 +98,7 @@ def test_far_of_a_whole_number_of_pairs_is_reached():
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(ValueError, match='shapes'):
+    with pytest.raises(ValueError, match='shape'):
         auc([1, 2], [True])
     with pytest.raises(ValueError, match='not all finite'):
         auc([1, np.nan], [True, False])

@@ -10,7 +10,6 @@ from sicnn_jax.metrics import (
     best_threshold,
     draw_pairs,
     k_fold_accuracy,
-    make_pairs,
     pair_scores,
     verify,
     verify_sets,
@@ -210,7 +209,7 @@ def _degrees(identities, index_a, index_b):
 @pytest.mark.parametrize('num_identities', [6, 7])
 def test_pairs_are_distinct_balanced_and_even(num_identities):
     labels = np.random.default_rng(0).permutation(np.repeat(range(num_identities), 8))
-    index_a, index_b, same = make_pairs(labels, num_pairs=150, seed=3)
+    index_a, index_b, same = draw_pairs(labels, at_most=150)
     assert index_a.shape == index_b.shape == same.shape == (150,)
     assert same.dtype == bool and same[:10].tolist() == [True, False] * 5
     np.testing.assert_array_equal(labels[index_a] == labels[index_b], same)
@@ -222,19 +221,18 @@ def test_pairs_are_distinct_balanced_and_even(num_identities):
         assert max(degrees.values()) - min(degrees.values()) <= spread
 
 
-def test_pairs_are_a_function_of_the_seed():
+def test_pairs_are_always_the_same():
     labels = np.array(['ann', 'bob', 'cem', 'dee'] * 5)
-    first, again, other = (
-        np.stack(make_pairs(labels, num_pairs=20, seed=seed)) for seed in (0, 0, 1)
-    )
+    first, again = (np.stack(draw_pairs(labels, at_most=20)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    assert np.any(first != other)
+    # As they were drawn for what is published.
+    assert first[:2, :4].tolist() == [[2, 2, 0, 0], [6, 3, 16, 13]]
 
 
 def test_identities_with_few_faces_leave_their_turns_to_others():
     labels = np.array([0] * 6 + [1] * 2 + [2] + [3])
     # 15 + 1 pairs of the same identity are all there are.
-    index_a, index_b, same = make_pairs(labels, num_pairs=32, seed=0)
+    index_a, index_b, same = draw_pairs(labels, at_most=32)
     chosen = {tuple(sorted(p)) for p in zip(index_a[same], index_b[same], strict=True)}
     assert chosen == set(itertools.combinations(range(6), 2)) | {(6, 7)}
 
@@ -242,7 +240,7 @@ def test_identities_with_few_faces_leave_their_turns_to_others():
 def test_all_pairs_of_different_identities_can_be_drawn():
     labels = np.repeat(range(3), 3)
     labels = np.concatenate([labels, [0] * 8])
-    index_a, index_b, same = make_pairs(labels, num_pairs=2 * 60, seed=0)
+    index_a, index_b, same = draw_pairs(labels, at_most=2 * 60)
     assert len(set(zip(index_a[~same], index_b[~same], strict=True))) == 60
 
 
@@ -251,10 +249,7 @@ def test_as_many_pairs_are_drawn_as_there_are():
     for at_most, expected in ((20, 20), (24, 24), (2_000, 60)):
         a, b, same = draw_pairs(labels, at_most=at_most)
         assert len(same) == expected and same.sum() == expected // 2
-        for drawn, made in zip(
-            (a, b, same), make_pairs(labels, num_pairs=expected, seed=0), strict=True
-        ):
-            np.testing.assert_array_equal(drawn, made)
+        assert len(set(zip(a, b, strict=True))) == expected
     with pytest.raises(
         ValueError, match=r'6 held-out faces of 3 .* have 6 verification'
     ):
@@ -264,16 +259,11 @@ def test_as_many_pairs_are_drawn_as_there_are():
 
 
 def test_impossible_pairs_are_refused():
-    with pytest.raises(ValueError, match='None of the 5 identities'):
-        make_pairs(np.arange(5), num_pairs=2, seed=0)
-    with pytest.raises(ValueError, match='None of the 0 identities'):
-        make_pairs([], num_pairs=2, seed=0)
-    with pytest.raises(ValueError, match='2 pairs of the same identity and 4 of'):
-        make_pairs([0, 0, 1, 1], num_pairs=6, seed=0)
-    with pytest.raises(ValueError, match='1 pairs of the same identity and 0 of'):
-        make_pairs([0, 0], num_pairs=2, seed=0)
-    for num_pairs in (0, -2, 3):
+    for labels in ([], np.arange(5), [0, 0]):
+        with pytest.raises(ValueError, match='have 0 verification pairs'):
+            draw_pairs(labels, at_most=2)
+    for at_most in (0, -2, 3):
         with pytest.raises(ValueError, match='positive even'):
-            make_pairs([0, 0, 1, 1], num_pairs=num_pairs, seed=0)
+            draw_pairs([0, 0, 1, 1], at_most=at_most)
     with pytest.raises(ValueError, match='shape'):
-        make_pairs([[0, 0], [1, 1]], num_pairs=2, seed=0)
+        draw_pairs([[0, 0], [1, 1]], at_most=2)

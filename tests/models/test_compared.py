@@ -15,7 +15,6 @@ from sicnn_jax.models import (
     Discriminator,
     LapSRN,
     PositionPatch,
-    block_activations,
     cnnh_from,
     discriminator_from,
 )
@@ -131,9 +130,7 @@ def test_the_discriminator_gives_a_logit_a_face():
 
 def test_block_activations_are_those_of_table_1():
     params = _params(CNNR(), 1)
-    second, last = jax.eval_shape(
-        functools.partial(block_activations, CNNR()), params, _blank(2, 1)
-    )
+    second, last = jax.eval_shape(CNNR().activate, params, _blank(2, 1))
     assert second.shape == (2, 26, 22, 128)
     assert last.shape == (2, 5, 4, 512)
 
@@ -149,7 +146,7 @@ def test_the_last_activations_give_the_features():
 
     @jax.jit
     def both(params, faces):
-        _, last = block_activations(cnnr, params, faces)
+        _, last = cnnr.activate(params, faces)
         return last, cnnr.apply({'params': params}, faces)
 
     last, features = both(params, faces)

@@ -1,13 +1,11 @@
 """dlib's network: its file, its arithmetic, the chip that it looks at."""
 
-import functools
-
 import jax
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from sicnn_jax import images, models
+from sicnn_jax import images, losses
 from sicnn_jax.data import align
 from sicnn_jax.models import DlibResNet, dlib_resnet
 
@@ -136,8 +134,7 @@ def test_activations_are_those_of_groups_in_units_of_their_spread(written, monke
     levels = np.random.default_rng(0).integers(0, 256, (2, 112, 96, 3), np.uint8)
     network = DlibResNet(activations=(2, 5))
     faces = images.to_float(levels)
-    activate = jax.jit(functools.partial(models.activations, network))
-    found = activate(network.fit(levels), faces)
+    found = jax.jit(network.activate)(network.fit(levels), faces)
     chips = np.asarray(dlib_resnet.make_chips(levels.astype(np.float32)))
     _, blocks = zip(*[_reference(chip, layers, fc) for chip in chips], strict=True)
     for group, last in zip(found, (6, 13), strict=True):
@@ -145,8 +142,9 @@ def test_activations_are_those_of_groups_in_units_of_their_spread(written, monke
         expected = np.stack([each[last] for each in blocks]).transpose(0, 2, 3, 1)
         expected /= np.sqrt(expected.var(0).mean())
         np.testing.assert_allclose(group, expected, atol=1e-3)
-    with pytest.raises(ValueError, match='has nothing to compare in DlibResNet'):
-        models.activations(DlibResNet(), {}, faces)
+    nothing = DlibResNet().activate(network.fit(levels), faces)
+    with pytest.raises(ValueError, match='has nothing to compare'):
+        losses.perceptual_loss(nothing, nothing)
 
 
 @pytest.mark.parametrize('kept', (0, 40, 5_000_000))

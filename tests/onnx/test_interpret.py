@@ -170,8 +170,6 @@ def test_features_have_the_dtype_of_the_image(path, dtype):
     x = jnp.asarray(normal(*SIZE), dtype)
     (features,) = jax.eval_shape(lambda x: evaluate(graph, graph.parameters, x), x)
     assert features.dtype == dtype
-    with pytest.raises(ValueError, match='uint8; expected a floating one'):
-        evaluate(graph, graph.parameters, np.zeros(SIZE, np.uint8))
 
 
 def test_constants_do_not_raise_the_precision(tmp_path):
@@ -248,14 +246,11 @@ def test_an_open_batch_with_another_one_inside(tmp_path):
         by_jax(path, x)
 
 
-def test_an_image_of_another_shape_is_refused(tmp_path):
+def test_an_open_size(tmp_path):
     network = Network()
     network.add('Flatten', 'x')
     path = network.save(tmp_path / 'network.onnx', ['n', 3, 'h', 24])
     assert by_jax(path, normal(1, 3, 28, 24)).shape == (1, 3 * 28 * 24)
-    for shape in ((28, 24, 3), (3, 24, 28), (1, 3, 28, 24)):
-        with pytest.raises(CheckpointError, match=r"\[3, 'h', 24\], but is given"):
-            by_jax(path, normal(1, *shape))
 
 
 def test_what_cannot_be_computed_names_the_node(tmp_path):
@@ -265,9 +260,6 @@ def test_what_cannot_be_computed_names_the_node(tmp_path):
     message = r"network.onnx: the node 'gemm_1' \(Gemm\).*\[\[1, 6\], \[7, 2\]\]"
     with pytest.raises(CheckpointError, match=message):
         by_jax(path, normal(1, 3, 2, 1))
-    graph = read_graph(path)
-    with pytest.raises(ValueError, match=r"lack 'layer/0.weight', and 0 more"):
-        evaluate(graph, {}, normal(3, 2, 1))
 
 
 def test_a_shape_that_depends_on_the_image_is_refused(tmp_path):

@@ -5,7 +5,7 @@ photograph.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -67,6 +67,18 @@ class Convert:
     def __call__(self, photographs: list[Photograph]) -> list[Outcome]:
         """The outcome of each photograph, in their order."""
         return [self._convert(photograph) for photograph in photographs]
+
+    def describe(self, alignment: Any) -> dict[str, Any]:
+        """The alignment of the new set; `alignment` is that of the source."""
+        if self.placement == CENTER:
+            return alignment or {'method': 'center_crop'}
+        described = {
+            'method': 'similarity',
+            'template': [list(point) for point in align.TEMPLATE],
+        }
+        if self.placement == DETECT:
+            described['detector'] = 'mtcnn'
+        return described
 
     def _convert(self, photograph):
         if self.placement == LANDMARKS and photograph.landmarks is None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sicnn_jax.data import align, records
-from sicnn_jax.data.preparing import convert, degraded, selection, sources, spool
+from sicnn_jax.data import records
+from sicnn_jax.data.preparing import selection, sources, spool
 from sicnn_jax.data.preparing.settings import Settings
 from sicnn_jax.reports import dataset_page
 
@@ -24,23 +24,6 @@ class Made:
     candidates: selection.Faces
     selected: selection.Selection
     skipped: list[dict[str, str]]
-
-
-def describe_alignment(
-    function: convert.Convert | degraded.Degrade, alignment: Any
-) -> dict[str, Any]:
-    """How the faces of the data set are aligned; `alignment` is that of the source."""
-    if isinstance(function, degraded.Degrade):
-        return function.describe(alignment)
-    if function.placement == convert.CENTER:
-        return alignment or {'method': 'center_crop'}
-    described = {
-        'method': 'similarity',
-        'template': [list(point) for point in align.TEMPLATE],
-    }
-    if function.placement == convert.DETECT:
-        described['detector'] = 'mtcnn'
-    return described
 
 
 def write_report(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sicnn_jax.data import align, records, runtime
+from sicnn_jax.data import align, records, runtime, write_records
 from sicnn_jax.data.preparing import (
     convert,
     degraded,
@@ -96,10 +96,10 @@ def prepare(
         raise records.DatasetError(outcome.nothing_left(source, made.skipped))
 
     unfinished.begin_publishing()
-    info = records.write_dataset(
+    info = write_records.write_dataset(
         out,
         _splits(made, name or opened.name),
-        alignment=outcome.describe_alignment(function, opened.alignment),
+        alignment=function.describe(opened.alignment),
         identities=_labels(opened.labels, made.selected, made.candidates.names),
         encoding=settings.encoding,
         overwrite=overwrite,
@@ -234,7 +234,7 @@ def _digest(keys, points):
 def _runner(function, opened, workers, runner):
     """How tasks are mapped: a function of (function, tasks)."""
     if isinstance(function, degraded.Degrade):
-        return spool.run_here
+        return map
     if runner is not None:
         if not runner.startswith(_BEAM):
             raise records.DatasetError(
@@ -248,7 +248,7 @@ def _runner(function, opened, workers, runner):
         return functools.partial(spool.run_on_beam, runner.removeprefix(_BEAM))
     workers = workers or runtime.num_cpus()
     if workers == 1:
-        return spool.run_here
+        return map
     return functools.partial(spool.run_in_processes, workers=workers)
 
 
@@ -270,7 +270,7 @@ def _convert_all(function, opened, points, unfinished, run, progress):
     write = functools.partial(spool.write_chunk, function, unfinished.directory)
     tasks = (spool.Task(chunk, photographs(spool.span(chunk))) for chunk in missing)
     # One chunk is done before a process has started.
-    run = run if len(missing) > 1 else spool.run_here
+    run = run if len(missing) > 1 else map
     for converted in run(write, tasks):
         done += converted
         progress(done, total)
@@ -334,9 +334,10 @@ def _skipped(photographs, reasons, faces, rejected):
 
 
 def _labels(labels, selected, names):
-    """The identities of the source's labels, but for those that are left out."""
+    """Those that occur; where the source has labels, theirs without who is left out."""
     if labels is None:
-        return None
+        filled = selected.filled()
+        return {split: sorted(set(names[kept])) for split, kept in filled.items()}
     left_out = {names[i] for i, _ in selected.rejected}
     gone = {
         split: left_out.difference(names[kept])

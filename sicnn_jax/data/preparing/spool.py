@@ -173,11 +173,6 @@ def write_chunk(
     return len(task.photographs)
 
 
-def run_here(function: Callable, tasks: Iterable) -> Iterator:
-    """`map`, in this process."""
-    return map(function, tasks)
-
-
 def run_in_processes(function: Callable, tasks: Iterable, *, workers: int) -> Iterator:
     """`map` over processes, results as they come, two tasks a process ahead.
 

@@ -39,11 +39,16 @@ def patch_convolution(
 
 def _patches(x, kernel, padding):
     """What each output sees: [n, out_h, out_w, r · s · c]."""
-    h, w = output_size(x, kernel, padding)
+    size = output_size(x, kernel, padding)
+    return _windows(x, padding, size, np.ndindex(kernel.shape[:2]))
+
+
+def _windows(x, padding, size, corners):
+    """Parts of the padded input, side by side as channels."""
+    h, w = size
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     return jnp.concatenate(
-        [padded[:, i : i + h, j : j + w] for i, j in np.ndindex(kernel.shape[:2])],
-        axis=-1,
+        [padded[:, i : i + h, j : j + w] for i, j in corners], axis=-1
     )
 
 
@@ -116,18 +121,10 @@ def _image_convolution_forward(x, kernel):
 def _image_convolution_backward(residuals, gradient):
     x, kernel = residuals
     k, _, channels, _ = kernel.shape
-    _, h, w, _ = gradient.shape
-    margin = (0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)
-    padded = jnp.pad(gradient, margin)
+    margin = (k // 2, k // 2)
     # Tap (i, j) of the kernel took input (y, x) to output (y − i, x − j).
-    patches = jnp.concatenate(
-        [
-            padded[:, k - 1 - i : k - 1 - i + h, k - 1 - j : k - 1 - j + w]
-            for i in range(k)
-            for j in range(k)
-        ],
-        axis=-1,
-    )
+    corners = reversed([*np.ndindex(k, k)])
+    patches = _windows(gradient, (margin, margin), gradient.shape[1:3], corners)
     by_tap = kernel.transpose(0, 1, 3, 2)
     x_gradient = patches @ by_tap.reshape(-1, channels)
     kernel_gradient = jnp.einsum(

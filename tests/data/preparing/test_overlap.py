@@ -5,6 +5,7 @@ from PIL import Image
 from sicnn_jax.data import records
 from sicnn_jax.data.preparing import convert, overlap
 from sicnn_jax.data.records import DatasetError, Face
+from tests.writing import write_set
 
 
 def face(seed):
@@ -71,7 +72,7 @@ def test_names_as_sets_spell_them(name, comparable):
 def test_excluded_by_files_and_data_sets(tmp_path):
     (tmp_path / 'names.txt').write_text('Jane Doe\n\n0000045\n')
     faces = [Face(face(i), name, f'{i}.png') for i, name in enumerate(['7', 'John'])]
-    records.write_dataset(tmp_path / 'set', {'test': faces}, alignment=None)
+    write_set(tmp_path / 'set', {'test': faces}, alignment=None)
     excluded = overlap.read_excluded([tmp_path / 'names.txt', tmp_path / 'set'])
     # Numbers are names where a person wrote them, and none where a data set counts.
     assert set(excluded.identities) == {'jane_doe', '0000045', 'john'}

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from sicnn_jax import checkpoint, images, inference, models
-from sicnn_jax.data import align, prepare, records
+from sicnn_jax.data import align, prepare, records, write_records
 from sicnn_jax.data.preparing import convert, degraded, spool
 from sicnn_jax.data.preparing.settings import Settings
 from sicnn_jax.data.records import DatasetError, Face
@@ -493,11 +493,14 @@ def our_set(directory, counts=(5, 3)):
             yield Face(np.asarray(image), f'{split}_{i % 2}', f'{split}/{i}')
 
     splits = {'train': faces('train', counts[0]), 'test': faces('test', counts[1])}
-    records.write_dataset(
+    write_records.write_dataset(
         directory,
         splits,
         alignment={'method': 'similarity'},
-        identities={'train': ['train_1', 'nobody', 'train_0']},
+        identities={
+            'train': ['train_1', 'nobody', 'train_0'],
+            'test': ['test_0', 'test_1'],
+        },
     )
 
 

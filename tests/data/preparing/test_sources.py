@@ -10,6 +10,7 @@ from sicnn_jax.data import image_files, records, runtime
 from sicnn_jax.data.preparing import sources
 from sicnn_jax.data.records import DatasetError, Face
 from tests.data.test_recordio import insightface_set
+from tests.writing import write_set
 
 
 def encoded(colour, encoding='png', size=(112, 112)):
@@ -208,7 +209,7 @@ def test_data_set_of_ours(tmp_path):
         return Face(image, name, f'{name}/{level}.png')
 
     splits = {'train': [face(1, 'B'), face(2, 'A')], 'test': [face(3, 'C')]}
-    records.write_dataset(tmp_path, splits, alignment={'method': 'x'})
+    write_set(tmp_path, splits, alignment={'method': 'x'})
     source = sources.open_source(tmp_path)
     assert source.keys == ['B/1.png', 'A/2.png', 'C/3.png']
     assert source.splits == ['train', 'train', 'test']

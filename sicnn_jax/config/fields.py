@@ -1,0 +1,198 @@
+"""Fields of a config that are unknown, missing or of another type than in `schema`."""
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sicnn_jax import models
+from sicnn_jax.config import schema
+from sicnn_jax.rules import RULES
+
+# Fields that None turns off.
+_OPTIONAL = {'init_std'}
+# What is in tuples whose default is empty.
+_ITEMS = {'stages': 'recognition', 'boundaries': 1}
+# As large as a seed can be; what counts is smaller.
+_LARGEST = 2**32 - 1
+# Fields of this one stand in for those of a stage whose rule is unknown.
+_SOME_RULE = 'domain_integrated'
+
+
+def field_problems(config: ConfigDict) -> tuple[list[str], ConfigDict]:
+    """Fields that are unknown, missing or of another type.
+
+    Returns:
+      The problems, and the config with known values in the place of what is wrong, of
+      which `combination_problems` can be asked.
+    """
+    problems: list[str] = []
+    mended = ConfigDict()
+    known = schema.base()
+    optimizer = schema.optimizer('sgd', 0.1)
+    stages = [name for name in config if is_stage(config, name)]
+    if 'discriminator' in config:
+        known.discriminator = schema.discriminator()
+    for name, value in config.items():
+        if name in stages:
+            given = dict(value.items())
+            optimizers = given.pop('optimizer', ConfigDict())
+            if not _is_section(optimizers, f'{name}.optimizer', problems):
+                optimizers = ConfigDict()
+            rule = given['update_rule']
+            found = problems
+            if not isinstance(rule, str) or rule not in RULES:
+                problems.append(
+                    f'config.{name}.update_rule is {rule!r}; expected one of '
+                    f'{", ".join(RULES)}.'
+                )
+                # Which fields it should have is not known.
+                given['update_rule'], found = _SOME_RULE, []
+            stage = schema.stage_fields(given['update_rule'])
+            mended[name] = _mend(ConfigDict(given), stage, name, found)
+            mended[name].optimizer = ConfigDict(
+                {
+                    network: _mend(
+                        one, optimizer, f'{name}.optimizer.{network}', problems
+                    )
+                    for network, one in optimizers.items()
+                    if _is_section(one, f'{name}.optimizer.{network}', problems)
+                }
+            )
+        elif name not in known:
+            problems.append(unknown_field(f'config.{name}', [*known, *stages]))
+    rest = ConfigDict({name: config[name] for name in config if name in known})
+    for name, value in _mend(rest, known, '', problems).items():
+        mended[name] = value
+    if not mended.stages and config.get('stages') not in ((), []):
+        # They are no tuple of texts, which is enough to say.
+        mended.stages = tuple(stages)
+    return problems, mended
+
+
+def unknown_field(path: str, choices: Iterable[str]) -> str:
+    """That there is no such field, and which was probably meant.
+
+    Args:
+      path: of the field, such as `config.data.dri`.
+      choices: the fields that there are in its place.
+    """
+    above, _, field = path.rpartition('.')
+    choices = list(choices)
+    meant = did_you_mean(field, choices, f'{above}.')
+    return f'{path} is unknown.' + (meant or f' There are {", ".join(choices)}.')
+
+
+def is_stage(config: ConfigDict, name: str) -> bool:
+    """Whether the config has a stage of that name."""
+    return (
+        name in config
+        and isinstance(config[name], ConfigDict)
+        and 'update_rule' in config[name]
+    )
+
+
+def _mend(section, known, path, problems):
+    """A section with all known fields and no others; adds what it finds."""
+    # Its fields are those of another module, which knows them itself.
+    if section.get('kind') != known.get('kind'):
+        return section
+    mended = known.copy_and_resolve_references()
+    for field, value in section.items():
+        where = f'{path}.{field}' if path else field
+        if field not in known:
+            problems.append(unknown_field(f'config.{where}', known))
+        elif isinstance(known[field], ConfigDict) and isinstance(value, ConfigDict):
+            mended[field] = _mend(value, known[field], where, problems)
+        elif not _is_of_type(value, known[field], field):
+            expected = _expected(known[field], field)
+            problems.append(
+                f'config.{where} is {value!r}; expected {expected} such as '
+                f'{_example(known[field], field)!r}.'
+            )
+        elif not all(map(_is_in_range, value if is_tuple(value) else [value])):
+            problems.append(
+                f'config.{where} is {value!r}; expected finite numbers, integers from '
+                f'0 to {_LARGEST}.'
+            )
+        else:
+            # It is of one of the types that the field may have.
+            with mended.ignore_type():
+                mended[field] = value
+    for field in known:
+        if field not in section:
+            where = f'{path}.{field}' if path else field
+            problems.append(
+                f'config.{where} is missing; its default is {_plain(known[field])!r}.'
+            )
+    return mended
+
+
+def _is_section(value, path, problems):
+    """Whether it has fields; adds to the problems that it has none."""
+    if isinstance(value, ConfigDict):
+        return True
+    problems.append(f'config.{path} is {value!r}; expected fields.')
+    return False
+
+
+def is_tuple(value: Any) -> bool:
+    """Whether a value is a tuple, or the list that a tuple was."""
+    return isinstance(value, tuple | list)
+
+
+def _is_in_range(value):
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or 0 <= value <= _LARGEST
+
+
+def did_you_mean(name: str, choices: Iterable[str], prefix: str = '') -> str:
+    """The choice that was probably meant, as a question; '' if none is near."""
+    found = difflib.get_close_matches(name, list(choices), n=1)
+    return f' Did you mean {prefix}{found[0]}?' if found else ''
+
+
+def _is_of_type(value, example, field):
+    if value is None:
+        return example is None or field in _OPTIONAL
+    if isinstance(example, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(example, bool)
+    if isinstance(example, float):
+        return isinstance(value, int | float)
+    if field in models.CNNH_SIZES and is_tuple(value):
+        return len(value) > 0 and all(type(item) is int for item in value)
+    if is_tuple(example):
+        (item, *_) = _example(example, field)
+        # A network of no layers is none.
+        return (
+            is_tuple(value)
+            and (len(value) > 0 or not example)
+            and all(_is_of_type(each, item, field) for each in value)
+        )
+    return example is None or isinstance(value, type(example))
+
+
+def type_name(example: Any) -> str:
+    """What a field with such a value holds, in words."""
+    names = {bool: 'True or False', int: 'an integer', float: 'a number', str: 'a text'}
+    for kind, name in names.items():
+        if isinstance(example, kind):
+            return name
+    return 'fields' if isinstance(example, ConfigDict) else 'a tuple'
+
+
+def _expected(example, field):
+    several = ' or a tuple of integers' if field in models.CNNH_SIZES else ''
+    return type_name(example) + several
+
+
+def _example(value, field):
+    """A value that a field may have: that which is known, unless it is empty."""
+    return (_ITEMS[field],) if is_tuple(value) and not value else _plain(value)
+
+
+def _plain(value):
+    return value.to_dict() if isinstance(value, ConfigDict) else value

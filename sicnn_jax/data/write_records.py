@@ -1,0 +1,261 @@
+"""Writes a data set of `records`: its shards, TFDS' metadata, and `faces.json` last."""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from sicnn_jax.data import runtime, tfds_metadata
+from sicnn_jax.data.records import (
+    ENCODINGS,
+    FORMAT,
+    SIDECAR,
+    VERSION,
+    DatasetError,
+    DatasetInfo,
+    Face,
+    encode_image,
+    read_dataset_info,
+    read_sidecar,
+)
+from sicnn_jax.template import HEIGHT, WIDTH
+
+_DATASET = 'faces'
+_UNFINISHED = '.unfinished'
+
+
+def write_dataset(
+    directory: str | os.PathLike,
+    splits: Mapping[str, Iterable[Face]],
+    *,
+    identities: Mapping[str, Sequence[str]],
+    alignment: Any,
+    encoding: str = 'png',
+    shard_size: int = 4096,
+    overwrite: bool = False,
+) -> DatasetInfo:
+    """Writes a data set; faces stream through, a few dozen in memory at a time.
+
+    Shards are written aside and moved into place when all are complete, `faces.json`
+    last, so that whatever happens there is the old data set, the new one, or none.
+
+    Args:
+      directory: made if absent.
+      splits: faces by name of the split, each iterable read once, in order.
+      identities: by split, the identity names in the order of their labels; they may
+        be more than occur.
+      alignment: how faces were brought into place, kept as is; anything JSON holds.
+      encoding: `png` (exact) or `jpeg` (quality 95, colour at full resolution).
+        Faces given as bytes must have it already.
+      shard_size: faces in a shard.
+      overwrite: replace a finished data set.
+
+    Returns:
+      What `read_dataset_info` returns for it.
+
+    Raises:
+      DatasetError: a data set is there and `overwrite` is not set, or a face has the
+        wrong shape, dtype or encoding, a key seen before or an identity not in
+        `identities`, or a split is empty or its name no name.
+    """
+    directory = pathlib.Path(directory)
+    _check_request(directory, splits, identities, encoding, shard_size, overwrite)
+    sidecar = {
+        'format': FORMAT,
+        'version': VERSION,
+        'image_size': [HEIGHT, WIDTH],
+        'colour_order': 'RGB',
+        'encoding': encoding,
+        'alignment': alignment,
+        'splits': {},
+    }
+    json.dumps(sidecar)  # Not after hours of writing: alignment may not be JSON.
+    existed = directory.exists()
+    unfinished = directory / _UNFINISHED
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        keys: set[str] = set()
+        for name, faces in splits.items():
+            sidecar['splits'][name] = _write_split(
+                unfinished,
+                name,
+                _checked(faces, name, keys),
+                identities[name],
+                encoding,
+                shard_size,
+            )
+        tfds_metadata.write(unfinished, _DATASET, sidecar)
+        _write_sidecar(unfinished, sidecar)
+        _publish(unfinished, directory)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if not existed:
+            # Only where nothing was written: a directory with files in it stays.
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+    return read_dataset_info(directory)
+
+
+def write_changed(
+    directory: pathlib.Path, out: pathlib.Path, shards: Mapping[str, Mapping[str, int]]
+) -> None:
+    """Writes the metadata of a data set of which some shards are others.
+
+    Args:
+      directory: of the data set.
+      out: where the shards are that the metadata is for.
+      shards: `bytes` and `examples` of those that are others, by name.
+    """
+    sidecar = read_sidecar(directory)
+    for split in sidecar['splits'].values():
+        for shard in split['shards']:
+            shard.update(shards.get(shard['file'], {}))
+    tfds_metadata.write(out, _DATASET, sidecar)
+    _write_sidecar(out, sidecar)
+
+
+def _check_request(directory, splits, identities, encoding, shard_size, overwrite):
+    if encoding not in ENCODINGS:
+        raise DatasetError(f'encoding is {encoding!r}; it must be one of {ENCODINGS}.')
+    if shard_size < 1:
+        raise DatasetError(f'shard_size is {shard_size}; it must be at least 1.')
+    if not splits:
+        raise DatasetError(f'No splits were given for {directory}.')
+    for name in splits:
+        # TFDS reads `train-…` as the split `train` and `all` as every split.
+        if not re.fullmatch(r'[A-Za-z]\w*', name, re.ASCII) or name == 'all':
+            raise DatasetError(
+                f'A split cannot be called {name!r}: use letters, digits and _, '
+                'beginning with a letter, and not `all`.'
+            )
+    if set(identities) != set(splits):
+        raise DatasetError(
+            f'identities are of {", ".join(identities)}; expected those of '
+            f'{", ".join(splits)}.'
+        )
+    for name, names in identities.items():
+        if len(set(names)) != len(names):
+            raise DatasetError(f'identities[{name!r}] has a name twice.')
+    if directory.exists() and not directory.is_dir():
+        raise DatasetError(f'{directory} is a file; expected a directory.')
+    if (directory / SIDECAR).exists() and not overwrite:
+        raise DatasetError(
+            f'{directory} already holds a data set; choose another directory or set '
+            'overwrite.'
+        )
+
+
+def _checked(faces, split, keys):
+    for face in faces:
+        if face.key in keys:
+            raise DatasetError(f'The key {face.key!r} occurs twice (split {split!r}).')
+        keys.add(face.key)
+        yield face
+
+
+def _encode(face: Face, encoding: str) -> tuple[Face, bytes]:
+    if isinstance(face.image, bytes):
+        _check_encoded(face, encoding)
+        return face, face.image
+    try:
+        return face, encode_image(face.image, encoding)
+    except DatasetError as error:
+        raise DatasetError(f'{face.key}: {error}') from error
+
+
+def _check_encoded(face, encoding):
+    try:
+        with Image.open(io.BytesIO(face.image)) as image:
+            found = (str(image.format).lower(), image.height, image.width)
+    # Pillow raises errors of many kinds on damaged files.
+    except Exception as error:
+        raise DatasetError(f'{face.key}: its bytes are not an image.') from error
+    if found != (encoding, HEIGHT, WIDTH):
+        raise DatasetError(
+            f'{face.key}: its bytes are a {found[0]} image of {found[1]}×{found[2]} '
+            f'(height×width); expected {encoding} of {HEIGHT}×{WIDTH}.'
+        )
+
+
+def _write_split(unfinished, name, faces, identities, encoding, shard_size):
+    """Writes the shards of one split; returns its entry in `faces.json`."""
+    tf = runtime.import_tensorflow()
+    encoded = runtime.ordered_map(
+        functools.partial(_encode, encoding=encoding), faces, workers=runtime.num_cpus()
+    )
+    labels = {identity: i for i, identity in enumerate(identities)}
+    paths: list[pathlib.Path] = []
+    counts: list[int] = []
+    writer = None
+    with contextlib.closing(encoded):
+        try:
+            for face, image in encoded:
+                if face.name not in labels:
+                    raise DatasetError(
+                        f'{face.key}: its identity {face.name!r} is not in '
+                        f'identities[{name!r}].'
+                    )
+                if writer is None:
+                    paths.append(unfinished / f'{name}-{len(paths):05d}')
+                    counts.append(0)
+                    writer = tf.io.TFRecordWriter(os.fspath(paths[-1]))
+                example = _example(tf, face, image, labels[face.name])
+                # By default the order of the features is another each time.
+                writer.write(example.SerializeToString(deterministic=True))
+                counts[-1] += 1
+                if counts[-1] == shard_size:
+                    writer.close()
+                    writer = None
+        finally:
+            if writer is not None:
+                writer.close()
+    if not paths:
+        raise DatasetError(f'The split {name!r} has no faces; leave it out.')
+    entries = []
+    for i, (path, examples) in enumerate(zip(paths, counts, strict=True)):
+        final = f'{_DATASET}-{name}.tfrecord-{i:05d}-of-{len(paths):05d}'
+        path = path.rename(unfinished / final)
+        size = path.stat().st_size
+        entries.append({'file': final, 'bytes': size, 'examples': examples})
+    return {'identities': list(identities), 'shards': entries}
+
+
+def _example(tf, face, image, label):
+    def feature(value):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    return tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                'image': feature(image),
+                'label': tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+                'name': feature(face.name.encode()),
+                'key': feature(face.key.encode()),
+                'source': feature(face.source.encode()),
+            }
+        )
+    )
+
+
+def _publish(unfinished, directory):
+    """Puts a complete data set in the place of an earlier one, or parts of one."""
+    for pattern in (SIDECAR, *tfds_metadata.FILES, f'{_DATASET}-*.tfrecord-*-of-*'):
+        for path in directory.glob(pattern):
+            path.unlink()
+    for path in sorted(unfinished.iterdir(), key=lambda path: path.name == SIDECAR):
+        path.replace(directory / path.name)
+
+
+def _write_sidecar(directory, sidecar):
+    (directory / SIDECAR).write_text(
+        json.dumps(sidecar, indent=1, ensure_ascii=False), encoding='utf-8'
+    )
