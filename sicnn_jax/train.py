@@ -20,7 +20,7 @@ from sicnn_jax.hooks import Checkpoint, Evaluate, Hook, Log, Picture, Stop
 from sicnn_jax.models import Recogniser
 from sicnn_jax.models.convolutions import use_winograd
 from sicnn_jax.recipe import Batch
-from sicnn_jax.stages import CENTROIDS, Stage, build_stage, is_fused
+from sicnn_jax.stages import CENTROIDS, Stage, build_stage
 from sicnn_jax.train_state import TrainState
 from sicnn_jax.workdir import CONFIG, recognition_directory, stage_directory
 
@@ -176,7 +176,7 @@ def initial_state(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> Tra
     Raises:
       CheckpointError: an earlier stage is not finished, or was trained on other
         images, networks or identities.
-      ValueError: the rule needs targets, and there are none that fit.
+      ValueError: the teacher's targets have another length than CNNR's features.
     """
     if stage.rule.taught:
         _check_targets(stage, faces.targets)
@@ -269,7 +269,7 @@ def dispatch(
     whole = one if together == 1 else several
     updates = [
         parallel.map_over_devices(functools.partial(whole, program))
-        for program in stage.rule.iteration(fused=is_fused(stage.config))
+        for program in stage.rule.iteration(fused=stage.config.get('fused', False))
     ]
 
     def update(state, batch, resident):
@@ -375,13 +375,7 @@ def _unit(vectors):
 
 
 def _check_targets(stage, targets):
-    """That there are targets, of the length of what is compared with them."""
-    if targets is None:
-        raise ValueError(
-            f'config.{stage.name} is of the rule {stage.config.update_rule!r}, but '
-            'config.data.targets is empty: set it to a file that '
-            'python -m sicnn_jax.describe writes.'
-        )
+    """That they have the length of what is compared with them."""
     size = stage.recipe.cnnr.feature_dim
     if 'head' not in stage.rule.trains and size != targets.size:
         raise ValueError(
