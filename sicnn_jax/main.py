@@ -70,19 +70,13 @@ def _train():
             parallel.disconnect()
         if parallel.is_first():
             with _full_disk_in_words(workdir):
-                _evaluate(_CONFIG.value, workdir)
+                compare.run(_CONFIG.value, workdir)
+    except NobodyHeldOutError as nobody:
+        print(f'Nothing is evaluated: {nobody}')
     except Stopped as stopped:
         print(stopped, flush=True)
         return STOPPED
     return command.DONE
-
-
-def _evaluate(config, workdir):
-    """Evaluates the run, unless it was trained on everybody that there is."""
-    try:
-        compare.run(config, workdir)
-    except NobodyHeldOutError as nobody:
-        print(f'Nothing is evaluated: {nobody}')
 
 
 @contextlib.contextmanager

@@ -34,7 +34,8 @@ def pack(
 
     Args:
       network: its name, such as 'cnnh'.
-      params: its parameters; they are named `dense_block1/conv2/kernel` there.
+      params: its parameters; they are named `dense_block1/conv2/kernel` there, and
+        kernels are [k, k, in, out].
       record: of its checkpoint; the network's sizes are in it.
       about: other metadata.
       half: in float16, half as many bytes.

@@ -23,9 +23,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_results(results: Mapping[str, Any], path: Path) -> None:
+def write_results(results: Mapping[str, Any], path: Path, *, indent: int = 2) -> None:
     """Writes a JSON file whole."""
-    text = json.dumps(results, indent=2, ensure_ascii=False) + '\n'
+    text = json.dumps(results, indent=indent, ensure_ascii=False) + '\n'
     write_whole(path, text.encode())
 
 

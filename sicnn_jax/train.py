@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, images, inference, parallel, results_file
+from sicnn_jax import checkpoint, images, inference, parallel
 from sicnn_jax.config.check import check, refuse
 from sicnn_jax.data import dataset
 from sicnn_jax.descent import Metrics
@@ -22,7 +22,7 @@ from sicnn_jax.models.convolutions import use_winograd
 from sicnn_jax.recipe import Batch
 from sicnn_jax.stages import CENTROIDS, Stage, build_stage
 from sicnn_jax.train_state import TrainState
-from sicnn_jax.workdir import CONFIG, recognition_directory, stage_directory
+from sicnn_jax.workdir import recognition_directory, stage_directory, write_config
 
 # Faces that data-dependent initialisation looks at.
 _INIT_BATCH = 32
@@ -56,8 +56,7 @@ def run(
     _check_devices(config)
     with parallel.first_before_others('data'):
         if parallel.is_first():
-            text = config.to_json(indent=2)
-            results_file.write_whole(workdir / CONFIG, text.encode())
+            write_config(config, workdir)
         faces = dataset.open_faces(config.data, workdir)
     for stage in stages:
         if stage.config.checkpoint:

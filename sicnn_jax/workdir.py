@@ -11,12 +11,17 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, images, packed, weights
+from sicnn_jax import checkpoint, images, packed, results_file, weights
 
 CONFIG = 'config.json'
 
 _PREFERRED = 'domain_integrated'
 _RECOGNITION = 'recognition'
+
+
+def write_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes the config of a run, whole, where `read_config` finds it."""
+    results_file.write_whole(workdir / CONFIG, config.to_json(indent=2).encode())
 
 
 def read_config(workdir: Path) -> ConfigDict:
@@ -89,7 +94,13 @@ def load_cnnh(
             f'A scale, {scale}, is for the networks that ship; {source} has its own: '
             'leave one of them out.'
         )
-    place = _shipped(scale or 8) if source is None else find_stage(source)
+    if source is not None:
+        place = find_stage(source)
+    elif (scale or 8) in weights.CNNH:
+        place = weights.CNNH[scale or 8]
+    else:
+        known = ' or '.join(map(str, weights.CNNH))
+        raise ValueError(f'scale is {scale}; the networks that ship have {known}.')
     params, record = checkpoint.load_networks(place, ['cnnh'])
     checkpoint.check_record(record, {'convention': images.CONVENTION}, str(place))
     return params['cnnh'], record, place
@@ -143,13 +154,6 @@ def shipped_config(scale: int) -> ConfigDict:
             },
         }
     )
-
-
-def _shipped(scale):
-    if scale not in weights.CNNH:
-        known = ' or '.join(map(str, weights.CNNH))
-        raise ValueError(f'scale is {scale}; the networks that ship have {known}.')
-    return weights.CNNH[scale]
 
 
 def find_stage(directory: str | os.PathLike) -> Path:
