@@ -2,7 +2,7 @@
 
 import functools
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sicnn_jax import checkpoint, inference, metrics, models, pictures, results_file
+from sicnn_jax.columns import MEASURES, text_table
 from sicnn_jax.evaluation.held_out import Pairs, load_test_faces
 from sicnn_jax.evaluation.judge import (
     LEAST_ACCURACY,
@@ -103,7 +104,7 @@ def compare(
     """
     shown = pairs.shown
     hr = faces['hr'][shown]
-    similarity = _similarity_by(cnnr_directory, hr) if cnnr_directory else None
+    similarity = similarity_by(cnnr_directory, hr) if cnnr_directory else None
     hr_seen, hr_verified = judge.describe(faces['hr'])
     hr_seen = hr_seen[shown]
     centre = hr_seen.mean(0) if judge.centred else 0.0
@@ -143,7 +144,9 @@ def compare(
     return rows, each, judged
 
 
-def _similarity_by(cnnr_directory, hr):
+def similarity_by(
+    cnnr_directory: Path, hr: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
     """A function of faces: their similarity to these originals, by a CNNR."""
     params, record = checkpoint.load_networks(cnnr_directory, ['cnnr'])
     features = functools.partial(
@@ -172,29 +175,7 @@ def format_table(results: Mapping[str, Any]) -> str:
     ]
     if 'reason' in results['judge']:
         lines.append(f'The judge {results["judge"]["reason"]}.')
-    titles = ('method', 'PSNR', 'SSIM', 'identity sim.', 'judge sim.', 'verification')
-    fields = (
-        ('psnr', '{:.2f}'),
-        ('ssim', '{:.4f}'),
-        ('identity_similarity', '{:.4f}'),
-        ('judge_similarity', '{:.4f}'),
-        ('verification_accuracy', '{:.1%}'),
-    )
-    cells = [titles] + [
-        (
-            row['method'],
-            *(
-                '' if row[field] is None else form.format(row[field])
-                for field, form in fields
-            ),
-        )
-        for row in results['rows']
-    ]
-    first = max(8, *(len(row[0]) for row in cells))
-    lines += [
-        f'{method:<{first}}' + ''.join(f'{cell:>15}' for cell in row)
-        for method, *row in cells
-    ]
+    lines += text_table(MEASURES, {row['method']: row for row in results['rows']})
     return '\n'.join(lines)
 
 

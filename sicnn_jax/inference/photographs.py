@@ -98,12 +98,7 @@ def _prepare(hallucinator, locate, reference, job):
         faces = locate(job, image)
         if not faces:
             return _Photo(job, reason='no face was found in it')
-        lr = [
-            image
-            if image.shape == hallucinator.lr_shape
-            else hallucinator.network_input(image, face.landmarks)
-            for face in faces
-        ]
+        lr = [hallucinator.network_input(image, face.landmarks) for face in faces]
         path = reference and find_reference(reference, job)
         originals = []
         if path:

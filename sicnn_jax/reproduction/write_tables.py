@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sicnn_jax import results_file
+from sicnn_jax.columns import MEASURES
 from sicnn_jax.evaluation import published
 from sicnn_jax.reproduction.results import Results, verdict
 from sicnn_jax.reproduction.runs import Runs
@@ -20,7 +21,6 @@ _TITLES = {
 }
 # Of the paper, where it is another.
 _PAPER_TITLES = {'recognisability': 'LFW'}
-_PERCENT = {'verification_accuracy', 'recognisability'}
 
 
 def write_table(
@@ -136,9 +136,8 @@ def _cell(column, values):
 def _number(column, value):
     if value is None:
         return ''
-    if column in _PERCENT:
-        return f'{value:.1%}'
-    return f'{value:.2f}' if column == 'psnr' else f'{value:.4f}'
+    form = '{:.1%}' if column == 'recognisability' else MEASURES[column][1]
+    return form.format(value)
 
 
 def markdown(
