@@ -56,7 +56,6 @@ def _wrong_usage(message):
 
 
 def _train():
-    """Trains and evaluates; returns the exit status."""
     name = config_flags.get_config_filename(flags.FLAGS['config'])
     workdir = Path(_WORKDIR.value or default_workdir(name))
     _leave_out_full_disks()
@@ -81,11 +80,7 @@ def _train():
 
 @contextlib.contextmanager
 def _full_disk_in_words(workdir: Path) -> Iterator[None]:
-    """That no space is left, as an error which says where and what to do.
-
-    Raises:
-      CheckpointError: no space is left.
-    """
+    """That no space is left, as a CheckpointError which says where and what to do."""
     try:
         yield
     except checkpoint.CheckpointError:

@@ -67,7 +67,6 @@ def _reproduce(options, overrides):
 
 
 def _needs(options, runs, wanted, shown):
-    """The runs that the tables and figures are of."""
     seed = options.seeds[0]
     sicnn, needs = runs.sicnn(seed), []
     for number in options.table:

@@ -76,18 +76,14 @@ def load_cnnh(
     """A trained CNNH, to be used and not to be trained.
 
     Args:
-      source: a finished stage, the workdir of a run, or a file of
-        `sicnn export --format=safetensors`; None for the network that ships.
-      scale: of the one that ships, 8 (by default) or 4.
+      source, scale: as `inference.Hallucinator` takes them.
 
     Returns:
       Its parameters, the record that describes it, and where it was found: the
       stage's directory, or the file.
 
     Raises:
-      CheckpointError: there is no such network, or its images are of another
-        convention.
-      ValueError: no network of that scale ships, or one is asked for beside a source.
+      CheckpointError, ValueError: as `inference.Hallucinator`.
     """
     if source is not None and scale is not None:
         raise ValueError(
@@ -122,11 +118,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def shipped_config(scale: int) -> ConfigDict:
-    """The config of a run whose finished stages are the networks that ship.
-
-    Args:
-      scale: 8 or 4.
-    """
+    """The config of a run whose finished stages ship, for the scale 8 or 4."""
     return ConfigDict(
         {
             'scale': scale,

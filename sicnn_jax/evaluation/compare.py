@@ -40,8 +40,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     """Evaluates a finished run: prints the table, writes the results.
 
     Args:
-      config: of the run.
-      workdir: of the run.
+      config, workdir: of the run.
       **options: of `load_test_faces`, and `judge` of `load_judge`.
 
     Returns:
@@ -72,9 +71,10 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     _write_each(each, workdir / EACH_FILE)
     results_file.write_results(results, path)
     shown = np.linspace(0, len(hr) - 1, config.evaluation.pictures + 2).astype(int)
+    seen = faces | {'lr': pictures.enlarge_pixels(faces['lr'])}
     pictures.save_grid(
         workdir / 'samples.png',
-        {title: images[shown] for title, images in _titled(faces).items()},
+        {TITLES.get(name, name): images[shown] for name, images in seen.items()},
     )
     print(f'Written: {path}, {workdir / "samples.png"}', flush=True)
     return results
@@ -104,6 +104,7 @@ def compare(
     """
     shown = pairs.shown
     hr = faces['hr'][shown]
+    hr_y = metrics.luminance(hr)
     similarity = similarity_by(cnnr_directory, hr) if cnnr_directory else None
     hr_seen, hr_verified = judge.describe(faces['hr'])
     hr_seen = hr_seen[shown]
@@ -126,7 +127,13 @@ def compare(
         each['hr']['verification_accuracy'] = right
     for method in (name for name in faces if name not in ('lr', 'hr')):
         sr = faces[method][shown]
-        values = _quality(sr, hr)
+        y = metrics.luminance(sr)
+        values = {
+            'psnr': metrics.psnr(sr, hr),
+            'ssim': metrics.ssim(sr, hr),
+            'psnr_y': metrics.psnr(y, hr_y),
+            'ssim_y': metrics.ssim(y, hr_y),
+        }
         if similarity:
             values['identity_similarity'] = similarity(sr)
         if usable:
@@ -156,16 +163,6 @@ def similarity_by(
     return lambda sr: metrics.pair_scores(features(sr), hr_features)
 
 
-def _quality(sr, hr):
-    y, hr_y = metrics.luminance(sr), metrics.luminance(hr)
-    return {
-        'psnr': metrics.psnr(sr, hr),
-        'ssim': metrics.ssim(sr, hr),
-        'psnr_y': metrics.psnr(y, hr_y),
-        'ssim_y': metrics.ssim(y, hr_y),
-    }
-
-
 def format_table(results: Mapping[str, Any]) -> str:
     """The rows as text, with what they were measured on."""
     lines = [
@@ -188,8 +185,3 @@ def _write_each(each, path):
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     results_file.write_whole(path, buffer.getvalue())
-
-
-def _titled(faces):
-    shown = dict(faces) | {'lr': pictures.enlarge_pixels(faces['lr'])}
-    return {TITLES.get(method, method): images for method, images in shown.items()}

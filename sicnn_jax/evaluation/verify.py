@@ -41,8 +41,7 @@ def run(
     """Verifies pairs by CNNR of stage 1, if any, and a judge: prints, writes results.
 
     Args:
-      config: of the run.
-      workdir: of the run.
+      config, workdir: of the run.
       pairs: a list of pairs, or a `.bin`.
       judge: of `load_judge`; by default that of the run, but the packaged one, which
         knows procedural faces, not for photographs.
@@ -198,7 +197,6 @@ def _with_both(path, listed, keys, described, missing):
 
 
 def _rows(pairs, described, *, each, scale, kind):
-    """A row of the results for each recogniser and method."""
     paper = published.FIGURES.get(scale, {})
     return [
         {

@@ -13,10 +13,7 @@ INPUT, OUTPUT = 'lr', 'sr'
 
 
 def describe(record: Mapping[str, Any]) -> dict[str, str]:
-    """What the user of a file has to know, as the strings that file formats store.
-
-    Args:
-      record: of a checkpoint.
+    """What a checkpoint's record tells the user of a file, as strings that files store.
 
     Returns:
       'input', 'output' (shape and layout), 'colour_order', 'value_range', 'scale',

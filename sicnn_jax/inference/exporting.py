@@ -25,8 +25,7 @@ def to_stablehlo(params: Any, record: Mapping[str, Any]) -> bytes:
     n. The program is for all of `PLATFORMS`, so its convolutions are XLA's own.
 
     Args:
-      params: of CNNH.
-      record: of its checkpoint.
+      params, record: of CNNH and of its checkpoint.
 
     Raises:
       ValueError: flatbuffers is not installed.
@@ -59,7 +58,7 @@ def export(
     Of `stablehlo` that is a file beside it, of the others it is in their metadata.
 
     Args:
-      checkpoint, scale: as `source` and `scale` of `workdir.load_cnnh`.
+      checkpoint, scale: as `source` and `scale` of `inference.Hallucinator`.
       kind: of `FORMATS`.
       out: the file, written whole or not at all.
       half: of `safetensors`: in float16.

@@ -20,8 +20,7 @@ def to_onnx(params: Any, record: Mapping[str, Any]) -> bytes:
     ONNX runtime is fast with.
 
     Args:
-      params: of CNNH.
-      record: of its checkpoint.
+      params, record: of CNNH and of its checkpoint.
 
     Raises:
       ValueError: onnx is not installed.

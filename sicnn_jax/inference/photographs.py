@@ -159,16 +159,10 @@ def _write(hallucinator, out, paste, result):
             )
         if paste:
             # Read again: keeping thousands of pixels for a face would fill memory.
-            picture = paste_back(
-                image_files.load_image(str(photo.job.path)),
-                [
-                    (sr, face.landmarks)
-                    for sr, face in zip(
-                        result.methods['sicnn'], photo.faces, strict=True
-                    )
-                ],
-                max_magnification=hallucinator.scale,
-            )
+            image = image_files.load_image(str(photo.job.path))
+            landmarks = [face.landmarks for face in photo.faces]
+            placed = [*zip(result.methods['sicnn'], landmarks, strict=True)]
+            picture = paste_back(image, placed, max_magnification=hallucinator.scale)
             path = _below(out, f'{photo.job.name}_pasted.png')
             pictures.save(path, Image.fromarray(picture))
             entry['written'].append(path.relative_to(out).as_posix())

@@ -3,9 +3,10 @@
 import html
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
+import flax
 import numpy as np
 
 from sicnn_jax.columns import MEASURES
@@ -141,10 +142,9 @@ def _verification(workdir: Path) -> Iterator[tuple[str, str]]:
         (
             row['recogniser'],
             TITLES.get(row['method'], row['method']),
-            *(
-                number(row[field], '{:.2%}')
-                for field in ('accuracy', 'eer', 'published')
-            ),
+            number(row['accuracy'], '{:.2%}'),
+            number(row['eer'], '{:.2%}'),
+            number(row['published'], '{:.2%}'),
         )
         for row in results['rows']
     ]
@@ -191,12 +191,6 @@ def _environment(results):
 
 
 def _config(config):
-    def flat(fields, prefix=''):
-        for name, value in fields.items():
-            if isinstance(value, Mapping):
-                yield from flat(value, f'{prefix}{name}.')
-            else:
-                yield f'{prefix}{name}', json.dumps(value, ensure_ascii=False)
-
-    fields = json.loads(config.to_json())
-    return details('All fields', table(('field', 'value'), flat(fields)))
+    fields = flax.traverse_util.flatten_dict(json.loads(config.to_json()), sep='.')
+    rows = [(name, json.dumps(v, ensure_ascii=False)) for name, v in fields.items()]
+    return details('All fields', table(('field', 'value'), rows))
