@@ -99,15 +99,14 @@ class Checkpoints:
             path = self.directory / 'last' / str(step)
             try:
                 record = self._restore(step, record=ocp.args.JsonRestore()).record
-            # Which error tells that a file is damaged, depends on the file.
-            except Exception as error:
-                damaged.append((step, f'{path}: {error}'))
-                continue
-            check_record(record, self._record, str(path))
-            try:
+                check_record(record, self._record, str(path))
                 item = ocp.args.StandardRestore(self._own(template))
                 state = self._restore(step, state=item).state
                 _check_sum(state, record)
+            except CheckpointError:
+                # It is whole, but of other settings.
+                raise
+            # Which error tells that a file is damaged, depends on the file.
             except Exception as error:
                 damaged.append((step, f'{path}: {error}'))
                 continue
@@ -145,19 +144,25 @@ def has_networks(directory: str | os.PathLike) -> bool:
 
 
 def describe_frozen(
-    params: Mapping[str, Any], sources: Mapping[str, str | os.PathLike]
+    params: Mapping[str, Any],
+    sources: Mapping[str, str | os.PathLike],
+    directory: str | os.PathLike,
 ) -> dict[str, Any]:
     """The field `frozen` of a record: networks that a stage only reads.
 
     Args:
       params: all of the stage, by name.
-      sources: directory of the stage that each of these is from, relative to this one.
+      sources: directory of the stage that each of these is from.
+      directory: of this stage.
 
     Returns:
-      'from' and 'sha256' of each.
+      'from', seen from this stage, and 'sha256' of each.
     """
     return {
-        name: {'from': os.fspath(source), 'sha256': _sha256(params[name])}
+        name: {
+            'from': os.path.relpath(source, directory),
+            'sha256': _sha256(params[name]),
+        }
         for name, source in sources.items()
     }
 

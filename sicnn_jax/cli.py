@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     usage; 75: stopped by a signal, the same command continues; 130: interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    quiet = _take(arguments, '--quiet')
-    verbose = _take(arguments, '--verbose')
+    quiet, verbose = '--quiet' in arguments, '--verbose' in arguments
+    arguments = [each for each in arguments if each not in ('--quiet', '--verbose')]
     first, rest = arguments[:1], arguments[1:]
     if first == ['--version']:
         print(f'sicnn_jax {metadata.version("sicnn_jax")}')
@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f'{name!r} is no command; expected one of {", ".join(COMMANDS)}.',
             command.USAGE,
         )
-    if name == 'verify' and not _has_flag(rest, '--pairs', '--help', '-h'):
+    given = {argument.partition('=')[0] for argument in rest}
+    if name == 'verify' and not given & {'--pairs', '--help', '-h'}:
         return command.fail(
             '--pairs is missing: a list of pairs, such as --pairs=pairs.txt '
             '--images=lfw, or InsightFace’s --pairs=lfw.bin.',
@@ -83,22 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(module, arguments, quiet):
     sys.argv = [module, *arguments]
     try:
-        with _silence() if quiet else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if quiet:
+                nowhere = stack.enter_context(open(os.devnull, 'w', encoding='utf-8'))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
             # As `python -m` does, so that processes that it starts find it again.
             runpy.run_module(module, run_name='__main__', alter_sys=True)
     except SystemExit as stop:
         # absl's help has the status 1.
         return command.DONE if '--help' in arguments else stop.code
     return command.DONE
-
-
-@contextlib.contextmanager
-def _silence():
-    with (
-        open(os.devnull, 'w', encoding='utf-8') as nowhere,
-        contextlib.redirect_stdout(nowhere),
-    ):
-        yield
 
 
 def _set_noise(verbose):
@@ -108,17 +103,6 @@ def _set_noise(verbose):
         return
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     os.environ.setdefault('GRPC_VERBOSITY', 'ERROR')
-
-
-def _take(arguments, flag):
-    found = flag in arguments
-    while flag in arguments:
-        arguments.remove(flag)
-    return found
-
-
-def _has_flag(arguments, *flags):
-    return any(argument.partition('=')[0] in flags for argument in arguments)
 
 
 def _help():

@@ -1,9 +1,10 @@
-"""How every command ends: its exit status, and one line for an error."""
+"""How every command begins and ends: its parser, its exit status, a line for errors."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
 # Done; an error, which is named; wrong usage, as argparse has it; asked to stop
 # (EX_TEMPFAIL: the same command continues); interrupted, as shells say it of SIGINT.
@@ -11,6 +12,13 @@ DONE, ERROR, USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 
 # What is said in one line. Anything else is a fault of ours and keeps its traceback.
 ERRORS: tuple[type[Exception], ...] = (ValueError, OSError)
+
+
+def parser(name: str, doc: str) -> argparse.ArgumentParser:
+    """Of `python -m sicnn_jax.NAME`; its help begins with the module's first line."""
+    return argparse.ArgumentParser(
+        prog=f'python -m sicnn_jax.{name}', description=doc.splitlines()[0]
+    )
 
 
 def run(
@@ -42,13 +50,11 @@ def run(
 
 
 def fail(error: object, status: int = ERROR) -> int:
-    """Says what is wrong; returns the status."""
-    print(f'{paint("Error:", sys.stderr)} {error}', file=sys.stderr)
+    """Says what is wrong, on a terminal in colour unless NO_COLOR is set.
+
+    Returns the status.
+    """
+    in_colour = sys.stderr.isatty() and not os.environ.get('NO_COLOR')
+    first = '\033[31mError:\033[0m' if in_colour else 'Error:'
+    print(f'{first} {error}', file=sys.stderr)
     return status
-
-
-def paint(text: str, stream: TextIO) -> str:
-    """Text in red where the stream is a terminal and NO_COLOR is not set."""
-    if not stream.isatty() or os.environ.get('NO_COLOR'):
-        return text
-    return f'\033[31m{text}\033[0m'

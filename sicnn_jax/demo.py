@@ -9,7 +9,6 @@ recognition stage, if there is one, finds the two. It needs the extras `demo` an
 `detect`; only this machine can open the page.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -20,9 +19,7 @@ from sicnn_jax.inference import Hallucinator, web_page
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog='python -m sicnn_jax.demo', description=__doc__.splitlines()[0]
-    )
+    parser = command.parser('demo', __doc__)
     workdir.add_network_flags(parser)
     parser.add_argument('--port', type=int, default=7860)
     return command.run(_serve, parser.parse_args(arguments))

@@ -16,14 +16,13 @@ Without --workdir it evaluates the network that ships, on shards or pairs of you
 docs/evaluation.md has the sets and options.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sicnn_jax import command, results_file, weights
+from sicnn_jax import command, weights
 from sicnn_jax.evaluation import compare, features, verify
-from sicnn_jax.workdir import CONFIG, read_config, shipped_config
+from sicnn_jax.workdir import CONFIG, read_config, shipped_config, write_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,14 +64,12 @@ def _open_shipped(scale, out):
     if (out / CONFIG).exists() and (out / CONFIG).read_text() != text:
         raise ValueError(f'--out={out} is the workdir of another run: give a new one.')
     print(weights.NOTICE, flush=True)
-    results_file.write_whole(out / CONFIG, text.encode())
+    write_config(config, out)
     return config
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog='python -m sicnn_jax.evaluate', description=__doc__.splitlines()[0]
-    )
+    parser = command.parser('evaluate', __doc__)
     parser.add_argument(
         '--workdir',
         type=Path,

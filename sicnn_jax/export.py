@@ -12,7 +12,6 @@ what the network was trained on is stored with it: see
 `inference.exported.describe`.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +22,7 @@ from sicnn_jax.inference.exporting import FORMATS, export
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog='python -m sicnn_jax.export', description=__doc__.splitlines()[0]
-    )
+    parser = command.parser('export', __doc__)
     workdir.add_network_flags(parser)
     parser.add_argument('--format', required=True, choices=FORMATS)
     parser.add_argument('--out', required=True, type=Path, help='the file to write')

@@ -12,7 +12,6 @@ was none or an error is named, 2 for bad arguments, 130 if it was stopped.
 """
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -23,15 +22,16 @@ import jax
 import numpy as np
 
 from sicnn_jax import command, weights, workdir
+from sicnn_jax.columns import text_table
 from sicnn_jax.data import align, detect
 from sicnn_jax.data.detect import DetectedFace
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.inference import photographs
 from sicnn_jax.inference.hallucinator import Hallucinator
 from sicnn_jax.inference.jobs import list_jobs
-from sicnn_jax.inference.measuring import format_measures, summarise
+from sicnn_jax.inference.measuring import MEASURES, summarise
 from sicnn_jax.inference.photographs import Locate
-from sicnn_jax.results_file import write_whole
+from sicnn_jax.results_file import write_results
 
 
 def _locator(hallucinator: Hallucinator, arguments: argparse.Namespace) -> Locate:
@@ -81,9 +81,7 @@ def _without_infinities(report):
 
 
 def _parse(arguments):
-    parser = argparse.ArgumentParser(
-        prog='python -m sicnn_jax.hallucinate', description=__doc__.splitlines()[0]
-    )
+    parser = command.parser('hallucinate', __doc__)
     parser.add_argument('inputs', nargs='+', metavar='INPUT', type=Path)
     workdir.add_network_flags(parser)
     parser.add_argument('--out', required=True, type=Path, help='directory')
@@ -149,10 +147,9 @@ def _hallucinate(options):
         stopped = True
     report = _report(options, hallucinator, entries)
     path = out / 'report.json'
-    text = json.dumps(_without_infinities(report), indent=1, ensure_ascii=False)
-    write_whole(path, (text + '\n').encode())
+    write_results(_without_infinities(report), path, indent=1)
     if 'measured' in report:
-        print(format_measures(report['measured']))
+        print('\n'.join(text_table(MEASURES, report['measured'])))
     done = f'{len(entries)} of {len(jobs)}' if stopped else len(jobs)
     print(f'{report["faces"]} faces of {done} images; written: {path}')
     if stopped:

@@ -203,7 +203,7 @@ class Log:
         self._lines.write(json.dumps(line) + '\n')
         self._lines.flush()
         for key, value in values.items():
-            self._board.add(f'{self._name}/{key}', value, step)
+            self._board.write(step, summary=scalar(f'{self._name}/{key}', value))
         self._board.flush()
 
     def _print(self, step, values, rate, remaining):
@@ -232,16 +232,13 @@ class _Board:
     def __init__(self, directory: Path, start: int):
         directory.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(directory / 'events'))
-        self._write(start, session_log=SessionLog(status=SessionLog.START))
+        self.write(start, session_log=SessionLog(status=SessionLog.START))
 
-    def add(self, name: str, value: float, step: int) -> None:
-        self._write(step, summary=scalar(name, value))
+    def write(self, step: int, **what: Any) -> None:
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **what))
 
     def flush(self) -> None:
         self._writer.flush()
-
-    def _write(self, step, **what):
-        self._writer.write_event(Event(wall_time=time.time(), step=step, **what))
 
 
 @dataclasses.dataclass
@@ -365,14 +362,7 @@ def _take_up(path: Path, start: int) -> tuple[int, dict[str, np.ndarray]]:
 
 def _reopen_lines(path: Path, start: int) -> TextIO:
     """The file of JSON lines, cut back to the step that the run continues from."""
-    kept = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            # A killed run may leave half a line at the end.
-            try:
-                if json.loads(line)['step'] <= start:
-                    kept.append(line + '\n')
-            except json.JSONDecodeError:
-                break
+    lines = results_file.read_lines(path)
+    kept = [text + '\n' for text, line in lines if line['step'] <= start]
     results_file.write_whole(path, ''.join(kept).encode())
     return path.open('a')

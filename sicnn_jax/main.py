@@ -56,7 +56,6 @@ def _wrong_usage(message):
 
 
 def _train():
-    """Trains and evaluates; returns the exit status."""
     name = config_flags.get_config_filename(flags.FLAGS['config'])
     workdir = Path(_WORKDIR.value or default_workdir(name))
     _leave_out_full_disks()
@@ -70,28 +69,18 @@ def _train():
             parallel.disconnect()
         if parallel.is_first():
             with _full_disk_in_words(workdir):
-                _evaluate(_CONFIG.value, workdir)
+                compare.run(_CONFIG.value, workdir)
+    except NobodyHeldOutError as nobody:
+        print(f'Nothing is evaluated: {nobody}')
     except Stopped as stopped:
         print(stopped, flush=True)
         return STOPPED
     return command.DONE
 
 
-def _evaluate(config, workdir):
-    """Evaluates the run, unless it was trained on everybody that there is."""
-    try:
-        compare.run(config, workdir)
-    except NobodyHeldOutError as nobody:
-        print(f'Nothing is evaluated: {nobody}')
-
-
 @contextlib.contextmanager
 def _full_disk_in_words(workdir: Path) -> Iterator[None]:
-    """That no space is left, as an error which says where and what to do.
-
-    Raises:
-      CheckpointError: no space is left.
-    """
+    """That no space is left, as a CheckpointError which says where and what to do."""
     try:
         yield
     except checkpoint.CheckpointError:

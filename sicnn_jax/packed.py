@@ -34,7 +34,8 @@ def pack(
 
     Args:
       network: its name, such as 'cnnh'.
-      params: its parameters; they are named `dense_block1/conv2/kernel` there.
+      params: its parameters; they are named `dense_block1/conv2/kernel` there, and
+        kernels are [k, k, in, out].
       record: of its checkpoint; the network's sizes are in it.
       about: other metadata.
       half: in float16, half as many bytes.
@@ -87,23 +88,22 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise CheckpointError(
             f'{path} is damaged or no safetensors file: {error}. Copy it again.'
         ) from error
-    if _RECORD not in metadata:
-        raise CheckpointError(
-            f'{path} has no field {_RECORD!r} in its metadata: expected a file of '
-            'python -m sicnn_jax.export or sicnn_jax.evaluation.judge, which say there '
-            'what the network is.'
-        )
+    for field in (_RECORD, _NETWORK):
+        if field not in metadata:
+            raise CheckpointError(
+                f'{path} has no field {field!r} in its metadata: expected a file of '
+                'python -m sicnn_jax.export or sicnn_jax.evaluation.judge, which say '
+                'there what the network is.'
+            )
     record = json.loads(metadata[_RECORD])
-    # The judge that ships has the sum of its stage's arrays.
-    if _NETWORK in metadata and record[CHECKSUM] != checksum(flat):
+    if record[CHECKSUM] != checksum(flat):
         raise CheckpointError(
             f'{path} is damaged: its arrays are not those that were saved. Copy it '
             'again.'
         )
-    nested = flax.traverse_util.unflatten_dict(flat, sep='/')
-    # Nor does that judge say which network it is.
-    return {metadata.get(_NETWORK, 'cnnr'): jax.tree.map(_single, nested)}, record
-
-
-def _single(array):
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    single = {
+        name: array.astype(np.float32) if array.dtype == np.float16 else array
+        for name, array in flat.items()
+    }
+    params = flax.traverse_util.unflatten_dict(single, sep='/')
+    return {metadata[_NETWORK]: params}, record

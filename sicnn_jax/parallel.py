@@ -348,11 +348,7 @@ def shard(batch: Any, devices: Devices | None = None, *, axis: int = 0) -> Any:
 
 
 def prefetch(
-    batches: Iterable[Any],
-    devices: Devices | None = None,
-    *,
-    ahead: int = 2,
-    together: int = 1,
+    batches: Iterable[Any], *, ahead: int = 2, together: int = 1
 ) -> Iterator[Any]:
     """Shards batches while earlier ones are still computed on, `ahead` of them.
 
@@ -361,7 +357,7 @@ def prefetch(
     """
     queue: collections.deque[Any] = collections.deque()
     for batch in _stacked(batches, together):
-        queue.append(shard(batch, devices, axis=int(together > 1)))
+        queue.append(shard(batch, axis=int(together > 1)))
         if len(queue) > ahead:
             yield queue.popleft()
     yield from queue

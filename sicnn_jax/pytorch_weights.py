@@ -8,7 +8,6 @@ takes a checkpoint takes it. docs/export.md has the layout. The sizes of the net
 and the scale, are those of the weights.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +18,7 @@ from sicnn_jax.inference.pytorch_weights import DECONVS, NETWORKS, import_weight
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog='python -m sicnn_jax.pytorch_weights', description=__doc__.splitlines()[0]
-    )
+    parser = command.parser('pytorch_weights', __doc__)
     add = parser.add_argument
     add('--weights', required=True, type=Path, help='.pt, .pth or .safetensors')
     add('--network', required=True, choices=NETWORKS)

@@ -6,7 +6,6 @@ Writes `report.html` into the workdir: one file that asks for nothing from elsew
 What the run does not have yet is left out, with the reason.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +16,7 @@ from sicnn_jax.reports.run_page import write_report
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog='python -m sicnn_jax.report', description=__doc__.splitlines()[0]
-    )
+    parser = command.parser('report', __doc__)
     add = parser.add_argument
     add('--workdir', required=True, type=Path, help='of a run, finished or not')
     add('--out', type=Path, help='default: report.html in the workdir')

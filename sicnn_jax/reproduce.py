@@ -12,10 +12,10 @@ that has the field. Figures of ours are means over `--seeds` where a row has sev
 (± standard deviation), and stand beside the paper's.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from sicnn_jax import command
 from sicnn_jax.reproduction.experiments import Cache, train_missing
 from sicnn_jax.reproduction.flags import add_flags, exit_status, parse, several
 from sicnn_jax.reproduction.results import Results
@@ -27,9 +27,7 @@ from sicnn_jax.reproduction.write_tables import write_table, write_table_6
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog='python -m sicnn_jax.reproduce', description=__doc__.splitlines()[0]
-    )
+    parser = command.parser('reproduce', __doc__)
     add = parser.add_argument
     add('--table', type=several(int, (2, 3, 4, 5, 6)), default=[], metavar='N,N')
     add('--figure', type=several(int, (1, 3, 4, 5, 6, 7)), default=[], metavar='N,N')
@@ -69,7 +67,6 @@ def _reproduce(options, overrides):
 
 
 def _needs(options, runs, wanted, shown):
-    """The runs that the tables and figures are of."""
     seed = options.seeds[0]
     sicnn, needs = runs.sicnn(seed), []
     for number in options.table:

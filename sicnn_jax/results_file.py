@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,22 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_results(results: Mapping[str, Any], path: Path) -> None:
+def write_results(results: Mapping[str, Any], path: Path, *, indent: int = 2) -> None:
     """Writes a JSON file whole."""
-    text = json.dumps(results, indent=2, ensure_ascii=False) + '\n'
+    text = json.dumps(results, indent=indent, ensure_ascii=False) + '\n'
     write_whole(path, text.encode())
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Lines of JSON, as text and as what they say; none where there is no file.
+
+    Half a line, which a killed run may leave, is the end.
+    """
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            yield line, json.loads(line)
+        except json.JSONDecodeError:
+            return
 
 
 def write_whole(path: Path, data: bytes, *, mark: str = 'unfinished') -> None:

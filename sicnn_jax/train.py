@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, images, inference, parallel, results_file
+from sicnn_jax import checkpoint, images, inference, parallel
 from sicnn_jax.config.check import check, refuse
 from sicnn_jax.data import dataset
 from sicnn_jax.descent import Metrics
@@ -20,9 +19,9 @@ from sicnn_jax.hooks import Checkpoint, Evaluate, Hook, Log, Picture, Stop
 from sicnn_jax.models import Recogniser
 from sicnn_jax.models.convolutions import use_winograd
 from sicnn_jax.recipe import Batch
-from sicnn_jax.stages import CENTROIDS, Stage, build_stage, is_fused
+from sicnn_jax.stages import CENTROIDS, Stage, build_stage
 from sicnn_jax.train_state import TrainState
-from sicnn_jax.workdir import CONFIG, recognition_directory, stage_directory
+from sicnn_jax.workdir import recognition_directory, stage_directory, write_config
 
 # Faces that data-dependent initialisation looks at.
 _INIT_BATCH = 32
@@ -56,8 +55,7 @@ def run(
     _check_devices(config)
     with parallel.first_before_others('data'):
         if parallel.is_first():
-            text = config.to_json(indent=2)
-            results_file.write_whole(workdir / CONFIG, text.encode())
+            write_config(config, workdir)
         faces = dataset.open_faces(config.data, workdir)
     for stage in stages:
         if stage.config.checkpoint:
@@ -73,17 +71,15 @@ def run(
 
 def _check_devices(config: ConfigDict) -> None:
     """That every stage fits the devices, before the first is trained."""
-    processes = parallel.process()[1]
-    devices = len(parallel.local_devices()) * processes
+    devices = len(parallel.local_devices()) * parallel.process()[1]
     problems = []
     for name in config.stages:
         stage = config[name]
-        if stage.checkpoint:
-            continue
         parts = f'{devices} devices'
         if stage.microbatches > 1:
             parts += f', {stage.microbatches} microbatches on each'
-        if stage.batch_size % (devices * stage.microbatches):
+        fits = stage.batch_size % (devices * stage.microbatches) == 0
+        if not (stage.checkpoint or fits):
             problems.append(
                 f'config.{name}.batch_size is {stage.batch_size}; expected a multiple '
                 f'of the {parts}.'
@@ -164,9 +160,16 @@ def _describe_all(config, stage, faces, state):
     if stage.rule.taught:
         data['teacher'] = faces.targets.teacher
     record = stage.record | {'data': data}
-    frozen = _frozen_sources(config, stage)
+    frozen = {
+        network: stage_directory(
+            config, stage.config.init[network], stage.directory.parent
+        )
+        for network in stage.rule.frozen(stage.recipe.weights)
+    }
     if frozen:
-        record['frozen'] = checkpoint.describe_frozen(state.params, frozen)
+        record['frozen'] = checkpoint.describe_frozen(
+            state.params, frozen, stage.directory
+        )
     return record
 
 
@@ -176,10 +179,10 @@ def initial_state(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> Tra
     Raises:
       CheckpointError: an earlier stage is not finished, or was trained on other
         images, networks or identities.
-      ValueError: the rule needs targets, and there are none that fit.
+      ValueError: the teacher's targets have another length than CNNR's features.
     """
-    if stage.rule.taught:
-        _check_targets(stage, faces.targets)
+    if stage.rule.taught and 'head' not in stage.rule.trains:
+        _check_teacher(stage, faces.targets)
     params: dict[str, Any] = {}
     for network in stage.networks:
         source = stage.config.init[network]
@@ -232,13 +235,11 @@ def make_hooks(
     measure = measure_hallucination(
         stage.recipe, hr, _reference(config, stage.directory.parent)
     )
-    drawn = hr[_spread(labels, config.evaluation.pictures)]
-    folder = stage.directory / 'samples'
-    return [
-        Evaluate(every, last, measure),
-        log,
-        Picture(every, last, folder, stage.recipe, drawn),
-    ]
+    # Of as many different identities as there are.
+    _, first = np.unique(labels, return_index=True)
+    drawn = hr[np.sort(first)[: config.evaluation.pictures]]
+    picture = Picture(every, last, stage.directory / 'samples', stage.recipe, drawn)
+    return [Evaluate(every, last, measure), log, picture]
 
 
 def dispatch(
@@ -269,7 +270,7 @@ def dispatch(
     whole = one if together == 1 else several
     updates = [
         parallel.map_over_devices(functools.partial(whole, program))
-        for program in stage.rule.iteration(fused=is_fused(stage.config))
+        for program in stage.rule.iteration(fused=stage.config.get('fused', False))
     ]
 
     def update(state, batch, resident):
@@ -280,19 +281,6 @@ def dispatch(
         return state, metrics
 
     return update
-
-
-def _frozen_sources(config, stage):
-    """Networks that a stage only reads → where they are, seen from its directory."""
-    workdir = stage.directory.parent
-    return {
-        network: os.path.relpath(
-            stage_directory(config, stage.config.init[network], workdir).absolute(),
-            stage.directory.absolute(),
-        )
-        for network in stage.networks
-        if network not in stage.rule.makes
-    }
 
 
 def _load(config, stage, source, network, faces):
@@ -353,8 +341,7 @@ def centroids(cnnr: Recogniser, params: Any, faces: dataset.Faces) -> np.ndarray
     """Class weights from CNNR: the mean direction of each identity's features.
 
     Args:
-      cnnr: recognition network.
-      params: its parameters.
+      cnnr, params: recognition network and its parameters.
       faces: all training faces of these are looked at.
 
     Returns:
@@ -374,16 +361,10 @@ def _unit(vectors):
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def _check_targets(stage, targets):
-    """That there are targets, of the length of what is compared with them."""
-    if targets is None:
-        raise ValueError(
-            f'config.{stage.name} is of the rule {stage.config.update_rule!r}, but '
-            'config.data.targets is empty: set it to a file that '
-            'python -m sicnn_jax.describe writes.'
-        )
+def _check_teacher(stage, targets):
+    """That the teacher's features are as long as CNNR's, with which they compare."""
     size = stage.recipe.cnnr.feature_dim
-    if 'head' not in stage.rule.trains and size != targets.size:
+    if size != targets.size:
         raise ValueError(
             f"config.{stage.name}: CNNR's features have {size} numbers, those of the "
             f'teacher {targets.size}: set config.cnnr.feature_dim to {targets.size}, '
@@ -413,12 +394,6 @@ def _reference(config, workdir):
     if directory is None or not checkpoint.has_networks(directory):
         return None
     return checkpoint.load_networks(directory, ['cnnr'])[0]['cnnr']
-
-
-def _spread(labels, count):
-    """Indices of faces of as many different identities as there are."""
-    _, first = np.unique(labels, return_index=True)
-    return np.sort(first)[:count]
 
 
 def _headline(stage: Stage, state: TrainState, start: int) -> str:

@@ -11,12 +11,17 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, images, packed, weights
+from sicnn_jax import checkpoint, images, packed, results_file, weights
 
 CONFIG = 'config.json'
 
 _PREFERRED = 'domain_integrated'
 _RECOGNITION = 'recognition'
+
+
+def write_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes the config of a run, whole, where `read_config` finds it."""
+    results_file.write_whole(workdir / CONFIG, config.to_json(indent=2).encode())
 
 
 def read_config(workdir: Path) -> ConfigDict:
@@ -71,25 +76,27 @@ def load_cnnh(
     """A trained CNNH, to be used and not to be trained.
 
     Args:
-      source: a finished stage, the workdir of a run, or a file of
-        `sicnn export --format=safetensors`; None for the network that ships.
-      scale: of the one that ships, 8 (by default) or 4.
+      source, scale: as `inference.Hallucinator` takes them.
 
     Returns:
       Its parameters, the record that describes it, and where it was found: the
       stage's directory, or the file.
 
     Raises:
-      CheckpointError: there is no such network, or its images are of another
-        convention.
-      ValueError: no network of that scale ships, or one is asked for beside a source.
+      CheckpointError, ValueError: as `inference.Hallucinator`.
     """
     if source is not None and scale is not None:
         raise ValueError(
             f'A scale, {scale}, is for the networks that ship; {source} has its own: '
             'leave one of them out.'
         )
-    place = _shipped(scale or 8) if source is None else find_stage(source)
+    if source is not None:
+        place = find_stage(source)
+    elif (scale or 8) in weights.CNNH:
+        place = weights.CNNH[scale or 8]
+    else:
+        known = ' or '.join(map(str, weights.CNNH))
+        raise ValueError(f'scale is {scale}; the networks that ship have {known}.')
     params, record = checkpoint.load_networks(place, ['cnnh'])
     checkpoint.check_record(record, {'convention': images.CONVENTION}, str(place))
     return params['cnnh'], record, place
@@ -111,11 +118,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def shipped_config(scale: int) -> ConfigDict:
-    """The config of a run whose finished stages are the networks that ship.
-
-    Args:
-      scale: 8 or 4.
-    """
+    """The config of a run whose finished stages ship, for the scale 8 or 4."""
     return ConfigDict(
         {
             'scale': scale,
@@ -143,13 +146,6 @@ def shipped_config(scale: int) -> ConfigDict:
             },
         }
     )
-
-
-def _shipped(scale):
-    if scale not in weights.CNNH:
-        known = ' or '.join(map(str, weights.CNNH))
-        raise ValueError(f'scale is {scale}; the networks that ship have {known}.')
-    return weights.CNNH[scale]
 
 
 def find_stage(directory: str | os.PathLike) -> Path:

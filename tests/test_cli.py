@@ -1,5 +1,6 @@
 """The command `sicnn`, as a user meets it."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -56,15 +57,20 @@ def test_wrong_usage(arguments, message, capsys):
 
 
 def test_colour_is_for_terminals(monkeypatch):
-    class Terminal:
+    class Terminal(io.StringIO):
         def isatty(self):
             return True
 
+    def said(stream):
+        monkeypatch.setattr(sys, 'stderr', stream)
+        assert command.fail('no') == 1
+        return stream.getvalue()
+
     monkeypatch.delenv('NO_COLOR', raising=False)
-    assert command.paint('Error:', Terminal()) == '\033[31mError:\033[0m'
+    assert said(Terminal()) == '\033[31mError:\033[0m no\n'
+    assert said(io.StringIO()) == 'Error: no\n'
     monkeypatch.setenv('NO_COLOR', '1')
-    assert command.paint('Error:', Terminal()) == 'Error:'
-    assert command.paint('Error:', sys.__stdin__) == 'Error:'
+    assert said(Terminal()) == 'Error: no\n'
 
 
 def test_errors_of_a_command_become_its_status(tmp_path, capsys):

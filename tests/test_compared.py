@@ -347,12 +347,6 @@ def test_lapsrn_trains(given, tmp_path):
         (lapsrn.get_config, {'cnnh.kind': 'cnnh'}, "kind lapsrn, but that is 'cnnh'"),
         (lapsrn.get_config, {'cnnh.kind': 'vdsr'}, 'expected one of cnnh, lapsrn'),
         (lapsrn.get_config, {'lapsrn.update_rule': 'fit'}, 'kind position_patch'),
-        (lapsrn.get_config, {'lapsrn.alpha': 8.0}, 'does not count it'),
-        (
-            lapsrn.get_config,
-            {'lapsrn.adversarial_weight': 1.0},
-            'one of the rules adversarial',
-        ),
         (ur_dgn.get_config, {'ur_dgn.update_rule': 'pyramid'}, 'for config.cnnh.kind'),
         (ur_dgn.get_config, {'ur_dgn.adversarial_weight': 0.0}, 'more than 0'),
         (ur_dgn.get_config, {'ur_dgn.perceptual_weight': 1.0}, "init has no 'cnnr'"),

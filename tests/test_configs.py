@@ -18,7 +18,7 @@ from configs import (
 )
 from sicnn_jax.config import check
 from sicnn_jax.evaluation import methods
-from sicnn_jax.stages import build_stage, is_fused
+from sicnn_jax.stages import build_stage
 
 COMPARED = (lapsrn, position_patch, ur_dgn)
 WITH_VARIANTS = (di, approaches, real, *COMPARED)
@@ -159,7 +159,7 @@ def test_algorithm_1_is_two_programs_but_where_it_is_fused(variant, tmp_path):
     config.seed = 3
     stage = build_stage(config, 'domain_integrated', tmp_path)
     fused = variant in ('light', 'demo')
-    assert len(stage.rule.iteration(fused=is_fused(stage.config))) == 2 - fused
+    assert len(stage.rule.iteration(fused=stage.config.fused)) == 2 - fused
     assert stage.recipe.seed == 3
     # Every other rule has one program, and nothing to fuse.
     assert [name for name in config.stages if 'fused' in config[name]] == [stage.name]

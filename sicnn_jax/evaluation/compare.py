@@ -2,7 +2,7 @@
 
 import functools
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sicnn_jax import checkpoint, inference, metrics, models, pictures, results_file
+from sicnn_jax.columns import MEASURES, text_table
 from sicnn_jax.evaluation.held_out import Pairs, load_test_faces
 from sicnn_jax.evaluation.judge import (
     LEAST_ACCURACY,
@@ -39,8 +40,7 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     """Evaluates a finished run: prints the table, writes the results.
 
     Args:
-      config: of the run.
-      workdir: of the run.
+      config, workdir: of the run.
       **options: of `load_test_faces`, and `judge` of `load_judge`.
 
     Returns:
@@ -71,9 +71,10 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     _write_each(each, workdir / EACH_FILE)
     results_file.write_results(results, path)
     shown = np.linspace(0, len(hr) - 1, config.evaluation.pictures + 2).astype(int)
+    seen = faces | {'lr': pictures.enlarge_pixels(faces['lr'])}
     pictures.save_grid(
         workdir / 'samples.png',
-        {title: images[shown] for title, images in _titled(faces).items()},
+        {TITLES.get(name, name): images[shown] for name, images in seen.items()},
     )
     print(f'Written: {path}, {workdir / "samples.png"}', flush=True)
     return results
@@ -103,7 +104,8 @@ def compare(
     """
     shown = pairs.shown
     hr = faces['hr'][shown]
-    similarity = _similarity_by(cnnr_directory, hr) if cnnr_directory else None
+    hr_y = metrics.luminance(hr)
+    similarity = similarity_by(cnnr_directory, hr) if cnnr_directory else None
     hr_seen, hr_verified = judge.describe(faces['hr'])
     hr_seen = hr_seen[shown]
     centre = hr_seen.mean(0) if judge.centred else 0.0
@@ -125,7 +127,13 @@ def compare(
         each['hr']['verification_accuracy'] = right
     for method in (name for name in faces if name not in ('lr', 'hr')):
         sr = faces[method][shown]
-        values = _quality(sr, hr)
+        y = metrics.luminance(sr)
+        values = {
+            'psnr': metrics.psnr(sr, hr),
+            'ssim': metrics.ssim(sr, hr),
+            'psnr_y': metrics.psnr(y, hr_y),
+            'ssim_y': metrics.ssim(y, hr_y),
+        }
         if similarity:
             values['identity_similarity'] = similarity(sr)
         if usable:
@@ -143,7 +151,9 @@ def compare(
     return rows, each, judged
 
 
-def _similarity_by(cnnr_directory, hr):
+def similarity_by(
+    cnnr_directory: Path, hr: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
     """A function of faces: their similarity to these originals, by a CNNR."""
     params, record = checkpoint.load_networks(cnnr_directory, ['cnnr'])
     features = functools.partial(
@@ -151,16 +161,6 @@ def _similarity_by(cnnr_directory, hr):
     )
     hr_features = features(hr)
     return lambda sr: metrics.pair_scores(features(sr), hr_features)
-
-
-def _quality(sr, hr):
-    y, hr_y = metrics.luminance(sr), metrics.luminance(hr)
-    return {
-        'psnr': metrics.psnr(sr, hr),
-        'ssim': metrics.ssim(sr, hr),
-        'psnr_y': metrics.psnr(y, hr_y),
-        'ssim_y': metrics.ssim(y, hr_y),
-    }
 
 
 def format_table(results: Mapping[str, Any]) -> str:
@@ -172,29 +172,7 @@ def format_table(results: Mapping[str, Any]) -> str:
     ]
     if 'reason' in results['judge']:
         lines.append(f'The judge {results["judge"]["reason"]}.')
-    titles = ('method', 'PSNR', 'SSIM', 'identity sim.', 'judge sim.', 'verification')
-    fields = (
-        ('psnr', '{:.2f}'),
-        ('ssim', '{:.4f}'),
-        ('identity_similarity', '{:.4f}'),
-        ('judge_similarity', '{:.4f}'),
-        ('verification_accuracy', '{:.1%}'),
-    )
-    cells = [titles] + [
-        (
-            row['method'],
-            *(
-                '' if row[field] is None else form.format(row[field])
-                for field, form in fields
-            ),
-        )
-        for row in results['rows']
-    ]
-    first = max(8, *(len(row[0]) for row in cells))
-    lines += [
-        f'{method:<{first}}' + ''.join(f'{cell:>15}' for cell in row)
-        for method, *row in cells
-    ]
+    lines += text_table(MEASURES, {row['method']: row for row in results['rows']})
     return '\n'.join(lines)
 
 
@@ -207,8 +185,3 @@ def _write_each(each, path):
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     results_file.write_whole(path, buffer.getvalue())
-
-
-def _titled(faces):
-    shown = dict(faces) | {'lr': pictures.enlarge_pixels(faces['lr'])}
-    return {TITLES.get(method, method): images for method, images in shown.items()}

@@ -47,9 +47,14 @@ def describe(
     for sides, hr in chunks:
         for method, faces in show(hr).items():
             for judge in recognisers:
-                described = Described(_features(judge, faces, flip), sides)
-                parts = found.setdefault((judge.name, method), [])
-                parts.append(described if each else _sum(described))
+                seen = _features(judge, faces, flip)
+                if each:
+                    part = Described(seen, sides)
+                else:
+                    # The sum of the ones is how many faces there were.
+                    ones = np.pad(seen, ((0, 0), (0, 1)), constant_values=1)
+                    part = _total(ones, sides)
+                found.setdefault((judge.name, method), []).append(part)
     return {key: _join(parts, each) for key, parts in found.items()}
 
 
@@ -107,24 +112,19 @@ def _features(judge, faces, flip):
     return both
 
 
-def _sum(described):
-    """Sums over the sides, and of a last column of ones: how many there were."""
-    owners, position = np.unique(described.owners, return_inverse=True)
-    sums = np.zeros((len(owners), described.features.shape[1] + 1))
-    counted = np.pad(described.features, ((0, 0), (0, 1)), constant_values=1)
-    np.add.at(sums, position, counted)
-    return Described(sums, owners)
+def _total(features, owners):
+    """Sums over each side."""
+    sides, position = np.unique(owners, return_inverse=True)
+    sums = np.zeros((len(sides), features.shape[1]))
+    np.add.at(sums, position, features)
+    return Described(sums, sides)
 
 
 def _join(parts, each):
-    joined = Described(
-        np.concatenate([part.features for part in parts]),
-        np.concatenate([part.owners for part in parts]),
-    )
+    features = np.concatenate([part.features for part in parts])
+    owners = np.concatenate([part.owners for part in parts])
     if each:
-        return joined
+        return Described(features, owners)
     # A video may lie in several chunks.
-    owners, position = np.unique(joined.owners, return_inverse=True)
-    sums = np.zeros((len(owners), joined.features.shape[1]))
-    np.add.at(sums, position, joined.features)
-    return Described(sums[:, :-1] / sums[:, -1:], owners)
+    total = _total(features, owners)
+    return Described(total.features[:, :-1] / total.features[:, -1:], total.owners)

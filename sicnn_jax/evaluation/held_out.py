@@ -59,8 +59,7 @@ def load_test_faces(
     """Held-out faces and verification pairs of them.
 
     Args:
-      config: of the run; its data are the default.
-      workdir: of the run.
+      config, workdir: of the run; its data are the default.
       data: a directory of shards instead.
       split: of the shards.
       pairs: LFW's pairs.txt, a file like it or CSV, of keys of the shards; else pairs

@@ -78,7 +78,14 @@ def load_judge(source: str | os.PathLike = '') -> Judge:
     """
     path = Path(source) if source else PACKAGED
     if path.suffix == '.onnx':
-        return _onnx_judge(path)
+        network = runtime.load_network(path)
+        return Judge(
+            str(path),
+            network,
+            centred=network.input.centred,
+            mirrored=network.input.mirror,
+            expects=network.input.describe(),
+        )
     if source == 'dlib':
         return _dlib_judge()
     params, record = checkpoint.load_networks(path, ['cnnr'])
@@ -169,17 +176,6 @@ def _dlib_judge() -> Judge:
         return descriptors, descriptors
 
     return Judge('dlib', describe, centred=True, mirrored=False)
-
-
-def _onnx_judge(path: Path) -> Judge:
-    network = runtime.load_network(path)
-    return Judge(
-        str(path),
-        network,
-        centred=network.input.centred,
-        mirrored=network.input.mirror,
-        expects=network.input.describe(),
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

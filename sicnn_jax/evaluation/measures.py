@@ -13,22 +13,22 @@ from sicnn_jax.recipe import Recipe
 def measure_recognition(
     cnnr: Recogniser, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
-    """Verification accuracy of CNNR, see `verify_recognition`."""
-    verify = verify_recognition(cnnr, hr, labels, num_pairs=num_pairs)
-    return lambda params: {'verification_accuracy': verify(params).accuracy}
+    """Verification accuracy of CNNR: face and mirror image, ten folds.
 
-
-def verify_recognition(
-    cnnr: Recogniser, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int
-) -> Callable[[dict[str, Any]], metrics.VerificationResult]:
-    """Verifies held-out pairs, so many at most: face and mirror image, ten folds."""
+    Args:
+      cnnr: recognition network.
+      hr: uint8 [n, 112, 96, 3].
+      labels: int [n], their identities.
+      num_pairs: of these faces at most.
+    """
     a, b, same = metrics.draw_pairs(labels, at_most=num_pairs)
 
-    def verify(params):
+    def measure(params):
         features = inference.extract_features(cnnr, params['cnnr'], hr, mirror=True)
-        return metrics.verify(features[a], features[b], same, 10)
+        result = metrics.verify(features[a], features[b], same, 10)
+        return {'verification_accuracy': result.accuracy}
 
-    return verify
+    return measure
 
 
 def measure_hallucination(

@@ -25,11 +25,16 @@ class Pair(NamedTuple):
     fold: int
 
 
-class PairList(NamedTuple):
-    """What a file lists: `kind` is 'lfw', 'ytf' or 'csv'; keys of 'ytf' are videos."""
+class VerificationSet(NamedTuple):
+    """Pairs, and their images where those are not files of a directory.
+
+    `kind` is 'lfw', 'ytf', whose keys are of videos, 'csv' or the name of a `.bin`;
+    `images` are encoded, by key.
+    """
 
     kind: str
     pairs: list[Pair]
+    images: Mapping[str, bytes] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,34 +55,32 @@ class PairIndices:
     reported: Bool[np.ndarray, ' n']
 
 
-def read_pairs(path: str | os.PathLike) -> PairList:
+def read_pairs(path: str | os.PathLike) -> VerificationSet:
     """Reads a list of pairs: `.csv`, else YTF's where line 1 has commas, else LFW's.
 
+    Returns:
+      The pairs in the order of the file.
+
     Raises:
-      ValueError: as `read_csv_pairs`, `read_ytf_pairs` and `read_lfw_pairs`.
+      ValueError: the file cannot be read, has no pairs, or a line is malformed; it
+        names the line.
     """
     if pathlib.Path(path).suffix.lower() == '.csv':
-        return PairList('csv', read_csv_pairs(path))
+        return VerificationSet('csv', read_csv_pairs(path))
     if ',' in _read(path).partition('\n')[0]:
-        return PairList('ytf', read_ytf_pairs(path))
-    return PairList('lfw', read_lfw_pairs(path))
+        return VerificationSet('ytf', read_ytf_pairs(path))
+    return VerificationSet('lfw', read_lfw_pairs(path))
 
 
 def read_lfw_pairs(path: str | os.PathLike) -> list[Pair]:
     """Reads the pairs.txt of LFW (Huang et al., 2007).
 
     The header says `folds pairs`; then come, for each fold, so many lines
-    `Name i j` of the same and as many `Name i Other j` of different people.
-
-    Args:
-      path: of the file.
-
-    Returns:
-      The pairs in the order of the file, with keys such as `Name/Name_0001.jpg`.
+    `Name i j` of the same and as many `Name i Other j` of different people. Keys are
+    such as `Name/Name_0001.jpg`.
 
     Raises:
-      ValueError: the file cannot be read, or a line is malformed, missing or left
-        over; it names the line.
+      ValueError: as `read_pairs`, or lines are missing or left over.
     """
     header, *lines = _read(path).rstrip().split('\n')
     try:
@@ -118,17 +121,8 @@ def read_ytf_pairs(path: str | os.PathLike) -> list[Pair]:
     """Reads the splits.txt of YouTube Faces (Wolf, Hassner, Maoz, CVPR 2011).
 
     Lines `split number, first name, second name, is same`, after a header that says
-    so; a name is that of a person and of a folder with the frames of one video.
-
-    Args:
-      path: of the file.
-
-    Returns:
-      The pairs in the order of the file, with keys such as `Name/2`.
-
-    Raises:
-      ValueError: the file cannot be read, has no pairs, or a line is malformed; it
-        names the line.
+    so; a name, such as `Name/2`, is that of a person and of a folder with the frames
+    of one video, and is the key. Raises ValueError as `read_pairs`.
     """
     pairs = []
     for number, line in enumerate(_read(path).splitlines(), start=1):
@@ -153,16 +147,11 @@ def read_ytf_pairs(path: str | os.PathLike) -> list[Pair]:
 def read_csv_pairs(path: str | os.PathLike) -> list[Pair]:
     """Reads a CSV with the columns path_a, path_b, same and, by choice, fold.
 
-    Args:
-      path: of the file. `same` is 1 or 0, true or false; `fold` counts from 1. Without
-        it, pairs are dealt to ten folds, those of each kind in turn.
-
-    Returns:
-      The pairs in the order of the file, with the paths as keys.
+    The paths are the keys; `same` is 1 or 0, true or false; `fold` counts from 1.
+    Without it, pairs are dealt to ten folds, those of each kind in turn.
 
     Raises:
-      ValueError: the file cannot be read, lacks a column, has no pairs, or a line is
-        malformed; it names the line.
+      ValueError: as `read_pairs`, or a column is lacking.
     """
     # With or without the mark that spreadsheets put in front.
     reader = csv.DictReader(_read(path).removeprefix('\ufeff').splitlines())

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sicnn_jax.data import align, image_files, recordio, records
-from sicnn_jax.evaluation.pairs import Pair, read_pairs
+from sicnn_jax.evaluation.pairs import Pair, VerificationSet, read_pairs
 
 _FOLDS = 10
 _CHUNK = 256
@@ -18,17 +18,6 @@ _CHUNK = 256
 _KEPT = 20_000
 
 Chunk = tuple[np.ndarray, np.ndarray]
-
-
-class VerificationSet(NamedTuple):
-    """Pairs, and their images where those are not files of a directory.
-
-    `kind` is 'lfw', 'ytf', 'csv' or the name of a `.bin`; `images` are encoded, by key.
-    """
-
-    kind: str
-    pairs: list[Pair]
-    images: Mapping[str, bytes] | None = None
 
 
 class Image(NamedTuple):
@@ -57,15 +46,15 @@ def open_set(
     """
     path = Path(path)
     if path.suffix.lower() != '.bin':
-        kind, pairs = read_pairs(path)
+        listed = read_pairs(path)
         if not data:
-            return VerificationSet(kind, pairs)
-        if kind == 'ytf':
+            return listed
+        if listed.kind == 'ytf':
             raise ValueError(f'{path} names folders of frames: give them by --images.')
-        wanted = {key for pair in pairs for key in (pair.key_a, pair.key_b)}
+        wanted = {key for pair in listed.pairs for key in (pair.key_a, pair.key_b)}
         faces = records.read_faces(data, split)
         images = {face.key: face.image for face in faces if face.key in wanted}
-        return VerificationSet(kind, pairs, images)
+        return listed._replace(images=images)
     encoded, same = recordio.read_bin(path)
     keys = [f'{pair:06d}_{side}' for pair in range(len(same)) for side in 'ab']
     pairs = [

@@ -41,8 +41,7 @@ def run(
     """Verifies pairs by CNNR of stage 1, if any, and a judge: prints, writes results.
 
     Args:
-      config: of the run.
-      workdir: of the run.
+      config, workdir: of the run.
       pairs: a list of pairs, or a `.bin`.
       judge: of `load_judge`; by default that of the run, but the packaged one, which
         knows procedural faces, not for photographs.
@@ -134,17 +133,19 @@ def verify_methods(
     see = functools.partial(describe, album, flip=flip, each=each)
 
     _log(f'{Path(path).name}: {len(listed)} pairs, {len(located)} images')
-    originals = see(recognisers, _leave)
+    originals = see(recognisers, lambda hr: {'hr': hr})
     missing |= album.missing
     used = _with_both(path, listed, keys, originals, missing)
     pairs = index_pairs(used, {key: side for side, key in enumerate(keys)}, report)
     rows = functools.partial(_rows, pairs, each=each, scale=scale, kind=found.kind)
     results = rows(originals)
     outside = [judge for judge in recognisers if judge.expects]
-    _check_colours(recognisers, results, rows(see(outside, _exchange_colours)))
-    results += rows(see(recognisers, _enlarge_by(methods)))
+    exchanged = rows(see(outside, lambda hr: {'hr': hr[..., ::-1]}))
+    _check_colours(recognisers, results, exchanged)
+    results += rows(see(recognisers, functools.partial(_enlarge, methods)))
+    order = [judge.name for judge in recognisers]
     return {
-        'rows': _by_recogniser(results, recognisers),
+        'rows': sorted(results, key=lambda row: order.index(row['recogniser'])),
         'set': found.kind,
         'pairs_file': os.fspath(path),
         'images': os.fspath(images or data or path),
@@ -196,22 +197,16 @@ def _with_both(path, listed, keys, described, missing):
 
 
 def _rows(pairs, described, *, each, scale, kind):
-    """A row of the results for each recogniser and method."""
+    paper = published.FIGURES.get(scale, {})
     return [
         {
             'recogniser': name,
             'method': method,
             **measure(features, pairs, each=each),
-            'published': _published(scale, method, kind),
+            'published': paper.get(method, {}).get(kind),
         }
         for (name, method), features in described.items()
     ]
-
-
-def _by_recogniser(rows, recognisers):
-    """One recogniser after the other, HR and then the methods."""
-    order = [judge.name for judge in recognisers]
-    return sorted(rows, key=lambda row: order.index(row['recogniser']))
 
 
 def _count_pairs(pairs):
@@ -232,26 +227,10 @@ def _check_colours(recognisers, originals, exchanged):
         _log(check_originals(judge, row['accuracy'], swapped.get(judge.name)))
 
 
-def _published(scale, method, kind):
-    """The paper's accuracy, or None."""
-    return published.FIGURES.get(scale, {}).get(method, {}).get(kind)
-
-
 def _log(line):
     print(line, flush=True)
 
 
-def _leave(hr):
-    return {'hr': hr}
-
-
-def _exchange_colours(hr):
-    return {'hr': hr[..., ::-1]}
-
-
-def _enlarge_by(methods):
-    def show(hr):
-        faces = methods(hr)
-        return {name: faces[name] for name in faces if name not in ('lr', 'hr')}
-
-    return show
+def _enlarge(methods, hr):
+    faces = methods(hr)
+    return {name: faces[name] for name in faces if name not in ('lr', 'hr')}

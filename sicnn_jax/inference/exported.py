@@ -12,15 +12,8 @@ from sicnn_jax.data import align
 INPUT, OUTPUT = 'lr', 'sr'
 
 
-class MissingExtraError(ValueError):
-    """A format needs a package that is not installed."""
-
-
 def describe(record: Mapping[str, Any]) -> dict[str, str]:
-    """What the user of a file has to know, as the strings that file formats store.
-
-    Args:
-      record: of a checkpoint.
+    """What a checkpoint's record tells the user of a file, as strings that files store.
 
     Returns:
       'input', 'output' (shape and layout), 'colour_order', 'value_range', 'scale',
@@ -40,8 +33,8 @@ def describe(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def missing_extra(kind: str, package: str) -> MissingExtraError:
+def missing_extra(kind: str, package: str) -> ValueError:
     """The error for a format that needs a package which is not installed."""
-    return MissingExtraError(
+    return ValueError(
         f"--format={kind} needs the package {package}: pip install 'sicnn_jax[export]'."
     )

@@ -1,9 +1,7 @@
 """A trained CNNH as one file: ONNX, StableHLO or safetensors."""
 
-import functools
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +12,23 @@ from sicnn_jax import models, packed, workdir
 from sicnn_jax.inference.exported import describe, missing_extra
 from sicnn_jax.inference.onnx_model import to_onnx
 from sicnn_jax.models.convolutions import on_any_backend
-from sicnn_jax.results_file import write_whole
+from sicnn_jax.results_file import write_results, write_whole
 
 FORMATS = ('onnx', 'stablehlo', 'safetensors')
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 
 
-def to_stablehlo(
-    params: Any, record: Mapping[str, Any], platforms: Sequence[str] = PLATFORMS
-) -> bytes:
+def to_stablehlo(params: Any, record: Mapping[str, Any]) -> bytes:
     """CNNH with its parameters as a serialised `jax.export.Exported`, in float32.
 
     `jax.export.deserialize(data).call(lr)` runs it; lr is float32 [n, h, w, 3] for any
-    n. The program is for all platforms, so its convolutions are XLA's own.
+    n. The program is for all of `PLATFORMS`, so its convolutions are XLA's own.
 
     Args:
-      params: of CNNH.
-      record: of its checkpoint.
-      platforms: that it can run on, of `PLATFORMS`.
+      params, record: of CNNH and of its checkpoint.
 
     Raises:
-      MissingExtraError: flatbuffers is not installed.
+      ValueError: flatbuffers is not installed.
     """
     from jax import export
 
@@ -43,31 +37,12 @@ def to_stablehlo(
     lr = jax.ShapeDtypeStruct((n, *models.LR_SHAPES[cnnh.scale], 3), jnp.float32)
     with on_any_backend():
         program = export.export(
-            jax.jit(lambda lr: cnnh.apply({'params': params}, lr)), platforms=platforms
+            jax.jit(lambda lr: cnnh.apply({'params': params}, lr)), platforms=PLATFORMS
         )(lr)
     try:
         return bytes(program.serialize())
     except ImportError as error:
         raise missing_extra('stablehlo', 'flatbuffers') from error
-
-
-def to_safetensors(
-    params: Any, record: Mapping[str, Any], *, half: bool = False
-) -> bytes:
-    """The parameters of CNNH, named `dense_block1/conv2/kernel`, with `describe`.
-
-    Kernels are [k, k, in, out]. The record in the metadata says the network's sizes.
-    The package reads such a file where it takes a checkpoint.
-
-    Args:
-      params: of CNNH.
-      record: of its checkpoint.
-      half: in float16.
-
-    Raises:
-      ValueError: a number is too large for float16.
-    """
-    return packed.pack('cnnh', params, record, describe(record), half=half)
 
 
 def export(
@@ -78,10 +53,12 @@ def export(
     scale: int | None = None,
     half: bool = False,
 ) -> None:
-    """Writes a trained CNNH as a file; a `stablehlo` one has `describe` beside it.
+    """Writes a trained CNNH as a file, with what `describe` says of it.
+
+    Of `stablehlo` that is a file beside it, of the others it is in their metadata.
 
     Args:
-      checkpoint, scale: as `source` and `scale` of `workdir.load_cnnh`.
+      checkpoint, scale: as `source` and `scale` of `inference.Hallucinator`.
       kind: of `FORMATS`.
       out: the file, written whole or not at all.
       half: of `safetensors`: in float16.
@@ -90,17 +67,17 @@ def export(
       ValueError: the format is unknown or has no `half`, a number is too large for
         it, the checkpoint is none, or an extra is missing.
     """
-    writers: dict[str, Callable[..., bytes]] = {
-        'onnx': to_onnx,
-        'stablehlo': to_stablehlo,
-        'safetensors': functools.partial(to_safetensors, half=half),
-    }
-    if kind not in writers:
+    if kind not in FORMATS:
         raise ValueError(f'format is {kind!r}; expected one of {", ".join(FORMATS)}.')
     if half and kind != 'safetensors':
         raise ValueError(f'half is for the format safetensors; this one is {kind}.')
     params, record, _ = workdir.load_cnnh(checkpoint, scale)
-    write_whole(out, writers[kind](params, record))
+    if kind == 'onnx':
+        data = to_onnx(params, record)
+    elif kind == 'stablehlo':
+        data = to_stablehlo(params, record)
+    else:
+        data = packed.pack('cnnh', params, record, describe(record), half=half)
+    write_whole(out, data)
     if kind == 'stablehlo':
-        text = json.dumps(describe(record), indent=2, ensure_ascii=False) + '\n'
-        write_whole(out.with_name(out.name + '.json'), text.encode())
+        write_results(describe(record), out.with_name(out.name + '.json'))

@@ -101,8 +101,9 @@ class Hallucinator:
     ) -> UInt8[np.ndarray, 'h w 3']:
         """A face of a photograph as the network takes it.
 
-        Small faces are sampled by one warp of the photograph. Larger ones are aligned
-        at 96×112 and then degraded as the network's training faces were.
+        A photograph of the network's input size is the face. Of others, small faces
+        are sampled by one warp; larger ones are aligned at 96×112 and then degraded as
+        the network's training faces were.
 
         Args:
           photo: RGB.
@@ -114,6 +115,8 @@ class Hallucinator:
         Raises:
           DatasetError: as `align.align_face`.
         """
+        if photo.shape == self.lr_shape:
+            return photo
         template = align.scaled_template(self.scale)
         if magnification(landmarks, self.scale) * _SAMPLED_UP_TO >= 1:
             transform = align.similarity_transform(landmarks, template)

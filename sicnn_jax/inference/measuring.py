@@ -12,11 +12,7 @@ from sicnn_jax.data import align
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.inference.hallucinator import Hallucinator
 
-MEASURES = {
-    'psnr': ('PSNR', '{:.2f}'),
-    'ssim': ('SSIM', '{:.4f}'),
-    'identity_similarity': ('identity sim.', '{:.4f}'),
-}
+MEASURES = ('psnr', 'ssim', 'identity_similarity')
 
 
 def align_original(
@@ -91,17 +87,3 @@ def summarise(entries: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float
         }
         for method, values in (measured[0].items() if measured else ())
     }
-
-
-def format_measures(means: Mapping[str, Mapping[str, float]]) -> str:
-    """A line a method."""
-    lines = [f'{"method":<8}' + ''.join(f'{t:>15}' for t, _ in MEASURES.values())]
-    lines += [
-        f'{method:<8}'
-        + ''.join(
-            f'{form.format(values[name]) if name in values else "":>15}'
-            for name, (_, form) in MEASURES.items()
-        )
-        for method, values in means.items()
-    ]
-    return '\n'.join(lines)

@@ -58,8 +58,7 @@ def extract_features(
     """Identity features of any number of faces.
 
     Args:
-      cnnr: recognition network.
-      params: its parameters.
+      cnnr, params: recognition network and its parameters.
       faces: uint8 [n, 112, 96, 3].
       mirror: append the features of the mirrored face, as SphereFace's
         verification protocol does.

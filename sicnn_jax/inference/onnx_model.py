@@ -1,7 +1,7 @@
 """CNNH as an ONNX model, built from its layers."""
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,10 @@ def to_onnx(params: Any, record: Mapping[str, Any]) -> bytes:
     ONNX runtime is fast with.
 
     Args:
-      params: of CNNH.
-      record: of its checkpoint.
+      params, record: of CNNH and of its checkpoint.
 
     Raises:
-      MissingExtraError: onnx is not installed.
+      ValueError: onnx is not installed.
     """
     try:
         from onnx import TensorProto, checker, helper
@@ -62,11 +61,6 @@ def to_onnx(params: Any, record: Mapping[str, Any]) -> bytes:
     helper.set_model_props(model, describe(record))
     checker.check_model(model, full_check=True)
     return model.SerializeToString()
-
-
-def stages(params: Mapping[str, Any]) -> Iterator[int]:
-    """Numbers of the upscaling stages that a CNNH has: 1 to 3, or 2 and 3 (scale 4)."""
-    return (stage for stage in (1, 2, 3) if f'deconv{stage}' in params)
 
 
 class _Graph:
@@ -149,7 +143,9 @@ def _add_cnnh(graph, params):
         return graph.prelu(prelu, params[prelu], kind(name, params[name], x))
 
     x = conv_prelu(graph.conv, 'stem', 'stem_prelu', graph.last)
-    for stage in stages(params):
+    # At scale 4 there is no stage 1.
+    stages = [stage for stage in (1, 2, 3) if f'deconv{stage}' in params]
+    for stage in stages:
         block = f'dense_block{stage}'
         x = graph.dense_block(block, params[block], x)
         x = conv_prelu(graph.deconv, f'deconv{stage}', f'deconv_prelu{stage}', x)

@@ -98,12 +98,7 @@ def _prepare(hallucinator, locate, reference, job):
         faces = locate(job, image)
         if not faces:
             return _Photo(job, reason='no face was found in it')
-        lr = [
-            image
-            if image.shape == hallucinator.lr_shape
-            else hallucinator.network_input(image, face.landmarks)
-            for face in faces
-        ]
+        lr = [hallucinator.network_input(image, face.landmarks) for face in faces]
         path = reference and find_reference(reference, job)
         originals = []
         if path:
@@ -164,16 +159,10 @@ def _write(hallucinator, out, paste, result):
             )
         if paste:
             # Read again: keeping thousands of pixels for a face would fill memory.
-            picture = paste_back(
-                image_files.load_image(str(photo.job.path)),
-                [
-                    (sr, face.landmarks)
-                    for sr, face in zip(
-                        result.methods['sicnn'], photo.faces, strict=True
-                    )
-                ],
-                max_magnification=hallucinator.scale,
-            )
+            image = image_files.load_image(str(photo.job.path))
+            landmarks = [face.landmarks for face in photo.faces]
+            placed = [*zip(result.methods['sicnn'], landmarks, strict=True)]
+            picture = paste_back(image, placed, max_magnification=hallucinator.scale)
             path = _below(out, f'{photo.job.name}_pasted.png')
             pictures.save(path, Image.fromarray(picture))
             entry['written'].append(path.relative_to(out).as_posix())

@@ -70,18 +70,8 @@ def convert_cnnh(
       WeightsError: a layer is missing, too many or of another shape than the others
         imply.
     """
-    layers = _modules(state)
-    params = {
-        name: _layer(name, layer, deconv=deconv if 'deconv' in name else '')
-        for name, layer in layers.items()
-    }
-    if deconv == 'mirrored':
-        params = {
-            name: value | {'kernel': value['kernel'][::-1, ::-1]}
-            if 'kernel' in value and 'deconv' not in name
-            else value
-            for name, value in params.items()
-        }
+    modules = _modules(state)
+    params = {name: _layer(name, layer, deconv) for name, layer in modules.items()}
     numbers = sorted(
         int(name[-1]) for name in params if re.fullmatch(r'deconv\d', name)
     )
@@ -132,17 +122,7 @@ def _one_or_several(sizes, field):
 def convert_cnnr(
     state: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters of CNNR from those of a PyTorch network.
-
-    Args:
-      state: of `read_state_dict`.
-
-    Returns:
-      Parameters and sizes (fields of `models.CNNR`).
-
-    Raises:
-      WeightsError: as `convert_cnnh`.
-    """
+    """Parameters of CNNR and its sizes, fields of `models.CNNR`; as `convert_cnnh`."""
     params = {name: _layer(name, layer) for name, layer in _modules(state).items()}
     levels = (1, 2, 3, 4)
     sizes = {
@@ -201,19 +181,19 @@ def _modules(state: Mapping[str, np.ndarray]) -> Layers:
     return modules
 
 
-def _layer(name, layer, deconv=''):
+def _layer(name, layer, deconv='output_padding'):
     """A layer's parameters as ours are laid out."""
     weight = np.asarray(layer['weight'], np.float32)
     if weight.ndim == 1:
         return {'slope': weight}
     if 'bias' not in layer:
         raise WeightsError(f'{name} has no bias; expected one of every layer.')
-    if deconv == 'output_padding':
-        kernel = deconv_kernel(weight)
-    elif deconv == 'mirrored':
-        kernel = weight.transpose(2, 3, 0, 1)
+    mirrored = deconv == 'mirrored'
+    if 'deconv' in name:
+        kernel = weight.transpose(2, 3, 0, 1) if mirrored else deconv_kernel(weight)
     elif weight.ndim == 4:
         kernel = weight.transpose(2, 3, 1, 0)
+        kernel = kernel[::-1, ::-1] if mirrored else kernel
     else:
         # PyTorch flattens features as (channel, row, column), we channels last.
         features, size = weight.shape

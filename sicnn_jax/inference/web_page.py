@@ -47,14 +47,7 @@ def describe(
     if not faces:
         raise DatasetError('No face was found in this picture.')
     faces = sorted(faces, key=lambda face: -face.box[2] * face.box[3])[:_MAX_FACES]
-    lr = np.stack(
-        [
-            photo
-            if photo.shape == hallucinator.lr_shape
-            else hallucinator.network_input(photo, face.landmarks)
-            for face in faces
-        ]
-    )
+    lr = np.stack([hallucinator.network_input(photo, face.landmarks) for face in faces])
     made = (pictures.enlarge_pixels(lr), hallucinator.enlarge(lr), hallucinator(lr))
     shown: list[tuple[np.ndarray, str]] = []
     for face, enlarged, bicubic, sr in zip(faces, *made, strict=True):

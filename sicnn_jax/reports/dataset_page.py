@@ -60,11 +60,8 @@ def write_report(
       shown: encoded faces for the contact sheet.
     """
     text = json.dumps(report, indent=1, ensure_ascii=False)
-    for name, content in (
-        (JSON, text),
-        (HTML, _page(report, heights, shown)),
-    ):
-        write_whole(directory / name, content.encode())
+    write_whole(directory / JSON, text.encode())
+    write_whole(directory / HTML, _page(report, heights, shown).encode())
 
 
 def _page(report, heights, shown):
@@ -125,19 +122,15 @@ def _skipped(skipped):
     for entry in skipped:
         by_reason[reason_of(entry['reason'])].append(entry)
     parts = []
-    for reason, count in count_reasons(skipped).items():
+    for reason, entries in sorted(by_reason.items(), key=lambda item: -len(item[1])):
         rows = [
             (entry['file'], entry['reason'].partition(': ')[2])
-            for entry in by_reason[reason][:_SHOWN_FILES]
+            for entry in entries[:_SHOWN_FILES]
         ]
-        more = count - len(rows)
-        parts.append(
-            details(
-                f'{count:,} {reason}',
-                table(('file', 'details'), rows)
-                + (f'<p>and {more:,} more, all in {JSON}.</p>' if more else ''),
-            )
-        )
+        more = len(entries) - len(rows)
+        rest = f'<p>and {more:,} more, all in {JSON}.</p>' if more else ''
+        listed = table(('file', 'details'), rows) + rest
+        parts.append(details(f'{len(entries):,} {reason}', listed))
     return ''.join(parts)
 
 

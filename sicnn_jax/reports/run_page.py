@@ -3,14 +3,16 @@
 import html
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
+import flax
 import numpy as np
 
-from sicnn_jax import checkpoint, inference, metrics, models
+from sicnn_jax.columns import MEASURES
 from sicnn_jax.data import dataset, records
 from sicnn_jax.evaluation import published
+from sicnn_jax.evaluation.compare import similarity_by
 from sicnn_jax.evaluation.methods import TITLES, load_methods
 from sicnn_jax.reports.curves import draw_curves, read_metrics
 from sicnn_jax.reports.faces import STYLE, compare_faces
@@ -25,14 +27,6 @@ from sicnn_jax.reports.html_page import (
 )
 from sicnn_jax.results_file import write_whole
 from sicnn_jax.workdir import read_config, recognition_directory, stage_directory
-
-_MEASURES = {
-    'psnr': ('PSNR', '{:.2f}'),
-    'ssim': ('SSIM', '{:.4f}'),
-    'identity_similarity': ('identity sim.', '{:.4f}'),
-    'judge_similarity': ('judge sim.', '{:.4f}'),
-    'verification_accuracy': ('verification', '{:.1%}'),
-}
 
 
 def write_report(workdir: Path, out: Path, *, faces: int = 256) -> None:
@@ -57,14 +51,16 @@ def write_report(workdir: Path, out: Path, *, faces: int = 256) -> None:
         name: read_metrics(stage_directory(config, name, workdir))
         for name in config.stages
     }
+    path = workdir / 'results.json'
+    results = json.loads(path.read_text()) if path.is_file() else None
     sections = [
-        ('Results', _results(config, workdir)),
+        ('Results', _results(config, workdir, results)),
         *_verification(workdir),
         ('Faces', pictures),
         ('Identity similarity, face by face', similarity),
         ('Stages and speed', _speed(config, lines)),
         *((f'Training: {name}', draw_curves(found)) for name, found in lines.items()),
-        ('Environment', _environment(workdir)),
+        ('Environment', _environment(results)),
         ('Config', _config(config)),
     ]
     title = f'SICNN: {workdir.resolve().name}'
@@ -86,17 +82,13 @@ def _similarities(config, workdir, made):
     directory = recognition_directory(config, workdir)
     if directory is None:
         return left_out('the run has no recognition network')
-    params, record = checkpoint.load_networks(directory, ['cnnr'])
-    cnnr = models.cnnr_from(record)
-    hr = inference.extract_features(cnnr, params['cnnr'], made['hr'])
+    similarity = similarity_by(directory, made['hr'])
     parts = [
         '<p>Cosine between the features of a face and of its original, by the '
         'recognition network of stage 1.</p>'
     ]
     scores = {
-        method: metrics.pair_scores(
-            inference.extract_features(cnnr, params['cnnr'], sr), hr
-        )
+        method: similarity(sr)
         for method, sr in made.items()
         if method not in ('lr', 'hr')
     }
@@ -111,22 +103,20 @@ def _similarities(config, workdir, made):
     return ''.join(parts)
 
 
-def _results(config, workdir):
-    path = workdir / 'results.json'
-    if not path.is_file():
+def _results(config, workdir, results):
+    if results is None:
         return left_out(
-            f'there is no {path.name}; python -m sicnn_jax.evaluate '
+            'there is no results.json; python -m sicnn_jax.evaluate '
             f'--workdir={workdir} writes it once all stages are finished'
         )
-    results = json.loads(path.read_text())
     paper = published.FIGURES.get(config.scale, {})
     known = {field for row in paper.values() for field in row}
     columns, rows = ['method'], []
-    for field, (title, _) in _MEASURES.items():
+    for field, (title, _) in MEASURES.items():
         columns += [title, 'paper'] if field in known else [title]
     for row in results['rows']:
         cells = [TITLES.get(row['method'], row['method'])]
-        for field, (_, form) in _MEASURES.items():
+        for field, (_, form) in MEASURES.items():
             cells.append(number(row.get(field), form))
             if field in known:
                 figure = paper.get(row['method'], {}).get(field)
@@ -152,10 +142,9 @@ def _verification(workdir: Path) -> Iterator[tuple[str, str]]:
         (
             row['recogniser'],
             TITLES.get(row['method'], row['method']),
-            *(
-                number(row[field], '{:.2%}')
-                for field in ('accuracy', 'eer', 'published')
-            ),
+            number(row['accuracy'], '{:.2%}'),
+            number(row['eer'], '{:.2%}'),
+            number(row['published'], '{:.2%}'),
         )
         for row in results['rows']
     ]
@@ -193,23 +182,15 @@ def _speed(config, lines):
     )
 
 
-def _environment(workdir):
-    path = workdir / 'results.json'
-    if not path.is_file():
+def _environment(results):
+    if results is None:
         return left_out('it is written with results.json')
-    results = json.loads(path.read_text())
     found = {field: results.get(field, '') for field in ('device', 'machine')}
     rows = [*found.items(), *results.get('versions', {}).items()]
     return table(('of the evaluation', ''), rows)
 
 
 def _config(config):
-    def flat(fields, prefix=''):
-        for name, value in fields.items():
-            if isinstance(value, Mapping):
-                yield from flat(value, f'{prefix}{name}.')
-            else:
-                yield f'{prefix}{name}', json.dumps(value, ensure_ascii=False)
-
-    fields = json.loads(config.to_json())
-    return details('All fields', table(('field', 'value'), flat(fields)))
+    fields = flax.traverse_util.flatten_dict(json.loads(config.to_json()), sep='.')
+    rows = [(name, json.dumps(v, ensure_ascii=False)) for name, v in fields.items()]
+    return details('All fields', table(('field', 'value'), rows))

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sicnn_jax import checkpoint, metrics, models, results_file
+from sicnn_jax import metrics, results_file
 from sicnn_jax.evaluation.compare import EACH_FILE
-from sicnn_jax.evaluation.measures import verify_recognition
+from sicnn_jax.evaluation.held_out import draw_pairs
+from sicnn_jax.evaluation.judge import load_judge
 from sicnn_jax.reproduction.experiments import Cache, Run
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import Row, recognised, seeds_of
@@ -44,16 +45,8 @@ class Results:
         path = directory / 'recognition_pairs.json'
         if not path.is_file():
             hr, labels = self._cache.test_faces(run)
-            params, record = checkpoint.load_networks(
-                directory / 'recognition', ['cnnr']
-            )
-            verify = verify_recognition(
-                models.cnnr_from(record),
-                hr,
-                labels,
-                num_pairs=run.resolved.evaluation.final_pairs,
-            )
-            right = verify(params).right
+            _, features = load_judge(directory / 'recognition').describe(hr)
+            _, right = draw_pairs(run.resolved, labels).verify(features)
             results_file.write_results({'right': right.astype(int).tolist()}, path)
         return np.array(json.loads(path.read_text())['right'], np.float64)
 

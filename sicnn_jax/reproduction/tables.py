@@ -9,14 +9,10 @@ from sicnn_jax.evaluation.methods import TITLES
 from sicnn_jax.reproduction.experiments import Run
 from sicnn_jax.reproduction.runs import COMPARED, Runs
 
-# Our column → the paper's.
-PAPER_COLUMNS = {
-    'psnr': 'psnr',
-    'ssim': 'ssim',
-    'identity_similarity': 'identity_similarity',
-    'recognisability': 'lfw',
-}
 _IDENTITY = ('identity_similarity', 'recognisability')
+_QUALITY = ('psnr', 'ssim')
+# Our column → the paper's, where it is another.
+_OF_THE_PAPER = {'recognisability': 'lfw'}
 SIMILARITIES = ('identity_similarity', 'judge_similarity')
 _EVERYTHING = (*SIMILARITIES, 'verification_accuracy', 'recognisability')
 
@@ -110,7 +106,7 @@ def _of_quality(runs):
     return Table(
         'Table 4: quality',
         _methods(runs),
-        ('psnr', 'ssim'),
+        _QUALITY,
         (('psnr', by_psnr),),
     )
 
@@ -120,7 +116,7 @@ def _of_identity(runs):
         'SICNN, 4×',
         'sicnn',
         runs.four_times,
-        paper=_columns(published.FIGURES[4]['sicnn'], PAPER_COLUMNS),
+        paper=_columns(published.FIGURES[4]['sicnn'], _IDENTITY),
     )
     by_similarity = ('bicubic', 'UR-DGN', 'Ma et al.', 'LapSRN', 'UR-DGN*', 'SICNN')
     # Sec. 4.7: SICNN first, and these two no better than bicubic, so a tie agrees, too.
@@ -150,7 +146,7 @@ def _methods(runs):
             if method in ('bicubic', 'sicnn')
             else functools.partial(runs.compared, method),
             several=method in ('bicubic', 'sicnn'),
-            paper=_columns(published.FIGURES[8][method], PAPER_COLUMNS),
+            paper=_columns(published.FIGURES[8][method], (*_QUALITY, *_IDENTITY)),
         )
         for method in ('bicubic', *COMPARED, 'sicnn')
     )
@@ -159,12 +155,8 @@ def _methods(runs):
 
 
 def _columns(figures, columns):
-    """Figures of the paper by our columns."""
-    return {
-        column: figures[PAPER_COLUMNS[column]]
-        for column in columns
-        if PAPER_COLUMNS[column] in figures
-    }
+    names = {column: _OF_THE_PAPER.get(column, column) for column in columns}
+    return {column: figures[name] for column, name in names.items() if name in figures}
 
 
 def needed(

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sicnn_jax import checkpoint, inference, metrics, models, pictures, results_file
+from sicnn_jax import inference, metrics, models, pictures, results_file
 from sicnn_jax.evaluation.judge import load_judge
 from sicnn_jax.evaluation.methods import load_methods
 from sicnn_jax.reproduction.experiments import Cache
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import Row
 from sicnn_jax.reproduction.write_tables import markdown
+from sicnn_jax.workdir import load_cnnh
 
 _TSNE_IDENTITIES = 10
 
@@ -61,10 +62,8 @@ def write_figure_4(runs: Runs, cache: Cache, seed: int, out: Path) -> None:
     gaps, points = {}, {}
     drawn = np.isin(labels, np.unique(labels)[:_TSNE_IDENTITIES])
     for title, (run, stage) in cnnhs.items():
-        params, record = checkpoint.load_networks(
-            cache.directory(run) / stage, ['cnnh']
-        )
-        sr = inference.super_resolve(models.cnnh_from(record), params['cnnh'], lr)
+        params, record, _ = load_cnnh(cache.directory(run) / stage)
+        sr = inference.super_resolve(models.cnnh_from(record), params, lr)
         sr_features, _ = judge.describe(sr)
         gaps[title] = {
             'centroid_distance': metrics.centroid_distance(sr_features, hr_features),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sicnn_jax import results_file
+from sicnn_jax.columns import MEASURES
 from sicnn_jax.evaluation import published
 from sicnn_jax.reproduction.results import Results, verdict
 from sicnn_jax.reproduction.runs import Runs
@@ -20,7 +21,6 @@ _TITLES = {
 }
 # Of the paper, where it is another.
 _PAPER_TITLES = {'recognisability': 'LFW'}
-_PERCENT = {'verification_accuracy', 'recognisability'}
 
 
 def write_table(
@@ -88,31 +88,21 @@ def _sentence(claim):
 def write_table_6(results: Results, runs: Runs, seed: int, out: Path) -> None:
     """Writes our verification beside that of Table 6's systems."""
     sicnn = runs.sicnn(seed)
-    ours = {
-        'CNNR, originals (ours)': ('96×112', results.recognition(sicnn)),
-        'SICNN + CNNR (ours)': (
-            '12×14',
-            results.recognition(runs.recognisability(sicnn, 'sicnn', seed)),
-        ),
-    }
-    rows = [
-        (name, [size, _cell('recognisability', None if v is None else v[None].mean(1))])
-        for name, (size, v) in ours.items()
-    ]
-    rows = [(name, [size, ours, '', '']) for name, (size, ours) in rows]
+    rows, ours = [], {}
+    for name, size, run in (
+        ('CNNR, originals (ours)', '96×112', sicnn),
+        ('SICNN + CNNR (ours)', '12×14', runs.recognisability(sicnn, 'sicnn', seed)),
+    ):
+        right = results.recognition(run)
+        ours[name] = None if right is None else float(right.mean())
+        rows.append((name, [size, _number('recognisability', ours[name]), '', '']))
     rows += [
         (name, [size, '', *(_number('recognisability', v) for v in accuracies)])
         for name, (size, *accuracies) in published.SYSTEMS.items()
     ]
     columns = ['input', 'held-out pairs of this data set', 'LFW', 'YTF']
     lines = ['### Table 6: verification', '', *markdown(columns, rows)]
-    record = {
-        'ours': {
-            n: None if v is None else float(v.mean()) for n, (_, v) in ours.items()
-        },
-        'published': published.SYSTEMS,
-    }
-    _write('table6', lines, record, out)
+    _write('table6', lines, {'ours': ours, 'published': published.SYSTEMS}, out)
 
 
 def _write(name, lines, record, out):
@@ -136,9 +126,8 @@ def _cell(column, values):
 def _number(column, value):
     if value is None:
         return ''
-    if column in _PERCENT:
-        return f'{value:.1%}'
-    return f'{value:.2f}' if column == 'psnr' else f'{value:.4f}'
+    form = '{:.1%}' if column == 'recognisability' else MEASURES[column][1]
+    return form.format(value)
 
 
 def markdown(

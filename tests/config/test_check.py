@@ -37,6 +37,7 @@ def _problems(changes):
         ({'recognition.steps': '100'}, "config.recognition.steps is '100'"),
         ({'domain_integrated.fused': 1}, 'integrated.fused is 1; expected True or'),
         ({'recognition.fused': True}, 'config.recognition.fused is unknown'),
+        ({'recognition.alpha': 8.0}, 'config.recognition.alpha is unknown'),
         ({'sr_only.update_rule': 'gan'}, "sr_only.update_rule is 'gan'; expected one"),
         ({'cnnr.widths': (16.5,)}, 'config.cnnr.widths is (16.5,); expected a tuple'),
         ({'seed': None}, 'config.seed is None; expected an integer such as 0'),

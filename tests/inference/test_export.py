@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from sicnn_jax import export, images, models
+from sicnn_jax import export, images, models, packed
 from sicnn_jax.inference import exported, exporting, onnx_model
 from tests.documents import snippet
 from tests.tiny_run import CNNH, CNNR, draw_params, write_run
@@ -76,7 +76,7 @@ def test_onnx(network):
 def test_safetensors(network, tmp_path):
     record, params, _, _ = network
     path = tmp_path / 'cnnh.safetensors'
-    path.write_bytes(exporting.to_safetensors(params, record))
+    path.write_bytes(packed.pack('cnnh', params, record, exported.describe(record)))
     with safe_open(path, framework='numpy') as file:
         flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         stored = json.loads(file.metadata()['record'])
