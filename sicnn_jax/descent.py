@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sicnn_jax.axes import vary, varying
 from sicnn_jax.recipe import Recipe
 from sicnn_jax.train_state import Network, TrainState
 
@@ -47,9 +48,15 @@ def descend(
       objective, and of each network 'NAME_gradient_norm' and 'NAME_finite': 1, or 0
       where the step was not applied.
     """
-    params = {name: state.networks[name].params for name in names}
+    axes = varying(batch)
+    # As parameters of this device alone: else `shard_map` would sum their gradients.
+    params = vary({name: state.networks[name].params for name in names}, axes)
+
+    def of_this_device(params, part):
+        return vary(objective(params, part), axes)
+
     differentiated = functools.partial(
-        jax.value_and_grad(objective, has_aux=True), params
+        jax.value_and_grad(of_this_device, has_aux=True), params
     )
     (loss, metrics), gradients = _mean_over_parts(
         differentiated, batch, recipe.microbatches
@@ -185,7 +192,9 @@ def _mean_over_parts(function: Callable[[Any], Any], batch: Any, count: int) -> 
         return function(batch)
     parts = _parts(batch, count)
     one = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], parts))
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), one)
+    zero = jax.tree.map(
+        lambda leaf: vary(jnp.zeros(leaf.shape, leaf.dtype), varying(leaf)), one
+    )
 
     def add(total, part):
         return jax.tree.map(jnp.add, total, function(part)), None
@@ -208,5 +217,5 @@ def _reduce(gradient: Any, split: bool) -> tuple[Any, jax.Array]:
 
 def _mean_over_devices(tree: Any) -> Any:
     """`jax.lax.pmean`; for a single device XLA would still copy and divide."""
-    alone = jax.lax.psum(1, AXIS) == 1
+    alone = jax.lax.psum(1, AXIS) == 1 and AXIS not in varying(tree)
     return tree if alone else jax.lax.pmean(tree, AXIS)

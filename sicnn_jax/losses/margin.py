@@ -105,7 +105,7 @@ def a_softmax_loss(
     cosines = cosine_logits(features, class_weights)
     target = _own_target_cosine(cosines, labels)
     # As a difference, so that λ may be infinite.
-    target += (_psi(target, margin) - target) / (1.0 + annealing)
+    target += (_psi(target, margin) - target) / (1.0 + jnp.float32(annealing))
     norms = _norms(features)
     return _cross_entropy(
         norms[:, None] * cosines,
@@ -353,6 +353,9 @@ def margin_diagnostics(
     Raises:
       AssertionError: shapes do not fit, or labels are not integers.
     """
+    norm = jnp.mean(_norms(features))
+    if axis_name is not None:
+        norm = jax.lax.pmean(norm, axis_name)
     features, labels = _gather(features, labels, class_weights, axis_name)
     cosines = cosine_logits(features, class_weights)
     target = _own_target_cosine(cosines, labels)
@@ -363,7 +366,7 @@ def margin_diagnostics(
     correct &= largest >= _max_over(largest, axis_name)
     correct = _sum_over(correct.astype(jnp.float32), axis_name)
     return {
-        'feature_norm': jnp.mean(_norms(features)),
+        'feature_norm': norm,
         'target_cosine': jnp.mean(target),
         'recognition_accuracy': jnp.mean(correct),
     }
@@ -433,7 +436,7 @@ def _sum_of_squares(x: Float32[Array, 'n m']) -> Float32[Array, '1 m']:
     """
     parts = jnp.split(x, math.gcd(len(x), 8))
     squares = functools.reduce(jnp.add, map(jnp.square, parts))
-    return _product(jnp.ones((1, len(squares))), squares)
+    return _product(jnp.ones((1, len(squares)), squares.dtype), squares)
 
 
 def _psi(cosine: Float32[Array, '*shape'], margin: int) -> Float32[Array, '*shape']:
@@ -451,7 +454,7 @@ def _psi(cosine: Float32[Array, '*shape'], margin: int) -> Float32[Array, '*shap
     sign = jnp.ones_like(cosine)
     for bound in range(1, margin):
         passed = cosine < math.cos(bound * math.pi / margin)
-        k += passed
+        k += passed.astype(k.dtype)
         sign = jnp.where(passed, -sign, sign)
     return sign * multiple - 2.0 * k
 

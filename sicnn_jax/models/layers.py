@@ -16,9 +16,10 @@ from sicnn_jax.models.convolutions import convolution, transposed_convolution
 
 Dtype = Any
 
-# What stands in for the standard deviation of a channel that does not vary over
-# the initialisation batch (blank images, a dead channel).
 _EPSILON = 1e-6
+# Of its largest value: a channel that varies less than that over the initialisation
+# batch does not vary but for rounding (one face, blank images, a dead channel).
+_CONSTANT = 1e-4
 
 _BATCH = 64
 
@@ -45,7 +46,8 @@ class _DataInitialised(nn.Module):
 
     With `init_std` set, `init` rescales the drawn kernel and sets the bias so
     that over the batch it is given every output channel has zero mean and
-    standard deviation `init_std` (Krähenbühl et al. 2016; Mishkin & Matas 2016).
+    standard deviation `init_std` (Krähenbühl et al. 2016; Mishkin & Matas 2016). A
+    channel that does not vary over the batch keeps the kernel as drawn.
     Networks without normalisation layers need it to train at all: see
     docs/decisions.md. `apply` is unaffected.
     """
@@ -66,10 +68,12 @@ class _DataInitialised(nn.Module):
         if self.is_initializing() and self.init_std is not None:
             axes = tuple(range(y.ndim - 1))
             statistics = y.astype(jnp.float32)
-            gain = self.init_std / (statistics.std(axes) + _EPSILON)
-            bias = -statistics.mean(axes) * gain
-            self.put_variable('params', 'kernel', kernel * gain)
-            self.put_variable('params', 'bias', bias)
+            std = statistics.std(axes)
+            varies = std > _CONSTANT * jnp.abs(statistics).max(axes)
+            gain = jnp.where(varies, self.init_std / (std + _EPSILON), 1.0)
+            bias = jnp.where(varies, -statistics.mean(axes) * gain, 0.0)
+            self.put_variable('params', 'kernel', (kernel * gain).astype(kernel.dtype))
+            self.put_variable('params', 'bias', bias.astype(kernel.dtype))
             y = y * gain.astype(self.dtype)
         return y + bias.astype(self.dtype)
 

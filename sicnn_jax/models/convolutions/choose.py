@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sicnn_jax.axes import vary_alike
 from sicnn_jax.models.convolutions.patches import (
     image_convolution,
     patch_convolution,
@@ -83,6 +84,8 @@ def convolution(
     if not _has_ways(x):
         return direct(x, kernel, padding)
     frozen = is_frozen(x, kernel)
+    if not frozen:
+        x, kernel = vary_alike(x, kernel)
     margins = _margins(padding, sides)
     if features <= _FEW and sides[0] == sides[1] and sides[0] % 2 and padding == 'SAME':
         return (tap_convolution if frozen else image_convolution)(x, kernel)
