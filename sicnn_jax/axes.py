@@ -43,7 +43,7 @@ def vary(tree: Any, axes: Collection[str]) -> Any:
             return leaf
         if hasattr(jax.lax, 'pcast'):
             return jax.lax.pcast(leaf, missing, to='varying')
-        return jax.lax.pvary(leaf, missing)
+        return jax.lax.pvary(leaf, missing)  # type: ignore[attr-defined]
 
     return jax.tree.map(one, tree)
 

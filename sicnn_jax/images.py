@@ -28,6 +28,15 @@ def to_float(images: jax.Array) -> jax.Array:
     return (jnp.asarray(images, jnp.float32) - 127.5) / 128
 
 
+def check_float(images: jax.Array, network: str) -> None:
+    """Raises TypeError where a network is given levels and not `to_float` of them."""
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(
+            f'{network} is given {images.dtype}; expected floats in −1 to 1, of levels '
+            'those of sicnn_jax.images.to_float.'
+        )
+
+
 def to_levels(images: jax.Array) -> jax.Array:
     """Inverse of `to_float`: → uint8, rounded and clipped to 0..255."""
     return jnp.clip(jnp.round(images * 128 + 127.5), 0, 255).astype(jnp.uint8)
@@ -39,7 +48,7 @@ def degrade(hr: jax.Array, *, scale: int = 8, kind: str = 'bicubic') -> jax.Arra
     Linear and cheap, so it runs on the device and only HR travels.
 
     Args:
-      hr: [n, 112, 96, 3], levels 0..255, any dtype.
+      hr: integers [n, 112, 96, 3], levels 0..255.
       scale: downsampling factor, 8, 4 or 2.
       kind: 'bicubic', antialiased with a = −0.5 (Keys; MATLAB's imresize), or
         'area', the mean of scale × scale pixels.
@@ -49,7 +58,13 @@ def degrade(hr: jax.Array, *, scale: int = 8, kind: str = 'bicubic') -> jax.Arra
 
     Raises:
       ValueError: for another kind.
+      TypeError: for floats, which may be those of `to_float`.
     """
+    if not jnp.issubdtype(hr.dtype, jnp.integer):
+        raise TypeError(
+            f'degrade is given {hr.dtype}; expected levels 0 to 255 as integers, those '
+            'of sicnn_jax.images.to_levels.'
+        )
     chex.assert_shape(hr, (None, HEIGHT, WIDTH, 3))
     n, h, w = hr.shape[0], HEIGHT // scale, WIDTH // scale
     levels = hr.astype(jnp.float32)

@@ -65,3 +65,8 @@ def test_levels_round_trip_and_clip():
 def test_unknown_degradation_names_the_choices():
     with pytest.raises(ValueError, match="'nearest'; expected one of bicubic, area"):
         images.degrade(_faces(), kind='nearest')
+
+
+def test_floats_are_no_levels_to_degrade():
+    with pytest.raises(TypeError, match='given float32; expected levels'):
+        images.degrade(images.to_float(_faces()))

@@ -21,7 +21,8 @@ def normalize(
 
     Returns:
       The unit vectors. Those shorter than 1e-12 have no direction and become zeros,
-      with zero gradient.
+      with zero gradient. Norms are to be below 1.8e19: the square of a larger one is
+      no float32, and such a vector becomes zeros, too.
     """
     features = jnp.asarray(features, jnp.float32)
     squared = jnp.sum(jnp.square(features), axis=axis, keepdims=True)

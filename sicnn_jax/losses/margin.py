@@ -10,7 +10,9 @@ count over all. A column of zeros is no identity, so that any number of them can
 split. The loss is then the mean over the faces of all devices, the same on each. As
 always under a mapped axis, gradients are those of the sum of all devices' losses: that
 by a network's parameters is to be averaged over the devices, as usual; that by
-`class_weights` is to be divided by their number, never averaged.
+`class_weights` is to be divided by their number, never averaged. `jax.shard_map` knows
+that the loss is the same on each device (but with `check_vma=False`): there gradients
+are those of the one loss, and nothing is to be divided.
 """
 
 import functools
@@ -146,7 +148,8 @@ def cosface_loss(
     """
     features, labels = _gather(features, labels, class_weights, axis_name)
     cosines = cosine_logits(features, class_weights)
-    target = _own_target_cosine(cosines, labels) - margin
+    target = _own_target_cosine(cosines, labels) - jnp.float32(margin)
+    scale = jnp.float32(scale)
     return _cross_entropy(
         scale * cosines,
         scale * target,
@@ -196,16 +199,13 @@ def arcface_loss(
     features, labels = _gather(features, labels, class_weights, axis_name)
     cosines = cosine_logits(features, class_weights)
     target = _own_target_cosine(cosines, labels)
-    # sin θ has an infinite derivative in cos θ at ±1, and rounding may carry the
-    # cosine beyond: below the floor the derivative is 0 instead.
-    sine = jnp.sqrt(
-        jnp.maximum((1.0 - target) * (1.0 + target), _SMALLEST_SQUARED_SINE)
-    )
+    sine = _sine(target)
     target = jnp.where(
         target > -math.cos(margin),
         target * math.cos(margin) - sine * math.sin(margin),
         target - margin * math.sin(margin),
     )
+    scale = jnp.float32(scale)
     return _cross_entropy(
         scale * cosines,
         scale * target,
@@ -457,6 +457,17 @@ def _psi(cosine: Float32[Array, '*shape'], margin: int) -> Float32[Array, '*shap
         k += passed.astype(k.dtype)
         sign = jnp.where(passed, -sign, sign)
     return sign * multiple - 2.0 * k
+
+
+def _sine(cosine: Float32[Array, '*shape']) -> Float32[Array, '*shape']:
+    """sin θ from cos θ, whose derivative is infinite at ±1: near there it is 0 instead.
+
+    Rounding may carry the cosine beyond.
+    """
+    squared = (1.0 - cosine) * (1.0 + cosine)
+    steep = squared < _SMALLEST_SQUARED_SINE
+    constant = jax.lax.stop_gradient(jnp.sqrt(jnp.maximum(squared, 0.0)))
+    return jnp.where(steep, constant, jnp.sqrt(jnp.where(steep, 1.0, squared)))
 
 
 def _norms(features: Float[Array, 'n feature_dim']) -> Float32[Array, ' n']:

@@ -393,12 +393,18 @@ def check_scores(
 
 
 def _check_same(same: ArrayLike, num_pairs: int) -> np.ndarray:
-    same = np.asarray(same, bool)
+    same = np.asarray(same)
     if same.shape != (num_pairs,):
         raise ValueError(
             f'same has the shape {same.shape}, but there are {num_pairs} pairs.'
         )
-    return same
+    # −1 for a pair of different people would count as true.
+    if not np.isin(same, (0, 1)).all():
+        raise ValueError(
+            f'same has values such as {same[~np.isin(same, (0, 1))][0]}; expected '
+            'booleans, or 1 where a pair shows one person and 0 where it does not.'
+        )
+    return same.astype(bool)
 
 
 def _check_features(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32
 
+from sicnn_jax.images import check_float
 from sicnn_jax.models.layers import Conv, Deconv, Dtype, PReLU
 from sicnn_jax.template import HEIGHT, WIDTH
 
@@ -83,9 +84,11 @@ class CNNH(nn.Module):
 
         Raises:
           ValueError: for another scale, or another number of sizes.
+          TypeError: for integers, which are levels.
         """
         if self.scale not in LR_SHAPES:
             raise ValueError(f'CNNH.scale is {self.scale}; expected 8 or 4.')
+        check_float(images, 'CNNH')
         chex.assert_shape(images, (None, *LR_SHAPES[self.scale], 3))
         widths, growths = self._sizes('width'), self._sizes('growth')
         depths, deconv_widths = self._sizes('depth'), self._sizes('deconv_width')

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32
 
+from sicnn_jax.images import check_float
 from sicnn_jax.models.layers import Conv, Dense, Dtype, PReLU, average_pool
 from sicnn_jax.template import HEIGHT, WIDTH
 
@@ -46,7 +47,11 @@ class CNNR(nn.Module):
 
         Returns:
           Not normalised.
+
+        Raises:
+          TypeError: for integers, which are levels.
         """
+        check_float(images, 'CNNR')
         chex.assert_shape(images, (None, HEIGHT, WIDTH, 3))
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
         conv = partial(Conv, init_std=self.init_std, **types)

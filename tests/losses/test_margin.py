@@ -256,6 +256,25 @@ def test_zero_features_cost_what_guessing_does(loss):
         np.testing.assert_allclose(value, np.log(6), rtol=1e-6)
 
 
+def test_arcface_is_exact_at_its_tip():
+    """‖x‖ = 1, x = w₀, and another identity at an angle of 0.5."""
+    weights = np.array([[1.0, np.cos(0.5)], [0.0, np.sin(0.5)]], np.float32)
+    loss = arcface_loss(weights[:, :1].T, weights, np.array([0]), scale=64.0)
+    np.testing.assert_allclose(loss, np.log(2), rtol=1e-5)
+
+
+@every_loss
+def test_float32_stays_float32_where_float64_is_on(loss):
+    # Before JAX 0.8 it was elsewhere.
+    on = jax.enable_x64 if hasattr(jax, 'enable_x64') else jax.experimental.enable_x64
+    with on(True):
+        features, weights = (np.ones((6, 6), np.float32) for _ in range(2))
+        options = {'annealing': np.float64(5)} if loss is a_softmax_loss else {}
+        value = loss(features, weights, np.arange(6), **options)
+        assert value.dtype == jnp.float32
+        assert cosine_logits(features, weights).dtype == jnp.float32
+
+
 @every_loss
 def test_bfloat16_is_computed_in_float32(loss):
     batch = _jnp(*_batch(), dtype=jnp.bfloat16)

@@ -194,6 +194,8 @@ def test_wrong_arguments_are_refused():
         verify(features_a, features_b, same, np.zeros(120))
     with pytest.raises(ValueError, match='not all finite'):
         verify(features_a * np.inf, features_b, same, 10)
+    with pytest.raises(ValueError, match='such as -1; expected booleans'):
+        verify(features_a, features_b, np.where(same, 1, -1), 10)
     with pytest.raises(ValueError, match='two folds'):
         k_fold_accuracy(np.arange(6), [0, 1] * 3, 1)
     with pytest.raises(ValueError, match='n ≥ 1'):

@@ -248,3 +248,34 @@ def test_initialised_features_point_in_all_directions():
 def test_blank_images_do_not_break_initialisation():
     params = Conv(4, init_std=1.0).init(jax.random.key(0), jnp.zeros((2, 5, 5, 3)))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize('batch', ['one face', 'the same twice', 'blank'])
+def test_a_batch_that_does_not_vary_does_not_break_a_network(batch):
+    faces = jax.random.uniform(jax.random.key(0), (4, 112, 96, 3), minval=-1)
+    model = CNNR((4, 4, 4, 4), (1, 1, 1, 1), feature_dim=8)
+    first = {
+        'one face': faces[:1],
+        'the same twice': faces[:1].repeat(2, axis=0),
+        'blank': jnp.zeros((2, 112, 96, 3)),
+    }[batch]
+    variables = jax.jit(model.init)(jax.random.key(0), first)
+    assert max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(variables)) < 100
+    norms = jnp.linalg.norm(model.apply(variables, faces), axis=1)
+    assert norms.max() < 100 and norms.max() < 20 * norms.min()
+
+
+def test_parameters_have_the_type_that_was_asked_for():
+    images, _ = _initialised(CNNR((2, 2, 2, 2), (1, 1, 1, 1), feature_dim=4))
+    model = CNNR((2, 2, 2, 2), (1, 1, 1, 1), 4, param_dtype=jnp.bfloat16)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    types = {leaf.dtype.name for leaf in jax.tree.leaves(variables)}
+    assert types == {'bfloat16'}
+
+
+@pytest.mark.parametrize('model', [CNNH(), CNNR()])
+def test_levels_are_refused(model):
+    size = (112, 96) if isinstance(model, CNNR) else (14, 12)
+    levels = jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8)
+    with pytest.raises(TypeError, match='given uint8; expected floats'):
+        jax.eval_shape(model.init, jax.random.key(0), levels)
