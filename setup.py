@@ -3,6 +3,7 @@
 import pathlib
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = pathlib.Path(__file__).parent
 
@@ -19,6 +20,23 @@ RECORDS = [
     'tensorflow-datasets>=4.9.7,<5',
 ]
 
+
+class BuildWithConfigs(build_py):
+    """Puts configs/ into the package: `sicnn train --config=di` finds them anywhere.
+
+    As a package with a directory of its own, it would make of an editable installation
+    an import hook, through which type checkers see nothing.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            shipped = pathlib.Path(self.build_lib, 'sicnn_jax', 'shipped', 'configs')
+            self.mkpath(str(shipped))
+            for path in (ROOT / 'configs').glob('*.py'):
+                self.copy_file(str(path), str(shipped))
+
+
 setup(
     name='sicnn_jax',
     version='0.1.0',
@@ -29,12 +47,10 @@ setup(
     license='Apache-2.0',
     license_files=['LICENSE', 'sicnn_jax/weights/LICENSE-RESEARCH'],
     python_requires='>=3.11',
-    # `sicnn train --config=di` finds the configs wherever it is started.
-    packages=[
-        *find_packages(include=['sicnn_jax', 'sicnn_jax.*']),
-        'sicnn_jax.shipped.configs',
-    ],
-    package_dir={'sicnn_jax.shipped.configs': 'configs'},
+    packages=find_packages(include=['sicnn_jax', 'sicnn_jax.*']),
+    # Said, an editable installation is a path.
+    package_dir={'': '.'},
+    cmdclass={'build_py': BuildWithConfigs},
     package_data={
         'sicnn_jax': ['py.typed'],
         'sicnn_jax.evaluation': ['judge.safetensors'],
