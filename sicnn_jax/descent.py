@@ -47,9 +47,19 @@ def descend(
       The state with these networks updated (`step` unchanged); the metrics of the
       objective, and of each network 'NAME_gradient_norm' and 'NAME_finite': 1, or 0
       where the step was not applied.
+
+    Raises:
+      ValueError: no axis 'batch' is mapped, or the state lacks a network.
     """
+    _check_mapped()
     axes = varying(batch)
     # As parameters of this device alone: else `shard_map` would sum their gradients.
+    missing = [name for name in names if name not in state.networks]
+    if missing:
+        raise ValueError(
+            f'The state has no network {", ".join(missing)}, which is to be updated; '
+            f'it has {", ".join(state.networks)}.'
+        )
     params = vary({name: state.networks[name].params for name in names}, axes)
 
     def of_this_device(params, part):
@@ -158,6 +168,17 @@ def _one_by_one(function: Callable[[Any, Any], Any], start: Any, parts: Any) -> 
     On a CPU, parts then save no memory.
     """
     return jax.lax.scan(function, start, parts, unroll=jax.default_backend() == 'cpu')
+
+
+def _check_mapped():
+    try:
+        jax.lax.axis_index(AXIS)
+    except NameError as error:
+        raise ValueError(
+            f'An update averages over a mapped axis named {AXIS!r}, and there is none: '
+            'call it by sicnn_jax.parallel.on_one_device, or under jax.vmap(…, '
+            f'axis_name={AXIS!r}), jax.pmap or jax.shard_map.'
+        ) from error
 
 
 def _stepped(

@@ -17,7 +17,8 @@ from sicnn_jax.models import Discriminator, Recogniser
 Batch = Mapping[str, jax.Array]
 
 
-@dataclasses.dataclass(frozen=True)
+# By identity, so that it may be a static argument of `jax.jit`.
+@dataclasses.dataclass(frozen=True, eq=False)
 class Recipe:
     """Networks, losses, weights and optimisers of a stage.
 

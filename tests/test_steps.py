@@ -450,6 +450,26 @@ def test_cnnh_is_evaluated_once_an_iteration(params):
     assert saved == pytest.approx(forward, rel=0.2)
 
 
+def test_an_update_that_is_not_mapped_says_how_it_is_called(params):
+    batch = _batch()
+    state = TrainState.create(params, _recipe().optimizers)
+    faces = images.to_float(batch['hr'])
+    with pytest.raises(ValueError, match=r"named 'batch'.*on_one_device"):
+        algorithm.update_cnnr(_recipe(), state, faces, batch['label'])
+
+
+def test_a_network_that_the_state_lacks_is_named(params):
+    recipe = _recipe()
+    state = TrainState.create({'cnnr': params['cnnr']}, recipe.optimizers)
+    update = parallel.on_one_device(functools.partial(algorithm.recognition, recipe))
+    with pytest.raises(ValueError, match=r'no network class_weights.*it has cnnr'):
+        update(state, _batch())
+
+
+def test_a_recipe_may_be_a_static_argument(params):
+    assert len({_recipe(), _recipe()}) == 2
+
+
 def test_unknown_rule_names_the_choices():
     with pytest.raises(ValueError, match='recognition, mixed_recognition'):
         find_rule('gan')

@@ -22,6 +22,7 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from sicnn_jax.losses.identity import inverse_norm, normalize
@@ -50,9 +51,15 @@ def cosine_logits(
     Raises:
       AssertionError: the arguments are not of rank 2, or their feature_dim differ.
     """
+    features, class_weights = jnp.asarray(features), jnp.asarray(class_weights)
     chex.assert_rank([features, class_weights], 2)
-    chex.assert_equal(features.shape[1], class_weights.shape[0])
-    class_weights = jnp.asarray(class_weights, jnp.float32)
+    if features.shape[1] != class_weights.shape[0]:
+        raise AssertionError(
+            f'features are {list(features.shape)} and class_weights '
+            f'{list(class_weights.shape)}; expected [n, feature_dim] and [feature_dim, '
+            'num_identities]. PyTorch has them the other way round: transpose them.'
+        )
+    class_weights = class_weights.astype(jnp.float32)
     # The product is divided by the norms of the class weights, not they: to write very
     # many normalised ones, or their gradient, would take longer than the product.
     norms = inverse_norm(_sum_of_squares(class_weights))
@@ -95,14 +102,18 @@ def a_softmax_loss(
       the paper's there.
 
     Raises:
-      ValueError: the margin is not an int of at least 1.
+      ValueError: the margin is not an int of at least 1, or λ is a negative number.
       AssertionError: shapes do not fit, or labels are not integers.
     """
+    if isinstance(margin, np.integer):
+        margin = int(margin)
     if isinstance(margin, bool) or not isinstance(margin, int) or margin < 1:
         raise ValueError(
             f'The margin of A-Softmax multiplies the angle and is an int of at '
             f'least 1 (the paper has 4), not {margin!r}.'
         )
+    if not isinstance(annealing, jax.Array) and annealing < 0:
+        raise ValueError(f'annealing is {annealing!r}; λ is at least 0.')
     features, labels = _gather(features, labels, class_weights, axis_name)
     cosines = cosine_logits(features, class_weights)
     target = _own_target_cosine(cosines, labels)
@@ -516,6 +527,7 @@ def _from_owner(own, labels, num_identities, axis_name):
 
 def _gather(features, labels, class_weights, axis_name):
     """Everyone's features, and their labels counted from this device's first."""
+    features, labels = jnp.asarray(features), jnp.asarray(labels)
     if axis_name is None:
         return features, labels
     first = jax.lax.axis_index(axis_name) * class_weights.shape[1]

@@ -36,6 +36,11 @@ class CNNR(nn.Module):
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
+    def __post_init__(self) -> None:
+        # Lists would keep it from being a static argument.
+        self.widths, self.depths = tuple(self.widths), tuple(self.depths)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self, images: Float[Array, 'n 112 96 3']
@@ -50,8 +55,14 @@ class CNNR(nn.Module):
 
         Raises:
           TypeError: for integers, which are levels.
+          ValueError: there are not as many widths as depths.
         """
         check_float(images, 'CNNR')
+        if len(self.widths) != len(self.depths):
+            raise ValueError(
+                f'CNNR.widths is {self.widths} and CNNR.depths {self.depths}; expected '
+                'one of each for every level (the paper has four).'
+            )
         chex.assert_shape(images, (None, HEIGHT, WIDTH, 3))
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
         conv = partial(Conv, init_std=self.init_std, **types)

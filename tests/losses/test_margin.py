@@ -335,6 +335,28 @@ def test_shapes_and_types_are_checked(loss):
             loss(*arguments)
 
 
+@every_loss
+def test_class_weights_of_pytorch_are_named(loss):
+    features, class_weights, labels = _batch()
+    with pytest.raises(AssertionError, match=r'\[6, 4\]; expected .* transpose them'):
+        loss(features, class_weights.T, labels)
+
+
+@every_loss
+def test_lists_are_arrays(loss):
+    arguments = _batch()
+    listed = [argument.tolist() for argument in arguments]
+    np.testing.assert_array_equal(loss(*listed), loss(*_jnp(*arguments)))
+
+
+def test_settings_of_numpy_and_negative_annealing():
+    arguments = _jnp(*_batch())
+    found = a_softmax_loss(*arguments, margin=np.int64(4))
+    np.testing.assert_array_equal(found, a_softmax_loss(*arguments))
+    with pytest.raises(ValueError, match=r'-1\.0; λ is at least 0'):
+        a_softmax_loss(*arguments, annealing=-1.0)
+
+
 @pytest.mark.parametrize('margin', [0, -1, 4.0, 2.5, True, '4', None])
 def test_a_softmax_refuses_margins_that_are_not_positive_ints(margin):
     with pytest.raises(ValueError, match='margin of A-Softmax'):

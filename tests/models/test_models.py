@@ -195,6 +195,16 @@ def test_wrong_input_is_refused():
         jax.eval_shape(CNNH(scale=2).init, jax.random.key(0), _blank(1, 56, 48))
 
 
+def test_sizes_may_be_lists_and_fit_each_other():
+    assert hash(CNNR(widths=[2] * 4, depths=[1] * 4)) == hash(
+        CNNR(widths=(2,) * 4, depths=(1,) * 4)
+    )
+    with pytest.raises(ValueError, match='one of each for every level'):
+        jax.eval_shape(
+            CNNR(widths=(8, 8, 8)).init, jax.random.key(0), _blank(1, 112, 96)
+        )
+
+
 def test_models_are_rebuilt_from_their_record():
     record = {
         'scale': 4,
