@@ -38,7 +38,7 @@ class PReLU(nn.Module):
         slope = self.param(
             'slope', nn.initializers.constant(0.25), x.shape[-1:], self.param_dtype
         )
-        return jnp.where(x >= 0, x, x * slope.astype(x.dtype))
+        return jnp.where(x >= 0, x, x * _by_channel(slope.astype(x.dtype), x))
 
 
 class _DataInitialised(nn.Module):
@@ -72,10 +72,11 @@ class _DataInitialised(nn.Module):
             varies = std > _CONSTANT * jnp.abs(statistics).max(axes)
             gain = jnp.where(varies, self.init_std / (std + _EPSILON), 1.0)
             bias = jnp.where(varies, -statistics.mean(axes) * gain, 0.0)
-            self.put_variable('params', 'kernel', (kernel * gain).astype(kernel.dtype))
+            scaled = kernel * _by_channel(gain.astype(kernel.dtype), kernel)
+            self.put_variable('params', 'kernel', scaled)
             self.put_variable('params', 'bias', bias.astype(kernel.dtype))
-            y = y * gain.astype(self.dtype)
-        return y + bias.astype(self.dtype)
+            y = y * _by_channel(gain.astype(self.dtype), y)
+        return y + _by_channel(bias.astype(self.dtype), y)
 
 
 class Conv(_DataInitialised):
@@ -120,6 +121,11 @@ class Deconv(_DataInitialised):
     ) -> Float[Array, 'n 2*h 2*w features']:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         return self._apply(x, shape, transposed_convolution)
+
+
+def _by_channel(values, x):
+    """Values [c] in the rank of x, whose last axis is of channels."""
+    return values.reshape(*[1] * (x.ndim - 1), -1)
 
 
 def average_pool(
