@@ -4,6 +4,7 @@ import functools
 
 import flax
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -289,3 +290,12 @@ def test_levels_are_refused(model):
     levels = jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8)
     with pytest.raises(TypeError, match='given uint8; expected floats'):
         jax.eval_shape(model.init, jax.random.key(0), levels)
+
+
+def test_a_batch_of_any_size_can_be_exported():
+    model = CNNH(width=64, growth=32, depth=1, deconv_width=64, final_depth=1)
+    (n,) = jax.export.symbolic_shape('n')
+    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, 14, 12, 3)))
+    lr = jax.ShapeDtypeStruct((n, 14, 12, 3), jnp.float32)
+    exported = jax.export.export(jax.jit(model.apply))(params, lr)
+    assert exported.out_avals[0].shape == (n, 112, 96, 3)

@@ -111,10 +111,12 @@ def _has_ways(x):
     """Whether a way other than XLA's own can be the faster one: on a CPU in float32.
 
     A GPU's convolutions are fast by themselves, and Winograd's sums would lose what
-    bfloat16 has of precision.
+    bfloat16 has of precision. Of a batch whose size is a symbol (`jax.export`) nobody
+    knows what is faster.
     """
     on_cpu = jax.default_backend() == 'cpu' and not _ANY_BACKEND.get()
-    return on_cpu and x.dtype == jnp.float32
+    sized = all(isinstance(size, int) for size in x.shape)
+    return on_cpu and sized and x.dtype == jnp.float32
 
 
 def pays_as_products(x: Array, kernel: Array) -> bool:
