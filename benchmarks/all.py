@@ -73,17 +73,20 @@ QUICK = {
 
 # They take --images and --landmarks, which no repository holds.
 OF_PHOTOGRAPHS = {'speed.detection'}
-# They take shards of LFW, networks or finished runs.
+# They take photographs alone, shards of LFW, networks or finished runs.
 OF_ONES_OWN = {
-    f'studies.{name}'
-    for name in (
-        'allocation',
-        'distilled',
-        'groups',
-        'identity',
-        'learning_curve',
-        'which_is_sicnn',
-    )
+    'speed.mtcnn',
+    *(
+        f'studies.{name}'
+        for name in (
+            'allocation',
+            'distilled',
+            'groups',
+            'identity',
+            'learning_curve',
+            'which_is_sicnn',
+        )
+    ),
 }
 
 
