@@ -14,8 +14,9 @@ from sicnn_jax import algorithm, images, losses
 from sicnn_jax.axes import vary, varying
 from sicnn_jax.descent import AXIS
 from sicnn_jax.models import convolutions
+from sicnn_jax.onnx import windows
 from sicnn_jax.train_state import TrainState
-from tests.test_steps import IDENTITIES, _batch, _networks, _recipe
+from tests.test_steps import IDENTITIES, _batch, _networks, _recipe, initialise
 
 needs_shard_map = pytest.mark.skipif(
     not hasattr(jax, 'shard_map'), reason='this JAX has it elsewhere'
@@ -25,14 +26,7 @@ WAYS = {'of a CPU': contextlib.nullcontext, 'neutral': convolutions.on_any_backe
 
 @pytest.fixture(scope='module')
 def state():
-    cnnr, cnnh = _networks()
-    hr = images.to_float(_batch()['hr'])
-    params = {
-        'cnnr': jax.jit(cnnr.init)(jax.random.key(0), hr)['params'],
-        'class_weights': jax.random.normal(jax.random.key(1), (6, IDENTITIES)),
-        'cnnh': jax.jit(cnnh.init)(jax.random.key(2), hr[:, ::8, ::8])['params'],
-    }
-    return TrainState.create(params, _recipe().optimizers)
+    return TrainState.create(initialise(), _recipe().optimizers)
 
 
 def _mesh():
@@ -42,47 +36,45 @@ def _mesh():
     return jax.make_mesh((8,), (AXIS,), **kinds)
 
 
-def _by_shard_map(update, check_vma):
+def _in_shard_map(function, in_specs, out_specs, check_vma):
     return jax.jit(
         jax.shard_map(
-            update,
+            function,
             mesh=_mesh(),
-            in_specs=(P(), P(AXIS)),
-            out_specs=P(),
+            in_specs=in_specs,
+            out_specs=out_specs,
             check_vma=check_vma,
         )
     )
 
 
+def _by_shard_map(update, check_vma):
+    return _in_shard_map(update, (P(), P(AXIS)), P(), check_vma)
+
+
+def _in_parts(mapped, count):
+    """Of a state and a whole batch, by a function of one in so many parts."""
+
+    def of(state, batch):
+        parts = jax.tree.map(
+            lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch
+        )
+        return jax.tree.map(lambda leaf: leaf[0], mapped(state, parts))
+
+    return of
+
+
 def _by_pmap(update):
-    mapped = jax.pmap(update, axis_name=AXIS, in_axes=(None, 0))
-
-    def of(state, batch):
-        batch = jax.tree.map(lambda leaf: leaf.reshape(8, -1, *leaf.shape[1:]), batch)
-        return jax.tree.map(lambda leaf: leaf[0], mapped(state, batch))
-
-    return of
+    return _in_parts(jax.pmap(update, axis_name=AXIS, in_axes=(None, 0)), 8)
 
 
-def _by_one(update):
-    """On one device, or by XLA on as many as the batch is on."""
-    mapped = jax.jit(jax.vmap(update, axis_name=AXIS, in_axes=(None, 0)))
-
-    def of(state, batch):
-        batch = jax.tree.map(lambda leaf: leaf[None], batch)
-        return jax.tree.map(lambda leaf: leaf[0], mapped(state, batch))
-
-    return of
+def _by_vmap(update, count=8):
+    mapped = jax.vmap(update, axis_name=AXIS, in_axes=(None, 0))
+    return _in_parts(jax.jit(mapped), count)
 
 
-def _by_vmap(update):
-    mapped = jax.jit(jax.vmap(update, axis_name=AXIS, in_axes=(None, 0)))
-
-    def of(state, batch):
-        batch = jax.tree.map(lambda leaf: leaf.reshape(8, -1, *leaf.shape[1:]), batch)
-        return jax.tree.map(lambda leaf: leaf[0], mapped(state, batch))
-
-    return of
+# On one device, or by XLA on as many as the batch is on.
+_by_one = functools.partial(_by_vmap, count=1)
 
 
 def _by_shardings(update):
@@ -115,15 +107,21 @@ def _assert_close(found, expected):
     )
 
 
+@pytest.fixture(scope='module')
+def recognised(state):
+    """The state and the metrics after CNNR's step, on one device."""
+    update = functools.partial(algorithm.recognition, _recipe())
+    return _by_one(update)(state, _batch())
+
+
 @pytest.mark.parametrize('way', WAYS)
 @pytest.mark.parametrize('loop', LOOPS.values(), ids=LOOPS)
-def test_an_update_makes_the_step_of_one_device(loop, way, state):
+def test_an_update_makes_the_step_of_one_device(loop, way, state, recognised):
     update = functools.partial(algorithm.recognition, _recipe())
-    expected = _by_one(update)(state, _batch())
     with WAYS[way]():
         found = loop(update)(state, _batch())
-    assert expected[1]['cnnr_gradient_norm'] > 0.1
-    _assert_close(found, expected)
+    assert recognised[1]['cnnr_gradient_norm'] > 0.1
+    _assert_close(found, recognised)
 
 
 @needs_shard_map
@@ -140,7 +138,7 @@ def test_algorithm_1_in_parts_in_a_shard_map(way, state):
 
 @needs_shard_map
 @pytest.mark.parametrize('check_vma', [True, False])
-def test_split_identities_in_a_shard_map(check_vma, state):
+def test_split_identities_in_a_shard_map(check_vma, state, recognised):
     """Eight columns of class weights, one a device, of which three are nobody's."""
     recipe = _recipe(split_identities=True)
     weights = state.params['class_weights']
@@ -152,18 +150,10 @@ def test_split_identities_in_a_shard_map(check_vma, state):
         lambda leaf: P(None, AXIS) if leaf.ndim == 2 else P(),
         split.networks['class_weights'],
     )
-    batch = _batch()
-    found, metrics = jax.jit(
-        jax.shard_map(
-            functools.partial(algorithm.recognition, recipe),
-            mesh=_mesh(),
-            in_specs=(specs, P(AXIS)),
-            out_specs=(specs, P()),
-            check_vma=check_vma,
-        )
-    )(split, batch)
-    update = functools.partial(algorithm.recognition, _recipe())
-    expected, of_one = _by_one(update)(state, batch)
+    update = functools.partial(algorithm.recognition, recipe)
+    sharded = _in_shard_map(update, (specs, P(AXIS)), (specs, P()), check_vma)
+    found, metrics = sharded(split, _batch())
+    expected, of_one = recognised
     _assert_close(
         found.params['class_weights'][:, :IDENTITIES], expected.params['class_weights']
     )
@@ -181,13 +171,10 @@ def test_the_gradient_by_split_class_weights_is_as_documented(loss, check_vma):
     features = rng.normal(size=(16, 6)).astype(np.float32)
     weights = rng.normal(size=(6, 24)).astype(np.float32)
     labels = rng.integers(0, 24, 16)
-    found = jax.shard_map(
-        jax.grad(functools.partial(loss, axis_name=AXIS), 1),
-        mesh=_mesh(),
-        in_specs=(P(AXIS), P(None, AXIS), P(AXIS)),
-        out_specs=P(None, AXIS),
-        check_vma=check_vma,
-    )(features, weights, labels)
+    gradient = jax.grad(functools.partial(loss, axis_name=AXIS), 1)
+    specs = P(AXIS), P(None, AXIS), P(AXIS)
+    sharded = _in_shard_map(gradient, specs, P(None, AXIS), check_vma)
+    found = sharded(features, weights, labels)
     expected = jax.grad(loss, 1)(features, weights, labels)
     factor = 1 if check_vma else 8
     np.testing.assert_allclose(found, factor * expected, rtol=1e-3, atol=1e-5)
@@ -213,17 +200,26 @@ def test_the_networks_differentiate_in_a_shard_map(network, check_vma, state):
         return found if check_vma else jax.lax.pmean(found, AXIS)
 
     params = state.params[network]
-    found = jax.jit(
-        jax.shard_map(
-            gradient,
-            mesh=_mesh(),
-            in_specs=(P(), P(AXIS)),
-            out_specs=P(),
-            check_vma=check_vma,
-        )
-    )(params, x)
+    found = _by_shard_map(gradient, check_vma)(params, x)
     expected = jax.jit(jax.grad(mean_square))(params, x)
     _assert_close(found, expected)
+
+
+@needs_shard_map
+def test_depthwise_convolutions_of_onnx_networks_differentiate_in_a_shard_map():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 3, 9, 9)).astype(np.float32)
+    kernel = rng.normal(size=(3, 1, 3, 3)).astype(np.float32)
+
+    def mean_square(kernel, x):
+        y = windows.depthwise(x, kernel, (1, 1), (1, 1), ((1, 1), (1, 1)))
+        return jnp.mean(jnp.square(y))
+
+    def of_all(kernel, x):
+        return jax.lax.pmean(mean_square(kernel, x), AXIS)
+
+    found = _by_shard_map(jax.grad(of_all), check_vma=True)(kernel, x)
+    np.testing.assert_allclose(found, jax.grad(mean_square)(kernel, x), rtol=1e-4)
 
 
 def test_outside_of_shard_map_nothing_is_known():

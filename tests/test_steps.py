@@ -32,6 +32,11 @@ RULES = (
 
 @pytest.fixture(scope='module')
 def params():
+    return initialise()
+
+
+def initialise():
+    """Parameters of all networks."""
     cnnr, cnnh = _networks()
     hr = images.to_float(_batch()['hr'])
     return {

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sicnn_jax.axes import vary_alike
+
 Margins = list[tuple[int, int]]
 
 
@@ -108,7 +110,9 @@ def depthwise(
     def shifted(x, kernel):
         return shifted_products(x, kernel, strides, dilations, tuple(margins))
 
-    return jax.lax.platform_dependent(x, kernel, cpu=shifted, default=direct)
+    return jax.lax.platform_dependent(
+        *vary_alike(x, kernel), cpu=shifted, default=direct
+    )
 
 
 def _direct(x, kernel, strides, dilations, margins, groups):
