@@ -12,8 +12,8 @@ import os
 import runpy
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
+import sicnn_jax
 from sicnn_jax import command
 from sicnn_jax.config import find
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = [each for each in arguments if each not in ('--quiet', '--verbose')]
     first, rest = arguments[:1], arguments[1:]
     if first == ['--version']:
-        print(f'sicnn_jax {metadata.version("sicnn_jax")}')
+        print(f'sicnn_jax {sicnn_jax.__version__}')
         return 0
     if first in ([], ['help'], ['-h'], ['--help']):
         print(_help())

@@ -22,6 +22,7 @@ import numpy as np
 from flax import linen as nn
 
 from sicnn_jax.batches import in_batches
+from sicnn_jax.models.convolutions.pieces import direct
 
 # The smallest face that is found, and what P-Net sees of it.
 _SMALLEST, _CELL = 20, 12
@@ -284,10 +285,7 @@ def _layer(x, kernel, bias, slope):
 
 
 def _convolve(x, kernel, bias):
-    numbers = ('NHWC', 'HWIO', 'NHWC')
-    return bias + jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), 'VALID', dimension_numbers=numbers
-    )
+    return bias + direct(x, kernel, 'VALID')
 
 
 def _prelu(x, slope):
