@@ -52,14 +52,14 @@ def descend(
       ValueError: no axis 'batch' is mapped, or the state lacks a network.
     """
     _check_mapped()
-    axes = varying(batch)
-    # As parameters of this device alone: else `shard_map` would sum their gradients.
     missing = [name for name in names if name not in state.networks]
     if missing:
         raise ValueError(
             f'The state has no network {", ".join(missing)}, which is to be updated; '
             f'it has {", ".join(state.networks)}.'
         )
+    axes = varying(batch)
+    # As those of this device alone: else JAX would sum their gradients by itself.
     params = vary({name: state.networks[name].params for name in names}, axes)
 
     def of_this_device(params, part):
@@ -176,8 +176,8 @@ def _check_mapped():
     except NameError as error:
         raise ValueError(
             f'An update averages over a mapped axis named {AXIS!r}, and there is none: '
-            'call it by sicnn_jax.parallel.on_one_device, or under jax.vmap(…, '
-            f'axis_name={AXIS!r}), jax.pmap or jax.shard_map.'
+            'call it by sicnn_jax.parallel.on_one_device or map_over_devices, or map '
+            'that axis yourself.'
         ) from error
 
 

@@ -10,9 +10,9 @@ count over all. A column of zeros is no identity, so that any number of them can
 split. The loss is then the mean over the faces of all devices, the same on each. As
 always under a mapped axis, gradients are those of the sum of all devices' losses: that
 by a network's parameters is to be averaged over the devices, as usual; that by
-`class_weights` is to be divided by their number, never averaged. `jax.shard_map` knows
-that the loss is the same on each device (but with `check_vma=False`): there gradients
-are those of the one loss, and nothing is to be divided.
+`class_weights` is to be divided by their number, never averaged. Where JAX keeps
+count of what is the same on each device (`sicnn_jax.axes` says where), gradients are
+those of the one loss, and nothing is to be divided.
 """
 
 import functools
