@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sicnn_jax import algorithm, images, inference, losses, metrics, models
 
+    __version__: str
+
 __all__ = ['algorithm', 'images', 'inference', 'losses', 'metrics', 'models']
 
 

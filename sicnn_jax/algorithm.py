@@ -16,6 +16,22 @@ from sicnn_jax.descent import AXIS, Metrics, descend, in_parts
 from sicnn_jax.recipe import Batch, Recipe, apply, both, pairs
 from sicnn_jax.train_state import TrainState
 
+__all__ = [
+    'distillation',
+    'domain_integrated',
+    'hallucination',
+    'joint',
+    'mixed_distillation',
+    'mixed_recognition',
+    'recognition',
+    'super_resolve',
+    'taught_integrated',
+    'update_by_teacher',
+    'update_cnnh',
+    'update_cnnr',
+    'update_joint',
+]
+
 
 def domain_integrated(
     recipe: Recipe, state: TrainState, batch: Batch

@@ -24,6 +24,15 @@ from sicnn_jax import packed, results_file
 from sicnn_jax.errors import CheckpointError
 from sicnn_jax.train_state import TrainState
 
+__all__ = [
+    'Checkpoints',
+    'check_record',
+    'describe_frozen',
+    'has_networks',
+    'load_networks',
+    'save_networks',
+]
+
 _FINAL = 'final'
 _KEPT = 2
 _FROZEN = 'frozen'
@@ -252,22 +261,25 @@ def _load_final(path):
 
 
 def check_record(
-    found: Mapping[str, Any], expected: Mapping[str, Any], where: str
+    found: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    where: str,
+    remedy: str = 'Give the run the same setting or start a new workdir.',
 ) -> None:
-    """Refuses a checkpoint of other images or networks than this run's.
+    """Refuses a checkpoint of other images or networks than those it is to meet.
 
     Args:
       found: the record of the checkpoint.
-      expected: what this run would record; only its fields are compared.
+      expected: what would be recorded here; only its fields are compared.
       where: names the checkpoint in the error.
+      remedy: what to do, in the error.
 
     Raises:
       CheckpointError: a field differs.
     """
     for field, was, now in _differences(found, expected):
         raise CheckpointError(
-            f'{where} was made with {field} = {was!r}, but this run has {now!r}. Give '
-            'the run the same setting or start a new workdir.'
+            f'{where} was made with {field} = {was!r}; expected {now!r}. {remedy}'
         )
 
 

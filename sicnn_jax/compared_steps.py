@@ -12,6 +12,8 @@ from sicnn_jax.descent import Metrics, descend
 from sicnn_jax.recipe import Batch, Recipe, apply, both, pairs
 from sicnn_jax.train_state import TrainState
 
+__all__ = ['adversarial', 'fit', 'pyramid', 'update_discriminator', 'update_pyramid']
+
 
 def update_pyramid(
     recipe: Recipe, state: TrainState, lr: jax.Array, pyramid: tuple[jax.Array, ...]

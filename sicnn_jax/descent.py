@@ -17,6 +17,18 @@ from sicnn_jax.axes import vary, varying
 from sicnn_jax.recipe import Recipe
 from sicnn_jax.train_state import Network, TrainState
 
+__all__ = [
+    'AXIS',
+    'Iteration',
+    'Metrics',
+    'counted',
+    'descend',
+    'finite_networks',
+    'in_parts',
+    'merge_metrics',
+    'without_finite',
+]
+
 AXIS = 'batch'
 
 Metrics = dict[str, jax.Array]

@@ -23,6 +23,18 @@ from sicnn_jax.descent import finite_networks, without_finite
 from sicnn_jax.recipe import Recipe
 from sicnn_jax.train_state import TrainState
 
+__all__ = [
+    'Checkpoint',
+    'Evaluate',
+    'Hook',
+    'Log',
+    'Metrics',
+    'NonFiniteError',
+    'Picture',
+    'Stop',
+    'Stopped',
+]
+
 # Replicated device scalars of the step (or of several, stacked) under 'step', host
 # floats under other names.
 Metrics = dict[str, Any]

@@ -12,6 +12,17 @@ import jax.numpy as jnp
 
 from sicnn_jax.template import HEIGHT, WIDTH
 
+__all__ = [
+    'CONVENTION',
+    'DEGRADATIONS',
+    'check_float',
+    'degrade',
+    'enlarge',
+    'keys',
+    'to_float',
+    'to_levels',
+]
+
 # A checkpoint remembers these words, so that a network never meets images of
 # another convention than it was trained on.
 CONVENTION = {

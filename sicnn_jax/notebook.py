@@ -18,6 +18,8 @@ from sicnn_jax.reports import curves
 from sicnn_jax.reports.html_page import image_source
 from sicnn_jax.workdir import stage_directory
 
+__all__ = ['LOG', 'describe_progress', 'show_faces', 'train_live']
+
 LOG = 'train.log'
 
 

@@ -22,6 +22,31 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sicnn_jax.descent import AXIS
 from sicnn_jax.train_state import TrainState
 
+__all__ = [
+    'Devices',
+    'any_asked',
+    'connect',
+    'disconnect',
+    'divide_cpu',
+    'first_before_others',
+    'from_first',
+    'is_first',
+    'is_of_lost_process',
+    'local_devices',
+    'map_over_devices',
+    'on_one_device',
+    'prefetch',
+    'process',
+    'replicate',
+    'shard',
+    'split',
+    'to_devices',
+    'to_host',
+    'unreplicate',
+    'unsplit',
+    'wait',
+]
+
 Devices = Sequence[jax.Device]
 
 _FORCED_DEVICES = '--xla_force_host_platform_device_count'

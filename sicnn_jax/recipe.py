@@ -12,6 +12,8 @@ from flax import linen as nn
 from sicnn_jax import images
 from sicnn_jax.models import Discriminator, Recogniser
 
+__all__ = ['Batch', 'Recipe', 'apply', 'both', 'pairs']
+
 # {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}, and of a stage that is taught
 # 'target': float32 [n, d]
 Batch = Mapping[str, jax.Array]

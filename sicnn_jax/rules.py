@@ -11,6 +11,8 @@ from sicnn_jax import algorithm, compared_steps
 from sicnn_jax.descent import Iteration, counted
 from sicnn_jax.terms import TERMS, find_term
 
+__all__ = ['RECOGNISER', 'RULES', 'Rule', 'find_rule']
+
 RECOGNISER = ('cnnr', 'class_weights')
 
 

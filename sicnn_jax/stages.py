@@ -14,6 +14,8 @@ from sicnn_jax.recipe import Recipe
 from sicnn_jax.rules import Rule, find_rule
 from sicnn_jax.terms import IDENTITY_TERMS, TERMS
 
+__all__ = ['CENTROIDS', 'Stage', 'build_stage', 'read_weights']
+
 # Where class weights may come from beside a stage: see `train.centroids`.
 CENTROIDS = 'centroids'
 

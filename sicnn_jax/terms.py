@@ -14,6 +14,22 @@ import jax.numpy as jnp
 from sicnn_jax import losses
 from sicnn_jax.recipe import Recipe, apply
 
+__all__ = [
+    'IDENTITY_TERMS',
+    'TERMS',
+    'Params',
+    'Term',
+    'adversarial',
+    'discriminate',
+    'draw_views',
+    'feature_distance',
+    'find_term',
+    'hallucination_loss',
+    'look',
+    'perceptual',
+    'super_identity',
+]
+
 Params = Mapping[str, Any]
 
 # Folded in before the step, which other draws of a step fold in first.

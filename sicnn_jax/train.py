@@ -23,6 +23,16 @@ from sicnn_jax.stages import CENTROIDS, Stage, build_stage
 from sicnn_jax.train_state import TrainState
 from sicnn_jax.workdir import recognition_directory, stage_directory, write_config
 
+__all__ = [
+    'centroids',
+    'dispatch',
+    'initial_state',
+    'initialise',
+    'make_hooks',
+    'run',
+    'train_stage',
+]
+
 # Faces that data-dependent initialisation looks at.
 _INIT_BATCH = 32
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     # Whoever only opens a finished run needs no optimiser.
     import optax
 
+__all__ = ['Network', 'TrainState']
+
 
 @flax.struct.dataclass
 class Network:

@@ -13,6 +13,20 @@ from ml_collections import ConfigDict
 
 from sicnn_jax import checkpoint, images, packed, results_file, weights
 
+__all__ = [
+    'CONFIG',
+    'add_network_flags',
+    'find_recognition',
+    'find_stage',
+    'load_cnnh',
+    'makes_cnnh',
+    'read_config',
+    'recognition_directory',
+    'shipped_config',
+    'stage_directory',
+    'write_config',
+]
+
 CONFIG = 'config.json'
 
 _PREFERRED = 'domain_integrated'
@@ -98,8 +112,31 @@ def load_cnnh(
         known = ' or '.join(map(str, weights.CNNH))
         raise ValueError(f'scale is {scale}; the networks that ship have {known}.')
     params, record = checkpoint.load_networks(place, ['cnnh'])
-    checkpoint.check_record(record, {'convention': images.CONVENTION}, str(place))
+    _check_described(record, place)
     return params['cnnh'], record, place
+
+
+def _check_described(record, place):
+    """Refuses a record that does not say what CNNH is and what it expects."""
+    missing = [
+        field
+        for field in ('convention', 'scale', 'degradation', 'models')
+        if field not in record
+    ]
+    if 'cnnh' not in record.get('models', {'cnnh': None}):
+        missing = ['models.cnnh']
+    if missing:
+        raise checkpoint.CheckpointError(
+            f'{place} has a record without {", ".join(missing)}; expected convention, '
+            'scale, degradation and models. Save it again with the record of the run '
+            'that it is from, or one of your own with these fields.'
+        )
+    checkpoint.check_record(
+        record,
+        {'convention': images.CONVENTION},
+        str(place),
+        'It was trained on other images: train it again.',
+    )
 
 
 def add_network_flags(parser: argparse.ArgumentParser) -> None:

@@ -177,9 +177,7 @@ def test_a_difference_is_named_by_its_path():
     expected = {'models': {'cnnh': {'growth': 3, 'depth': 1}}}
     with pytest.raises(checkpoint.CheckpointError) as caught:
         checkpoint.check_record(found, expected, 'x')
-    assert 'x was made with models.cnnh.growth = 2, but this run has 3' in str(
-        caught.value
-    )
+    assert 'x was made with models.cnnh.growth = 2; expected 3' in str(caught.value)
 
 
 @pytest.mark.parametrize('damage', [_truncate, _flip_a_bit])

@@ -1,16 +1,25 @@
-"""The package as a library, from its name on."""
+"""The package as a library, from its name on.
+
+mypy reads this file as it reads the package, so that what is called here is typed.
+"""
 
 import functools
+import importlib
+import pathlib
+import re
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import sicnn_jax
 from sicnn_jax import images, losses, metrics, models
 
+_ROOT = pathlib.Path(__file__).parents[1]
 _FEATURES = jnp.arange(24.0).reshape(4, 6)
 _WEIGHTS = jnp.ones((6, 8)).at[0].set(-1.0)
 _LABELS = jnp.arange(4, dtype=jnp.int32)
@@ -65,6 +74,51 @@ def test_its_parts_are_found_from_its_name():
         assert getattr(sicnn_jax, name).__name__ == f'sicnn_jax.{name}'
     assert sicnn_jax.__version__.count('.') == 2
     assert not hasattr(sicnn_jax, 'steps')
+
+
+def test_modules_of_the_api_pages_list_their_public_names():
+    pages = [page.read_text() for page in (_ROOT / 'docs/api').glob('*.md')]
+    names = [name for page in pages for name in re.findall(r'^::: (\S+)', page, re.M)]
+    modules = [name for name in names if not name.endswith('render_faces')]
+    assert len(modules) > 40
+    for name in modules:
+        module = importlib.import_module(name)
+        own = {
+            key
+            for key, value in vars(module).items()
+            if getattr(value, '__module__', None) == name and key[0] != '_'
+        }
+        assert own <= set(module.__all__), name
+        assert all(hasattr(module, key) for key in module.__all__), name
+
+
+def _values(
+    features: jax.Array | np.ndarray,
+    weights: jax.Array | np.ndarray,
+    labels: jax.Array | np.ndarray,
+) -> list[jax.Array]:
+    blocks = [features.reshape(4, 1, 2, 3)]
+    return [
+        losses.a_softmax_loss(features, weights, labels),
+        losses.cosface_loss(features, weights, labels),
+        losses.arcface_loss(features, weights, labels),
+        *losses.margin_diagnostics(features, weights, labels).values(),
+        *losses.sample_identities(jax.random.key(0), weights, labels, 6),
+        losses.super_identity_loss(features, features[::-1]),
+        losses.feature_distance_loss(features, features[::-1]),
+        losses.perceptual_loss(blocks, blocks[::-1]),
+        losses.super_resolution_loss(blocks[0], blocks[0][::-1]),
+        losses.charbonnier_loss(blocks[0], blocks[0][::-1]),
+        losses.discriminator_loss(features[0], features[1]),
+        losses.generator_loss(features[0]),
+    ]
+
+
+def test_losses_take_numpy_arrays_as_they_take_those_of_jax():
+    arrays = _FEATURES, _WEIGHTS, _LABELS
+    of_numpy = _values(*map(np.asarray, arrays))
+    assert all(isinstance(value, jax.Array) for value in of_numpy)
+    chex.assert_trees_all_equal(of_numpy, _values(*arrays))
 
 
 def test_it_alone_imports_nothing():

@@ -12,6 +12,8 @@ from ml_collections import ConfigDict, config_flags
 from sicnn_jax.config import ConfigError, check, fields
 from sicnn_jax.config.find import find, make_importable, split
 
+__all__ = ['execute', 'last_of_each', 'load']
+
 
 def load(value: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> ConfigDict:
     """A config, checked.

@@ -10,6 +10,8 @@ from ml_collections import ConfigDict, FieldReference
 from sicnn_jax.rules import find_rule
 from sicnn_jax.terms import IDENTITY_TERMS
 
+__all__ = ['base', 'discriminator', 'optimizer', 'stage', 'stage_fields']
+
 
 def base() -> ConfigDict:
     """What all experiments share; those of `configs/` add stages."""

@@ -13,6 +13,17 @@ from scipy import ndimage
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.template import HEIGHT, TEMPLATE, WIDTH
 
+__all__ = [
+    'align_face',
+    'center_crop',
+    'checked_image',
+    'paste_face',
+    'read_landmarks',
+    'scaled_template',
+    'similarity_transform',
+    'warp',
+]
+
 # Pixels of a face over which it fades into the picture that it is pasted into.
 _FADE = 12
 

@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, UInt8
 
 from sicnn_jax import images
 
+__all__ = ['NONE', 'Augmentation', 'augment']
+
 # Tells these draws from those of other randomness of a step.
 _STREAM = 2
 # Shares of red, green and blue in the grey of a pixel (BT.601).

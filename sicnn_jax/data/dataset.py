@@ -23,6 +23,22 @@ from sicnn_jax.data import (
 )
 from sicnn_jax.data.targets import Targets, read_targets
 
+__all__ = [
+    'AUGMENTATION',
+    'ON_ERROR',
+    'PLACEMENTS',
+    'SOURCES',
+    'Batch',
+    'Faces',
+    'ProceduralFaces',
+    'RecordFaces',
+    'ResidentFaces',
+    'device_bytes',
+    'open_faces',
+    'read_split',
+    'write_embedded',
+]
+
 SOURCES = ('embedded', 'records', 'procedural')
 PLACEMENTS = ('host', 'device')
 ON_ERROR = ('raise', 'skip')

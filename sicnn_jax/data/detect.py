@@ -15,6 +15,16 @@ from PIL import Image
 from sicnn_jax.data.align import checked_image
 from sicnn_jax.data.records import DatasetError
 
+__all__ = [
+    'CHOICES',
+    'MIN_SCORE',
+    'SMALLEST',
+    'DetectedFace',
+    'DetectorMissingError',
+    'choose',
+    'find_faces',
+]
+
 CHOICES = ('all', 'largest', 'central')
 SMALLEST = 12
 MIN_SCORE = 0.92

@@ -27,6 +27,23 @@ from PIL import Image
 from sicnn_jax.data import runtime, tfds_metadata
 from sicnn_jax.template import HEIGHT, WIDTH
 
+__all__ = [
+    'ENCODINGS',
+    'MAX_PIXELS',
+    'SIDECAR',
+    'DatasetError',
+    'DatasetInfo',
+    'Face',
+    'SplitInfo',
+    'decode_image',
+    'encode_image',
+    'fingerprint',
+    'read_dataset_info',
+    'read_faces',
+    'read_keys',
+    'read_sidecar',
+]
+
 ENCODINGS = ('png', 'jpeg')
 SIDECAR = 'faces.json'
 FORMAT, VERSION = 'sicnn_jax.faces', 1

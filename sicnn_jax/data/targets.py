@@ -17,6 +17,8 @@ from safetensors.numpy import save
 from sicnn_jax import results_file
 from sicnn_jax.data import records
 
+__all__ = ['Targets', 'read_targets', 'write_targets']
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Targets:

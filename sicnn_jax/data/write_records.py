@@ -28,6 +28,8 @@ from sicnn_jax.data.records import (
 )
 from sicnn_jax.template import HEIGHT, WIDTH
 
+__all__ = ['write_changed', 'write_dataset']
+
 _DATASET = 'faces'
 _UNFINISHED = '.unfinished'
 

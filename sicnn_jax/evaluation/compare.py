@@ -22,6 +22,8 @@ from sicnn_jax.evaluation.methods import TITLES, compared_stages, load_methods
 from sicnn_jax.models.convolutions import use_winograd
 from sicnn_jax.workdir import recognition_directory
 
+__all__ = ['EACH_FILE', 'compare', 'format_table', 'run', 'similarity_by']
+
 # What the rows are means of, as METHOD/COLUMN, beside results.json.
 EACH_FILE = 'each.npz'
 

@@ -22,6 +22,17 @@ from sicnn_jax.models import cnnr_from, dlib_resnet
 from sicnn_jax.onnx import runtime
 from sicnn_jax.results_file import write_whole
 
+__all__ = [
+    'LEAST_ACCURACY',
+    'PACKAGED',
+    'SUSPECT_ACCURACY',
+    'Judge',
+    'check_originals',
+    'load_judge',
+    'main',
+    'pack_judge',
+]
+
 PACKAGED = Path(__file__).with_name('judge.safetensors')
 
 # Below this accuracy on originals of unseen people a judge judges nothing.

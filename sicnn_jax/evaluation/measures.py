@@ -9,6 +9,8 @@ from sicnn_jax import inference, metrics
 from sicnn_jax.models import Recogniser
 from sicnn_jax.recipe import Recipe
 
+__all__ = ['measure_hallucination', 'measure_recognition']
+
 
 def measure_recognition(
     cnnr: Recogniser, hr: np.ndarray, labels: np.ndarray, *, num_pairs: int

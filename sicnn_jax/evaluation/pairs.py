@@ -11,6 +11,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
+__all__ = [
+    'Pair',
+    'PairIndices',
+    'VerificationSet',
+    'choose_folds',
+    'index_pairs',
+    'read_csv_pairs',
+    'read_lfw_pairs',
+    'read_pairs',
+    'read_ytf_pairs',
+]
+
 _FOLDS = 10
 _CSV_COLUMNS = ('path_a', 'path_b', 'same')
 _TRUTHS = {'1': True, 'true': True, '0': False, 'false': False}

@@ -9,6 +9,8 @@ import numpy as np
 from sicnn_jax import images, models
 from sicnn_jax.data import align
 
+__all__ = ['describe', 'missing_extra']
+
 INPUT, OUTPUT = 'lr', 'sr'
 
 

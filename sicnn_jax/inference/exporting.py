@@ -14,6 +14,8 @@ from sicnn_jax.inference.onnx_model import to_onnx
 from sicnn_jax.models.convolutions import on_any_backend
 from sicnn_jax.results_file import write_results, write_whole
 
+__all__ = ['FORMATS', 'PLATFORMS', 'export', 'to_stablehlo']
+
 FORMATS = ('onnx', 'stablehlo', 'safetensors')
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 

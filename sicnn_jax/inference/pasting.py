@@ -10,6 +10,8 @@ from PIL import Image
 from sicnn_jax.data import align
 from sicnn_jax.inference.hallucinator import magnification
 
+__all__ = ['paste_back']
+
 # Enlarged photographs stay below this many pixels: 150 MB each.
 _MAX_PASTED = 50_000_000
 

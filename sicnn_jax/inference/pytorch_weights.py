@@ -13,6 +13,18 @@ from safetensors.numpy import load_file
 
 from sicnn_jax import checkpoint, images, models
 
+__all__ = [
+    'DECONVS',
+    'NETWORKS',
+    'Layers',
+    'WeightsError',
+    'convert_cnnh',
+    'convert_cnnr',
+    'deconv_kernel',
+    'import_weights',
+    'read_state_dict',
+]
+
 NETWORKS = ('cnnh', 'cnnr')
 # What the ConvTranspose2d of the PyTorch network is, see `deconv_kernel`.
 DECONVS = ('output_padding', 'mirrored')

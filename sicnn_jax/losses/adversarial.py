@@ -3,11 +3,12 @@
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32
 
 
 def discriminator_loss(
-    hr_logits: Float[Array, ' n'], sr_logits: Float[Array, ' m']
+    hr_logits: Float[ArrayLike, ' n'], sr_logits: Float[ArrayLike, ' m']
 ) -> Float32[Array, '']:
     """Cross-entropy of telling originals from super-resolved faces.
 
@@ -24,10 +25,10 @@ def discriminator_loss(
       AssertionError: the logits are not of rank 1.
     """
     chex.assert_rank([hr_logits, sr_logits], 1)
-    return _softplus_mean(-hr_logits) + _softplus_mean(sr_logits)
+    return _softplus_mean(hr_logits, -1.0) + _softplus_mean(sr_logits)
 
 
-def generator_loss(sr_logits: Float[Array, ' n']) -> Float32[Array, '']:
+def generator_loss(sr_logits: Float[ArrayLike, ' n']) -> Float32[Array, '']:
     """Non-saturating loss of the generator: −log σ(D(SR)), the mean over the batch.
 
     Its gradient does not vanish where the discriminator is sure, as that of
@@ -43,9 +44,9 @@ def generator_loss(sr_logits: Float[Array, ' n']) -> Float32[Array, '']:
       AssertionError: the logits are not of rank 1.
     """
     chex.assert_rank(sr_logits, 1)
-    return _softplus_mean(-sr_logits)
+    return _softplus_mean(sr_logits, -1.0)
 
 
-def _softplus_mean(logits):
-    """Mean of −log σ(−x), finite for every finite x."""
-    return jnp.mean(jax.nn.softplus(logits.astype(jnp.float32)))
+def _softplus_mean(logits, sign=1.0):
+    """Mean of −log σ(−sign · x), finite for every finite x."""
+    return jnp.mean(jax.nn.softplus(sign * jnp.asarray(logits, jnp.float32)))

@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32
 
 # Below it a vector has no direction. Larger than the smallest float32 because the
@@ -11,7 +12,7 @@ _SMALLEST_NORM = 1e-12
 
 
 def normalize(
-    features: Float[Array, '*shape'], axis: int = -1
+    features: Float[ArrayLike, '*shape'], axis: int = -1
 ) -> Float32[Array, '*shape']:
     """Scales vectors to unit L2 norm: the projection onto the hypersphere.
 
@@ -39,8 +40,8 @@ def inverse_norm(squared: Float32[Array, '*shape']) -> Float32[Array, '*shape']:
 
 
 def super_identity_loss(
-    sr_features: Float[Array, 'n feature_dim'],
-    hr_features: Float[Array, 'n feature_dim'],
+    sr_features: Float[ArrayLike, 'n feature_dim'],
+    hr_features: Float[ArrayLike, 'n feature_dim'],
 ) -> Float32[Array, '']:
     """Squared distance of L2-normalised identity features, Eq. 3 of the paper.
 
@@ -62,8 +63,8 @@ def super_identity_loss(
 
 
 def feature_distance_loss(
-    sr_features: Float[Array, 'n feature_dim'],
-    hr_features: Float[Array, 'n feature_dim'],
+    sr_features: Float[ArrayLike, 'n feature_dim'],
+    hr_features: Float[ArrayLike, 'n feature_dim'],
 ) -> Float32[Array, '']:
     """Squared distance of identity features as they are, not on the hypersphere.
 
@@ -82,9 +83,8 @@ def feature_distance_loss(
     Raises:
       AssertionError: the features are not of rank 2 or their shapes differ.
     """
-    sr_features, hr_features = (
-        features.astype(jnp.float32) for features in (sr_features, hr_features)
-    )
+    sr_features = jnp.asarray(sr_features, jnp.float32)
+    hr_features = jnp.asarray(hr_features, jnp.float32)
     distance = _mean_squared_distance(sr_features, hr_features)
     unit = jax.lax.stop_gradient(jnp.mean(jnp.sum(jnp.square(hr_features), axis=-1)))
     return distance / jnp.maximum(unit, _SMALLEST_NORM)

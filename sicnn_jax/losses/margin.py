@@ -23,6 +23,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from sicnn_jax.losses.identity import inverse_norm, normalize
@@ -32,8 +33,8 @@ _SMALLEST_SQUARED_SINE = 1e-7
 
 
 def cosine_logits(
-    features: Float[Array, 'n feature_dim'],
-    class_weights: Float[Array, 'feature_dim num_identities'],
+    features: Float[ArrayLike, 'n feature_dim'],
+    class_weights: Float[ArrayLike, 'feature_dim num_identities'],
 ) -> Float32[Array, 'n num_identities']:
     """Cosine between each feature and each identity's weight vector.
 
@@ -67,9 +68,9 @@ def cosine_logits(
 
 
 def a_softmax_loss(
-    features: Float[Array, 'n feature_dim'],
-    class_weights: Float[Array, 'feature_dim num_identities'],
-    labels: Int[Array, ' n'],
+    features: Float[ArrayLike, 'n feature_dim'],
+    class_weights: Float[ArrayLike, 'feature_dim num_identities'],
+    labels: Int[ArrayLike, ' n'],
     *,
     margin: int = 4,
     annealing: Float[Array, ''] | float = 0.0,
@@ -114,7 +115,9 @@ def a_softmax_loss(
         )
     if not isinstance(annealing, jax.Array) and annealing < 0:
         raise ValueError(f'annealing is {annealing!r}; λ is at least 0.')
-    features, labels = _gather(features, labels, class_weights, axis_name)
+    features, labels, class_weights = _gather(
+        features, labels, class_weights, axis_name
+    )
     cosines = cosine_logits(features, class_weights)
     target = _own_target_cosine(cosines, labels)
     # As a difference, so that λ may be infinite.
@@ -131,9 +134,9 @@ def a_softmax_loss(
 
 
 def cosface_loss(
-    features: Float[Array, 'n feature_dim'],
-    class_weights: Float[Array, 'feature_dim num_identities'],
-    labels: Int[Array, ' n'],
+    features: Float[ArrayLike, 'n feature_dim'],
+    class_weights: Float[ArrayLike, 'feature_dim num_identities'],
+    labels: Int[ArrayLike, ' n'],
     *,
     scale: float = 64.0,
     margin: float = 0.35,
@@ -157,7 +160,9 @@ def cosface_loss(
     Raises:
       AssertionError: as `a_softmax_loss`.
     """
-    features, labels = _gather(features, labels, class_weights, axis_name)
+    features, labels, class_weights = _gather(
+        features, labels, class_weights, axis_name
+    )
     cosines = cosine_logits(features, class_weights)
     target = _own_target_cosine(cosines, labels) - jnp.float32(margin)
     scale = jnp.float32(scale)
@@ -172,9 +177,9 @@ def cosface_loss(
 
 
 def arcface_loss(
-    features: Float[Array, 'n feature_dim'],
-    class_weights: Float[Array, 'feature_dim num_identities'],
-    labels: Int[Array, ' n'],
+    features: Float[ArrayLike, 'n feature_dim'],
+    class_weights: Float[ArrayLike, 'feature_dim num_identities'],
+    labels: Int[ArrayLike, ' n'],
     *,
     scale: float = 64.0,
     margin: float = 0.5,
@@ -207,7 +212,9 @@ def arcface_loss(
             f'The margin of ArcFace is an angle in [0, π/2] radians (its paper has '
             f'0.5), not {margin!r}.'
         )
-    features, labels = _gather(features, labels, class_weights, axis_name)
+    features, labels, class_weights = _gather(
+        features, labels, class_weights, axis_name
+    )
     cosines = cosine_logits(features, class_weights)
     target = _own_target_cosine(cosines, labels)
     sine = _sine(target)
@@ -277,8 +284,8 @@ def annealing_schedule(
 
 def sample_identities(
     key: PRNGKeyArray,
-    class_weights: Float[Array, 'feature_dim num_identities'],
-    labels: Int[Array, ' n'],
+    class_weights: Float[ArrayLike, 'feature_dim num_identities'],
+    labels: Int[ArrayLike, ' n'],
     count: int,
     *,
     axis_name: str | None = None,
@@ -304,8 +311,8 @@ def sample_identities(
       ValueError: count is smaller than the number of labels (of all devices, where
         the axis is mapped), or larger than the number of identities.
     """
-    faces = labels.shape[0]
-    _, labels = _gather(labels, labels, class_weights, axis_name)
+    faces = jnp.shape(labels)[0]
+    _, labels, class_weights = _gather(labels, labels, class_weights, axis_name)
     if not labels.shape[0] <= count <= class_weights.shape[1]:
         raise ValueError(
             f'{count} identities are to be sampled; expected at least the '
@@ -323,20 +330,19 @@ def sample_identities(
         .at[chosen]
         .set(jnp.arange(count, dtype=labels.dtype))
     )
-    labels = jnp.where(mine, place[labels], -1)
+    drawn = jnp.where(mine, place[labels], -1)
     if axis_name is not None:
         device = jax.lax.axis_index(axis_name)
         # One device knows each label; the others say −1.
-        labels = jnp.where(mine, labels + device * count, -1)
-        labels = jax.lax.pmax(labels, axis_name)
-        labels = jax.lax.dynamic_slice_in_dim(labels, device * faces, faces)
-    return class_weights[:, chosen], labels
+        drawn = jax.lax.pmax(jnp.where(mine, drawn + device * count, -1), axis_name)
+        drawn = jax.lax.dynamic_slice_in_dim(drawn, device * faces, faces)
+    return class_weights[:, chosen], drawn
 
 
 def margin_diagnostics(
-    features: Float[Array, 'n feature_dim'],
-    class_weights: Float[Array, 'feature_dim num_identities'],
-    labels: Int[Array, ' n'],
+    features: Float[ArrayLike, 'n feature_dim'],
+    class_weights: Float[ArrayLike, 'feature_dim num_identities'],
+    labels: Int[ArrayLike, ' n'],
     *,
     axis_name: str | None = None,
 ) -> dict[str, Float32[Array, '']]:
@@ -364,10 +370,12 @@ def margin_diagnostics(
     Raises:
       AssertionError: shapes do not fit, or labels are not integers.
     """
-    norm = jnp.mean(_norms(features))
+    norm = jnp.mean(_norms(jnp.asarray(features)))
     if axis_name is not None:
         norm = jax.lax.pmean(norm, axis_name)
-    features, labels = _gather(features, labels, class_weights, axis_name)
+    features, labels, class_weights = _gather(
+        features, labels, class_weights, axis_name
+    )
     cosines = cosine_logits(features, class_weights)
     target = _own_target_cosine(cosines, labels)
     target = _from_owner(target, labels, cosines.shape[1], axis_name)
@@ -525,14 +533,23 @@ def _from_owner(own, labels, num_identities, axis_name):
     return jnp.where(known > 0, value, jnp.nan)
 
 
-def _gather(features, labels, class_weights, axis_name):
-    """Everyone's features, and their labels counted from this device's first."""
-    features, labels = jnp.asarray(features), jnp.asarray(labels)
+def _gather(
+    features: ArrayLike,
+    labels: ArrayLike,
+    class_weights: ArrayLike,
+    axis_name: str | None,
+) -> tuple[Array, Array, Array]:
+    """Everyone's features, their labels counted from this device's first, its weights.
+
+    All three are arrays of JAX, whatever came in.
+    """
+    faces = jnp.asarray(features), jnp.asarray(labels)
+    weights = jnp.asarray(class_weights)
     if axis_name is None:
-        return features, labels
-    first = jax.lax.axis_index(axis_name) * class_weights.shape[1]
-    features, labels = jax.lax.all_gather((features, labels), axis_name, tiled=True)
-    return features, labels - first
+        return *faces, weights
+    first = jax.lax.axis_index(axis_name) * weights.shape[1]
+    all_features, all_labels = jax.lax.all_gather(faces, axis_name, tiled=True)
+    return all_features, all_labels - first, weights
 
 
 def _sum_over(x, axis_name):

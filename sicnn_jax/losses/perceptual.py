@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import chex
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32
 
 
 def perceptual_loss(
-    sr_activations: Sequence[Float[Array, 'n _ _ _']],
-    hr_activations: Sequence[Float[Array, 'n _ _ _']],
+    sr_activations: Sequence[Float[ArrayLike, 'n _ _ _']],
+    hr_activations: Sequence[Float[ArrayLike, 'n _ _ _']],
 ) -> Float32[Array, '']:
     """Mean squared distance of activations, summed over the blocks they are from.
 
@@ -39,7 +40,9 @@ def perceptual_loss(
     chex.assert_rank([*sr_activations, *hr_activations], 4)
     chex.assert_trees_all_equal_shapes(tuple(sr_activations), tuple(hr_activations))
     distances = [
-        jnp.mean(jnp.square(sr.astype(jnp.float32) - hr.astype(jnp.float32)))
+        jnp.mean(
+            jnp.square(jnp.asarray(sr, jnp.float32) - jnp.asarray(hr, jnp.float32))
+        )
         for sr, hr in zip(sr_activations, hr_activations, strict=True)
     ]
     return jnp.sum(jnp.stack(distances))

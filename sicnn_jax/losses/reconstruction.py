@@ -2,12 +2,13 @@
 
 import chex
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32
 
 
 def super_resolution_loss(
-    sr: Float[Array, 'n height width channels'],
-    hr: Float[Array, 'n height width channels'],
+    sr: Float[ArrayLike, 'n height width channels'],
+    hr: Float[ArrayLike, 'n height width channels'],
 ) -> Float32[Array, '']:
     """Squared L2 distance between SR and HR images, Eq. 1 of the paper.
 
@@ -27,13 +28,13 @@ def super_resolution_loss(
     """
     chex.assert_rank([sr, hr], 4)
     chex.assert_equal_shape([sr, hr])
-    difference = sr.astype(jnp.float32) - hr.astype(jnp.float32)
+    difference = jnp.asarray(sr, jnp.float32) - jnp.asarray(hr, jnp.float32)
     return jnp.mean(jnp.sum(jnp.square(difference), axis=(1, 2, 3)))
 
 
 def charbonnier_loss(
-    sr: Float[Array, 'n height width channels'],
-    hr: Float[Array, 'n height width channels'],
+    sr: Float[ArrayLike, 'n height width channels'],
+    hr: Float[ArrayLike, 'n height width channels'],
     epsilon: float = 1e-3,
 ) -> Float32[Array, '']:
     """Robust distance of images, Σ √((sr − hr)² + ε²): LapSRN, Lai et al. 2017, Eq. 2.
@@ -55,6 +56,6 @@ def charbonnier_loss(
     """
     chex.assert_rank([sr, hr], 4)
     chex.assert_equal_shape([sr, hr])
-    difference = sr.astype(jnp.float32) - hr.astype(jnp.float32)
+    difference = jnp.asarray(sr, jnp.float32) - jnp.asarray(hr, jnp.float32)
     distance = jnp.sqrt(jnp.square(difference) + epsilon**2)
     return jnp.mean(jnp.sum(distance, axis=(1, 2, 3)))

@@ -21,6 +21,17 @@ from sicnn_jax.errors import CheckpointError
 from sicnn_jax.models.convolutions import convolution
 from sicnn_jax.models.layers import describe_faces
 
+__all__ = [
+    'CHIP',
+    'FILE',
+    'SIDE',
+    'DlibResNet',
+    'describe_chips',
+    'find_file',
+    'make_chips',
+    'read_layers',
+]
+
 FILE = 'dlib_face_recognition_resnet_model_v1.dat'
 _FEATURES = 128
 # Faces at once in `fit`.

@@ -14,6 +14,16 @@ from sicnn_jax import images
 from sicnn_jax.batches import in_batches
 from sicnn_jax.models.convolutions import convolution, transposed_convolution
 
+__all__ = [
+    'Conv',
+    'Deconv',
+    'Dense',
+    'Dtype',
+    'PReLU',
+    'average_pool',
+    'describe_faces',
+]
+
 Dtype = Any
 
 _EPSILON = 1e-6

@@ -28,6 +28,8 @@ from sicnn_jax.onnx.inputs import (
 )
 from sicnn_jax.onnx.interpret import evaluate
 
+__all__ = ['OnnxRecogniser', 'describe_file']
+
 _INPUT_FIELDS = [
     field.name for field in dataclasses.fields(OnnxInput) if field.name != 'mirror'
 ]

@@ -16,6 +16,8 @@ from sicnn_jax.onnx.inputs import open_with
 from sicnn_jax.onnx.operators import OPERATORS
 from sicnn_jax.onnx.tensors import is_floating, read_tensor
 
+__all__ = ['Graph', 'Node', 'read_graph']
+
 _OLDEST = 7
 
 # Inputs that are weights, even where they are single numbers.

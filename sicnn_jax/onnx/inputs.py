@@ -20,6 +20,16 @@ from PIL import Image
 from sicnn_jax.errors import CheckpointError
 from sicnn_jax.images import HEIGHT, WIDTH
 
+__all__ = [
+    'OnnxInput',
+    'check_exists',
+    'columns_of',
+    'complete',
+    'fit_faces',
+    'open_with',
+    'read_input',
+]
+
 _COLOUR_ORDERS = ('RGB', 'BGR')
 _LAYOUTS = ('NCHW', 'NHWC')
 # Networks are given numbers around 1, or levels of 0 to 255.

@@ -11,6 +11,8 @@ from sicnn_jax.onnx.graph import Graph
 from sicnn_jax.onnx.operators import find_operator
 from sicnn_jax.onnx.values import Value, is_known
 
+__all__ = ['evaluate']
+
 
 def evaluate(
     graph: Graph,

@@ -28,6 +28,8 @@ from sicnn_jax.reports.html_page import (
 from sicnn_jax.results_file import write_whole
 from sicnn_jax.workdir import read_config, recognition_directory, stage_directory
 
+__all__ = ['write_report']
+
 
 def write_report(workdir: Path, out: Path, *, faces: int = 256) -> None:
     """Writes the page.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sicnn_jax import images, inference, models
-from sicnn_jax.checkpoint import CheckpointError
+from sicnn_jax.checkpoint import CheckpointError, load_networks, save_networks
 from sicnn_jax.data import align
 from sicnn_jax.inference.hallucinator import Hallucinator, magnification
 from sicnn_jax.inference.pasting import paste_back
@@ -48,6 +48,14 @@ def test_equals_super_resolve(tmp_path):
     np.testing.assert_allclose(sr, expected.astype(int), atol=1)
     assert np.mean(sr != expected) < 1e-3
     assert sr.dtype == np.uint8 and sr.shape == (4, 112, 96, 3)
+
+
+@pytest.mark.parametrize('field', ['convention', 'scale', 'degradation', 'models'])
+def test_a_record_that_lacks_a_field_is_refused(field, workdir, tmp_path):
+    params, record = load_networks(find_stage(workdir))
+    save_networks(tmp_path, params, {k: v for k, v in record.items() if k != field})
+    with pytest.raises(CheckpointError, match=f'record without {field}; .*Save it'):
+        Hallucinator(tmp_path)
 
 
 def test_any_number_of_faces(hallucinator):

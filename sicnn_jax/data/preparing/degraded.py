@@ -77,7 +77,12 @@ class Degrade:
         }
         try:
             params, record = checkpoint.load_networks(self.checkpoint, ['cnnh'])
-            checkpoint.check_record(record, expected, self.checkpoint)
+            checkpoint.check_record(
+                record,
+                expected,
+                self.checkpoint,
+                'Name a checkpoint that was, or the same scale and degradation.',
+            )
         except checkpoint.CheckpointError as error:
             raise records.DatasetError(str(error)) from error
         return inference.frozen(models.cnnh_from(record), params['cnnh'])

@@ -22,6 +22,8 @@ from sicnn_jax.data.preparing import (
 )
 from sicnn_jax.data.preparing.settings import Settings
 
+__all__ = ['prepare']
+
 _BEAM = 'beam:'
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from sicnn_jax.data.preparing import convert, overlap
 
+__all__ = ['Settings']
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:

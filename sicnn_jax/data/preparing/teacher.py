@@ -22,6 +22,8 @@ from sicnn_jax.evaluation.judge import load_judge
 from sicnn_jax.models import dlib_resnet
 from sicnn_jax.onnx import runtime
 
+__all__ = ['Describe', 'describe']
+
 _CHUNK = 256
 
 Describe = Callable[[list[records.Face[bytes]]], np.ndarray]

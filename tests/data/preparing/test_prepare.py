@@ -544,7 +544,7 @@ def test_degrade_and_super_resolve(tmp_path):
     stage = tmp_path / 'stage'
     checkpoint.save_networks(stage, {'cnnh': params}, record)
     options = {'degrade': 4, 'checkpoint': stage}
-    with pytest.raises(DatasetError, match="degradation = 'area', but this run has"):
+    with pytest.raises(DatasetError, match="degradation = 'area'; expected"):
         prepare.prepare(tmp_path / 'set', tmp_path / 'out', Settings(**options))
     prepare.prepare(
         tmp_path / 'set', tmp_path / 'out', Settings(degradation='area', **options)
