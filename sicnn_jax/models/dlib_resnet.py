@@ -141,6 +141,7 @@ def describe_chips(layers: Any, levels: Float[Array, 'n 150 150 3']) -> Array:
 
 
 def _levels(faces):
+    images.check_float(faces, "dlib's network")
     return faces.astype(jnp.float32) * 128 + 127.5
 
 

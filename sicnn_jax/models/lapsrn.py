@@ -6,6 +6,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32, PRNGKeyArray
 
+from sicnn_jax.images import check_float
 from sicnn_jax.models.cnnh import LR_SHAPES
 from sicnn_jax.models.layers import Conv, Deconv, Dtype
 
@@ -69,6 +70,7 @@ class LapSRN(nn.Module):
         self, images: Float[Array, 'n h w 3']
     ) -> tuple[Float32[Array, 'n _ _ 3'], ...]:
         """Images of every level, as `__call__`: the smallest first, 112×96 last."""
+        check_float(images, 'LapSRN')
         if self.scale not in LR_SHAPES:
             raise ValueError(f'LapSRN.scale is {self.scale}; expected 8 or 4.')
         chex.assert_shape(images, (None, *LR_SHAPES[self.scale], 3))

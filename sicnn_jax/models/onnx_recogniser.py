@@ -145,6 +145,7 @@ class OnnxRecogniser(nn.Module):
         return features
 
     def _run(self, params, faces, outputs):
+        images.check_float(faces, 'The network of an ONNX file')
         graph = _open(self.file, self.sha256)
         arrays = dict(zip(graph.parameters, params['arrays'], strict=True))
         given = self._prepare(faces.astype(jnp.float32), graph)

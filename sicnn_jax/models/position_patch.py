@@ -92,6 +92,7 @@ class PositionPatch(nn.Module):
         Returns:
           In the range of the input, but not bounded by it.
         """
+        face_images.check_float(images, 'PositionPatch')
         height, width = LR_SHAPES[self.scale]
         chex.assert_shape(images, (None, height, width, 3))
         faces = {

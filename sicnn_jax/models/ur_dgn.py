@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32
 
+from sicnn_jax.images import check_float
 from sicnn_jax.models.cnnh import LR_SHAPES
 from sicnn_jax.models.layers import Conv, Deconv, Dense, Dtype, average_pool
 from sicnn_jax.template import HEIGHT, WIDTH
@@ -49,6 +50,7 @@ class URDGN(nn.Module):
         Raises:
           ValueError: for another scale.
         """
+        check_float(images, 'URDGN')
         if self.scale not in LR_SHAPES:
             raise ValueError(f'URDGN.scale is {self.scale}; expected 8 or 4.')
         chex.assert_shape(images, (None, *LR_SHAPES[self.scale], 3))
@@ -98,6 +100,7 @@ class Discriminator(nn.Module):
         Returns:
           Of any size; higher is more like an original.
         """
+        check_float(images, 'The discriminator')
         chex.assert_shape(images, (None, HEIGHT, WIDTH, 3))
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
         x = images

@@ -122,6 +122,8 @@ def test_features_are_from_their_mean_on(written, monkeypatch):
     network = DlibResNet()
     params = network.fit(faces)
     features = network.apply({'params': params}, images.to_float(faces))
+    with pytest.raises(TypeError, match='given uint8; expected floats'):
+        network.apply({'params': params}, faces)
     assert features.shape == (6, network.feature_dim)
     np.testing.assert_allclose(features.mean(0), 0, atol=1e-3)
     assert np.abs(features).max() > 1

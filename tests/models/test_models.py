@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sicnn_jax.images import enlarge, to_levels
-from sicnn_jax.models import CNNH, CNNR, cnnh_from, cnnr_from
+from sicnn_jax.models import CNNH, CNNR, KINDS, Discriminator, cnnh_from, cnnr_from
 from sicnn_jax.models.layers import Conv, PReLU, average_pool
 
 
@@ -284,9 +284,12 @@ def test_parameters_have_the_type_that_was_asked_for():
     assert types == {'bfloat16'}
 
 
-@pytest.mark.parametrize('model', [CNNH(), CNNR()])
-def test_levels_are_refused(model):
-    size = (112, 96) if isinstance(model, CNNR) else (14, 12)
+@pytest.mark.parametrize(
+    'model, size',
+    [(kind(), (14, 12)) for kind in KINDS.values()]
+    + [(CNNR(), (112, 96)), (Discriminator(), (112, 96))],
+)
+def test_levels_are_refused(model, size):
     levels = jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8)
     with pytest.raises(TypeError, match='given uint8; expected floats'):
         jax.eval_shape(model.init, jax.random.key(0), levels)

@@ -45,7 +45,10 @@ def test_it_sees_what_it_sees_as_a_judge(size, settings, tmp_path):
     (tmp_path / 'network.json').write_text(json.dumps(settings))
     network = recogniser(path)
     assert network.feature_dim == 6
-    found = inference.extract_features(network, network.fit(FACES), FACES)
+    params = network.fit(FACES)
+    with pytest.raises(TypeError, match='given uint8; expected floats'):
+        network.apply({'params': params}, FACES)
+    found = inference.extract_features(network, params, FACES)
     expected = load_judge(path).describe(FACES)[0]
     atol = 1e-4 * np.abs(expected).max()
     np.testing.assert_allclose(found, expected, atol=atol)
