@@ -3,16 +3,20 @@
 All hold plain host arrays without a device axis, so that they load on any number of
 devices, and a record (JSON) of what the networks are and of the images they know, with
 a checksum of the arrays. Orbax writes under a temporary name and renames: a killed run
-leaves no half one. What is damaged later is noticed, and the checkpoint before is used.
+leaves no half one. What is damaged later is noticed and set aside, and the checkpoint
+before is used. Damaged is what can be read and makes no sense: where the machine cannot
+read, that is the error, and the checkpoint stays as it is.
 
 Of several processes the first one writes. Each may read: the others do not take part.
 """
 
 import contextlib
 import hashlib
+import itertools
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +24,26 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from sicnn_jax import packed, results_file
+from sicnn_jax import damage, devices, packed, results_file
 from sicnn_jax.errors import CheckpointError
 from sicnn_jax.train_state import TrainState
 
 __all__ = [
     'Checkpoints',
     'check_record',
-    'describe_frozen',
+    'describe_origins',
+    'differences',
     'has_networks',
     'load_networks',
+    'read_record',
     'save_networks',
+    'sha256',
 ]
 
-_FINAL = 'final'
+_FINAL, _LAST, _BEST, _DAMAGED = 'final', 'last', 'best', 'damaged'
 _KEPT = 2
-_FROZEN = 'frozen'
+# Fields of a record: networks of other stages; what the config said, and before that.
+_FROZEN, _SETTINGS, _CHANGES = 'frozen', 'settings', 'changes'
 # Fields that say where something is; what it is, their neighbour `sha256` says.
 _PLACES = ('file', 'from')
 
@@ -46,18 +54,27 @@ class Checkpoints:
     Args:
       directory: of the stage.
       record: stored with each, see `check_record`. Networks that its field `frozen`
-        names, as `describe_frozen` has them, are those of an earlier stage: they are
+        names, as `describe_origins` has them, are those of an earlier stage: they are
         not stored.
+      compared: of the record, what a checkpoint must have to be continued from; by
+        default all. Settings that are left out may be others: `changes` of the record
+        says from which step on.
     """
 
-    def __init__(self, directory: str | os.PathLike, record: Mapping[str, Any]):
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        record: Mapping[str, Any],
+        compared: Mapping[str, Any] | None = None,
+    ):
         self.directory = _absolute(directory)
-        self._record = dict(record)
+        self.record = dict(record)
+        self._compared = self.record if compared is None else compared
         self._frozen = record.get(_FROZEN, {})
-        self._last = _open_manager(self.directory / 'last', max_to_keep=_KEPT)
-        _remove_half_deleted(self.directory / 'best')
+        self._last = _open_manager(self.directory / _LAST, max_to_keep=_KEPT)
+        _remove_half_deleted(self.directory / _BEST)
         self._best = _open_manager(
-            self.directory / 'best',
+            self.directory / _BEST,
             max_to_keep=1,
             best_fn=lambda metrics: metrics['score'],
         )
@@ -81,7 +98,7 @@ class Checkpoints:
         # It is written while training goes on: a view of memory that a step is free to
         # use again, or a part of a larger array, would not be what it is now.
         state = jax.tree.map(lambda leaf: np.array(leaf, order='C'), self._own(state))
-        record = self._record | {packed.CHECKSUM: packed.checksum(state)}
+        record = self.record | {packed.CHECKSUM: packed.checksum(state)}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
         )
@@ -94,41 +111,83 @@ class Checkpoints:
             self._last.save(step, args=items)
 
     def restore(self, template: TrainState) -> TrainState:
-        """The newest state that is whole. Damaged ones are named and deleted.
+        """The newest state that is whole. Damaged ones are named and set aside.
 
         Args:
           template: a state of the same structure, whose arrays say shape and dtype.
 
         Raises:
-          CheckpointError: its record differs from that of this run, or all are
-            damaged; then none is deleted.
+          CheckpointError: its record differs from that of this run, it cannot be read,
+            or all are damaged; then all stay where they are.
         """
-        damaged = []
+        damaged: dict[int, damage.DamagedError] = {}
         for step in sorted(self._last.all_steps(), reverse=True):
-            path = self.directory / 'last' / str(step)
             try:
-                record = self._restore(step, record=ocp.args.JsonRestore()).record
-                check_record(record, self._record, str(path))
-                item = ocp.args.StandardRestore(self._own(template))
-                state = self._restore(step, state=item).state
-                _check_sum(state, record)
-            except CheckpointError:
-                # It is whole, but of other settings.
-                raise
-            # Which error tells that a file is damaged, depends on the file.
-            except Exception as error:
-                damaged.append((step, f'{path}: {error}'))
+                state, found = self._read(step, template)
+            except damage.DamagedError as error:
+                damaged[step] = error
                 continue
-            for other, problem in damaged:
-                print(f'Damaged, deleted: {problem}', flush=True)
-                self._last.delete(other)
+            self._set_aside(damaged)
+            self._note_changes(step, found)
             return state.replace(networks={**template.networks, **state.networks})
-        problems = '\n'.join(problem for _, problem in damaged)
+        problems = '\n'.join(map(str, damaged.values()))
         raise CheckpointError(
-            f'No checkpoint of {self.directory} can be restored: they are damaged, or '
-            'the optimisers are others now. Give the run its old settings, or delete '
-            f'that directory to train the stage from its beginning.\n{problems}'
+            f'No checkpoint of {self.directory} can be restored: all are damaged. '
+            'Copy them again, or move that directory away to train the stage from its '
+            f'beginning.\n{problems}'
         )
+
+    def _read(self, step, template):
+        """A state and its record, if they are whole and of this run."""
+        path = self.directory / _LAST / str(step)
+        with damage.reading(path):
+            record = self._restore(step, record=ocp.args.JsonRestore()).record
+        check_record(record, self._compared, str(path))
+        own = self._own(template)
+        with damage.reading(path):
+            try:
+                state = self._restore(step, state=ocp.args.StandardRestore(own)).state
+            except ValueError:
+                self._check_arrays(step, own, path)
+                raise
+            _check_sum(state, record)
+        return state, record
+
+    def _check_arrays(self, step, own, path):
+        """Refuses a state that can be read and has other arrays than this run."""
+        found = self._restore(step, state=ocp.args.StandardRestore()).state
+        was, now = (
+            sorted(np.shape(leaf) for leaf in jax.tree.leaves(tree))
+            for tree in (found, own)
+        )
+        if was != now:
+            raise CheckpointError(
+                f'{path} has {len(was)} arrays; expected the {len(now)} of other '
+                'shapes that this config has: the networks or optimisers are others '
+                'now. Give the run its old settings or start a new workdir.'
+            )
+
+    def _set_aside(self, damaged):
+        """Moves damaged checkpoints to where Orbax does not look for any."""
+        for step, error in damaged.items():
+            place = _free(self.directory / _DAMAGED / str(step))
+            place.parent.mkdir(exist_ok=True)
+            (self.directory / _LAST / str(step)).rename(place)
+            print(f'Damaged, set aside as {place}: {error}', flush=True)
+        if damaged:
+            self._last.reload()
+
+    def _note_changes(self, step, found):
+        """Says in the record which settings hold from this step on only."""
+        known = [*found.get(_CHANGES, [])]
+        before, now = (
+            {_SETTINGS: each.get(_SETTINGS)} for each in (found, self.record)
+        )
+        if before[_SETTINGS] is not None:
+            fields = {field: was for field, was, _ in differences(before, now)}
+            known += [{'step': step, 'before': fields}] if fields else []
+        if known:
+            self.record[_CHANGES] = known
 
     def _own(self, state):
         """The state without the networks that are stored elsewhere."""
@@ -149,15 +208,56 @@ class Checkpoints:
 def has_networks(directory: str | os.PathLike) -> bool:
     """Whether a stage was trained to its end in that directory, or it is one file."""
     path = _absolute(directory)
-    return path.is_file() if path.suffix == packed.SUFFIX else (path / _FINAL).is_dir()
+    if path.suffix == packed.SUFFIX:
+        return path.is_file()
+    try:
+        return stat.S_ISDIR(os.stat(path / _FINAL).st_mode)
+    # Of a directory that this user may not look into, nothing is known.
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
-def describe_frozen(
+def read_record(directory: str | os.PathLike) -> dict[str, Any] | None:
+    """What a stage's networks were trained with: those it ended with, or the newest.
+
+    Args:
+      directory: of a stage, which need not be finished or begun.
+
+    Returns:
+      The record; None where there is no checkpoint, or none whose record is whole.
+
+    Raises:
+      CheckpointError: it cannot be read, or that of a finished stage is damaged.
+    """
+    directory = _absolute(directory)
+    if has_networks(directory):
+        return _read_record(directory / _FINAL)
+    last = directory / _LAST
+    steps = (
+        [path for path in last.iterdir() if path.name.isdecimal()]
+        if (last.is_dir())
+        else []
+    )
+    for path in sorted(steps, key=lambda path: -int(path.name)):
+        with contextlib.suppress(damage.DamagedError):
+            return _read_record(path)
+    return None
+
+
+def _read_record(path):
+    devices.start()
+    args = ocp.args.Composite(record=ocp.args.JsonRestore())
+    with damage.reading(path), _checkpointer() as checkpointer:
+        return checkpointer.restore(path, args=args).record
+
+
+def describe_origins(
     params: Mapping[str, Any],
     sources: Mapping[str, str | os.PathLike],
     directory: str | os.PathLike,
 ) -> dict[str, Any]:
-    """The field `frozen` of a record: networks that a stage only reads.
+    """Networks that a stage has from others, for its record: `frozen` are those that it
+    only reads.
 
     Args:
       params: all of the stage, by name.
@@ -165,12 +265,12 @@ def describe_frozen(
       directory: of this stage.
 
     Returns:
-      'from', seen from this stage, and 'sha256' of each.
+      'from', seen from this stage, and 'sha256' of each, which alone is compared.
     """
     return {
         name: {
             'from': os.path.relpath(source, directory),
-            'sha256': _sha256(params[name]),
+            'sha256': sha256(params[name]),
         }
         for name, source in sources.items()
     }
@@ -220,6 +320,8 @@ def load_networks(
       CheckpointError: there is no such checkpoint, it is damaged or lacks a network.
     """
     path = _absolute(directory)
+    # Else its failure might be taken for one of the checkpoint.
+    devices.start()
     if path.suffix == packed.SUFFIX:
         params, record = packed.read(path)
     else:
@@ -248,16 +350,15 @@ def _load_final(path):
         params=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()
     )
     try:
-        with _checkpointer() as checkpointer:
+        with damage.reading(path), _checkpointer() as checkpointer:
             restored = checkpointer.restore(path, args=args)
-        params = restored.params
-        _check_sum(params, restored.record)
-    except Exception as error:
-        raise CheckpointError(
-            f'{path} is damaged: {error}. Copy it again, or delete it to train the '
-            'rest of the stage again.'
+            _check_sum(restored.params, restored.record)
+    except damage.DamagedError as error:
+        raise damage.DamagedError(
+            f'{error}. Copy it again, or move it away to train the rest of the stage '
+            'again.'
         ) from error
-    return params, restored.record
+    return restored.params, restored.record
 
 
 def check_record(
@@ -275,30 +376,52 @@ def check_record(
       remedy: what to do, in the error.
 
     Raises:
-      CheckpointError: a field differs.
+      CheckpointError: fields differ, as `differences` has them.
     """
-    for field, was, now in _differences(found, expected):
-        raise CheckpointError(
-            f'{where} was made with {field} = {was!r}; expected {now!r}. {remedy}'
+    differing = ', and with '.join(
+        f'{field} = {was!r}; expected {now!r}'
+        for field, was, now in differences(found, expected)
+    )
+    if differing:
+        raise CheckpointError(f'{where} was made with {differing}. {remedy}')
+
+
+def differences(
+    found: Mapping[str, Any], expected: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    """Fields in which a record differs, as `a.b`, with both values.
+
+    Args:
+      found: the record of a checkpoint. A part that it lacks is not compared: it was
+        written before there was one, or by someone who had none. Nor is a setting.
+      expected: what would be recorded here; only its fields are compared.
+    """
+    return [
+        difference
+        for part, value in expected.items()
+        if part in found
+        for difference in _differences(
+            {part: found[part]}, {part: value}, partial=part == _SETTINGS
         )
+    ]
 
 
-def _differences(
-    found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = ''
-) -> Iterator[tuple[str, Any, Any]]:
-    """Fields that differ, as `a.b`, with both values."""
+def _differences(found, expected, prefix='', *, partial):
     for field, value in expected.items():
-        if field in _PLACES:
+        if field in _PLACES or (partial and field not in found):
             continue
         was = found.get(field)
         if isinstance(was, Mapping) and isinstance(value, Mapping):
-            yield from _differences(was, value, f'{prefix}{field}.')
+            below = f'{prefix}{field}.'
+            yield from _differences(was, value, below, partial=partial)
         elif was != value:
-            yield f'{prefix}{field}', was, value
+            name = f'{prefix}{field}'
+            # By the name that it has in the config.
+            yield name.replace(f'{_SETTINGS}.', 'config.', 1), was, value
 
 
-def _sha256(tree: Any) -> str:
-    """Of the bytes of all arrays."""
+def sha256(tree: Any) -> str:
+    """What tells the arrays of a network from others: of the bytes of all."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
         digest.update(np.asarray(leaf).tobytes())
@@ -309,7 +432,7 @@ def _load_frozen(directory, name, frozen):
     """A network that a stage read from another one, if it is still the same."""
     source = Path(os.path.normpath(directory / frozen[name]['from']))
     found = load_networks(source, [name])[0][name]
-    if _sha256(found) != frozen[name]['sha256']:
+    if sha256(found) != frozen[name]['sha256']:
         raise CheckpointError(
             f'{source} has another {name} than that which {directory} was trained '
             'with: it was trained anew. Train that stage anew, too.'
@@ -332,11 +455,10 @@ def _writing(directory):
         yield
     except (OSError, RuntimeError, ValueError) as error:
         todo = 'Free some space' if results_file.is_full(error) else 'Mend that'
-        # TensorStore adds where in its source it was.
-        reason = str(error).partition(' [source locations')[0]
         raise CheckpointError(
-            f'A checkpoint cannot be written in {directory}: {reason}. {todo} and give '
-            'the same command: it continues from the checkpoint before, which is whole.'
+            f'A checkpoint cannot be written in {directory}: {damage.brief(error)}. '
+            f'{todo} and give the same command: it continues from the checkpoint '
+            'before, which is whole.'
         ) from error
 
 
@@ -355,7 +477,8 @@ def _open_manager(directory, **options):
 def _remove_half_deleted(directory):
     """Of an earlier best, which Orbax would keep: it has no score to compare."""
     for path in directory.glob('[0-9]*'):
-        if any(not (path / item).is_dir() for item in ('metrics', 'record', 'state')):
+        # Listed, since of what cannot be looked at `is_dir` says that it is none.
+        if not {'metrics', 'record', 'state'} <= {item.name for item in path.iterdir()}:
             shutil.rmtree(path)
 
 
@@ -385,6 +508,19 @@ def _alone():
     )
 
 
+def _free(path):
+    """A path like this one that nothing has yet."""
+    others = (path.with_name(f'{path.name}-{i}') for i in itertools.count(2))
+    places = itertools.chain([path], others)
+    return next(place for place in places if not place.exists())
+
+
 def _absolute(path: str | os.PathLike) -> Path:
     # Orbax refuses relative paths.
-    return Path(path).absolute()
+    absolute = Path(path).absolute()
+    shown = os.fsencode(absolute).decode('utf-8', 'backslashreplace')
+    if shown != str(absolute):
+        raise CheckpointError(
+            f'{shown}: the path is not UTF-8, which Orbax needs. Rename what is not.'
+        )
+    return absolute

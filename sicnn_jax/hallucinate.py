@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sicnn_jax import command, weights, workdir
+from sicnn_jax import command, lock, weights, workdir
 from sicnn_jax.columns import text_table
 from sicnn_jax.data import align, detect
 from sicnn_jax.data.detect import DetectedFace
@@ -122,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command.run(_hallucinate, _parse(arguments))
 
 
+@lock.one_at_a_time(lambda options: options.out)
 def _hallucinate(options):
     out = options.out
     entries: list[dict[str, Any]] = []

@@ -364,7 +364,8 @@ def _take_up(path: Path, start: int) -> tuple[int, dict[str, np.ndarray]]:
     """What `Log.keep` kept: bad steps in a row, and the values of a window."""
     try:
         kept = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+    # Not there, or half of it, which a machine that lost power may leave.
+    except (FileNotFoundError, json.JSONDecodeError):
         return 0, {}
     if kept['step'] != start:
         return 0, {}

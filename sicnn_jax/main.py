@@ -23,7 +23,15 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from sicnn_jax import checkpoint, command, parallel, results_file, train
+from sicnn_jax import (
+    checkpoint,
+    command,
+    devices,
+    parallel,
+    provenance,
+    results_file,
+    train,
+)
 from sicnn_jax.command import STOPPED
 from sicnn_jax.config import find, load
 from sicnn_jax.evaluation import compare
@@ -38,6 +46,14 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Where everything is written; runs/ and the config by default.'
+)
+_CHANGED = flags.DEFINE_enum(
+    'changed',
+    'refuse',
+    provenance.CHANGED,
+    'If a stage of the workdir was trained with other settings or data: refuse; '
+    'continue, where it was interrupted, with those of now; set it aside and train it '
+    'anew.',
 )
 
 
@@ -63,9 +79,16 @@ def _train():
         with _one_ends_all(), _full_disk_in_words(workdir):
             parallel.divide_cpu(_CONFIG.value.cpu_devices)
             parallel.connect()
+            devices.start()
             asked_to_stop = stop_on_signals()
             _keep_compiled_programs()
-            train.run(_CONFIG.value, workdir, asked_to_stop=asked_to_stop, checked=True)
+            train.run(
+                _CONFIG.value,
+                workdir,
+                asked_to_stop=asked_to_stop,
+                checked=True,
+                changed=_CHANGED.value,
+            )
             parallel.disconnect()
         if parallel.is_first():
             with _full_disk_in_words(workdir):

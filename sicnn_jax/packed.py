@@ -78,13 +78,16 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
       CheckpointError: the file is missing, damaged or another one.
     """
-    if not path.is_file():
-        raise CheckpointError(f'{path} is missing: expected a packed network.')
+    # What the system cannot read may be whole: its error is its own.
     try:
         with safe_open(path, framework='numpy') as file:
             metadata = file.metadata() or {}
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f'{path} is missing: expected a packed network.'
+        ) from error
+    except SafetensorError as error:
         raise CheckpointError(
             f'{path} is damaged or no safetensors file: {error}. Copy it again.'
         ) from error
@@ -96,7 +99,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                 'there what the network is.'
             )
     record = json.loads(metadata[_RECORD])
-    if record[CHECKSUM] != checksum(flat):
+    if record.get(CHECKSUM) != checksum(flat):
         raise CheckpointError(
             f'{path} is damaged: its arrays are not those that were saved. Copy it '
             'again.'

@@ -10,6 +10,8 @@ import functools
 import inspect
 import os
 import re
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -52,6 +54,16 @@ Devices = Sequence[jax.Device]
 _FORCED_DEVICES = '--xla_force_host_platform_device_count'
 # Seconds after which a process that is not heard of counts as dead, and all end.
 _HEARTBEAT = 30
+# Seconds in which all processes have to begin; between two notes of who is missing; and
+# that a start takes at most where all is well, without a note.
+_PATIENCE, _NOTE, _AT_ONCE = 300, 60, 5
+# What tells JAX that there are several, and this process that it is one of them.
+_CLUSTER = re.compile(
+    'JAX_(COORDINATOR_ADDRESS|NUM_PROCESSES|PROCESS_ID)'
+    '|SLURM_(JOB_ID|STEP_NODELIST|NTASKS|PROCID)'
+    '|OMPI_COMM_WORLD_(SIZE|RANK)|PMI_(SIZE|RANK)'
+    '|TPU_WORKER_(HOSTNAMES|ID)|MEGASCALE_.*|JOB_COMPLETION_INDEX'
+)
 # Steps until all processes know what one was asked. Waiting for the answer of the same
 # step would keep the devices waiting, too.
 _LAG = 2
@@ -82,9 +94,11 @@ def connect() -> None:
     JAX_NUM_PROCESSES and JAX_PROCESS_ID tell, or of the TPU pod, SLURM step, MPI or
     Kubernetes job that JAX finds itself in. JAX_NUM_PROCESSES=1 keeps it alone.
 
+    It waits for all of them, five minutes at most, and says for whom.
+
     Raises:
-      ValueError: one of the variables is missing or no number, or it is one of several
-        pods that JAX cannot connect.
+      ValueError: one of the variables is missing or no number, it is one of several
+        pods that JAX cannot connect, or another process did not come.
     """
     names = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
     address, count, index = (os.environ.get(name) for name in names)
@@ -121,13 +135,56 @@ def connect() -> None:
         # It would take SIGTERM, which `any_asked` brings to all processes.
         jax.config.update('jax_enable_preemption_service', False)
     try:
-        jax.distributed.initialize(address, **settings)
+        _initialize(address, settings)
     except ValueError as error:
         # It is in no cluster that it knows.
         if address is None and 'coordinator_address' in str(error):
             _refuse_unconnected_pods()
             return
         raise
+
+
+def _initialize(address, settings):
+    """`jax.distributed.initialize`, which waits in silence, and then aborts."""
+    parameters = inspect.signature(jax.distributed.initialize).parameters
+    if 'initialization_timeout' in parameters:
+        # After ours.
+        settings = settings | {'initialization_timeout': _PATIENCE + _NOTE}
+    raised: list[BaseException] = []
+
+    def work():
+        try:
+            jax.distributed.initialize(address, **settings)
+        except BaseException as error:
+            raised.append(error)
+
+    # In a thread, so that this one can speak and be interrupted.
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    begun = time.monotonic()
+    thread.join(_AT_ONCE)
+    while thread.is_alive():
+        waited = time.monotonic() - begun
+        told = ', '.join(
+            f'{name}={value}'
+            for name, value in sorted(os.environ.items())
+            if _CLUSTER.fullmatch(name)
+        )
+        if waited >= _PATIENCE:
+            raise ValueError(
+                f'The other processes of this run did not come in {waited:.0f} s '
+                f'({told}). Start all of them at once, by srun or launch/, with a '
+                'JAX_COORDINATOR_ADDRESS that each can reach; if there are no others, '
+                'as in an interactive shell, set JAX_NUM_PROCESSES=1.'
+            )
+        print(
+            f'Waiting for the other processes of this run ({told}). If there are '
+            'none, as in an interactive shell, stop it and set JAX_NUM_PROCESSES=1.',
+            flush=True,
+        )
+        thread.join(min(_NOTE, _PATIENCE - waited))
+    if raised:
+        raise raised[0]
 
 
 def _refuse_unconnected_pods():

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sicnn_jax import images, losses, models
+from sicnn_jax import images, losses, models, provenance
 from sicnn_jax.optimizers import make_optimizer
 from sicnn_jax.recipe import Recipe
 from sicnn_jax.rules import Rule, find_rule
@@ -45,15 +45,17 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
     """
     stage = config[name]
     rule = find_rule(stage.update_rule)
-    record = _describe(config, rule)
+    record = _describe(config, name, rule)
     _check_rule(config, name, models.cnnh_from(record), rule)
     recipe = _make_recipe(config, stage, rule, record)
     _check_inputs(config, name, rule, recipe)
     return Stage(name, workdir / name, stage, recipe, rule, record)
 
 
-def _describe(config: ConfigDict, rule: Rule) -> dict[str, Any]:
-    """The record of a stage's checkpoints: its networks, and the images they know."""
+def _describe(config: ConfigDict, name: str, rule: Rule) -> dict[str, Any]:
+    """The record of a stage's checkpoints: its networks, the images they know, and what
+    they are trained with.
+    """
     networks: tuple[str, ...] = ('cnnr', 'cnnh')
     if 'discriminator' in rule.trains:
         networks += ('discriminator',)
@@ -61,7 +63,8 @@ def _describe(config: ConfigDict, rule: Rule) -> dict[str, Any]:
         'convention': images.CONVENTION,
         'scale': config.scale,
         'degradation': config.degradation,
-        'models': {name: json.loads(config[name].to_json()) for name in networks},
+        'models': {each: json.loads(config[each].to_json()) for each in networks},
+        'settings': provenance.settings(config, name, rule),
     }
     if record['models']['cnnr'].get('kind') == 'onnx':
         record['models']['cnnr'] = models.describe_file(record['models']['cnnr'])

@@ -1,8 +1,9 @@
 """The loop: one train state, a list of stages, hooks."""
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, images, inference, parallel
+from sicnn_jax import checkpoint, images, inference, lock, parallel, provenance
 from sicnn_jax.config.check import check, refuse
 from sicnn_jax.data import dataset
 from sicnn_jax.descent import Metrics
@@ -21,7 +22,12 @@ from sicnn_jax.models.convolutions import use_winograd
 from sicnn_jax.recipe import Batch
 from sicnn_jax.stages import CENTROIDS, Stage, build_stage
 from sicnn_jax.train_state import TrainState
-from sicnn_jax.workdir import recognition_directory, stage_directory, write_config
+from sicnn_jax.workdir import (
+    recognition_directory,
+    stage_directory,
+    with_earlier_stages,
+    write_config,
+)
 
 __all__ = [
     'centroids',
@@ -43,40 +49,116 @@ def run(
     *,
     asked_to_stop: Callable[[], bool] | None = None,
     checked: bool = False,
+    changed: str = 'refuse',
 ) -> None:
     """Trains every stage of the config that is not finished yet.
 
     A stage is skipped where its config gives a `checkpoint`, or `workdir` holds its
-    final one; an interrupted one continues from its last checkpoint.
+    final one; an interrupted one continues from its last checkpoint. Either has to be
+    trained with what the config says.
 
     Args:
       config: see `sicnn_jax.config.schema`.
       workdir: everything is written below it.
       asked_to_stop: called after every step; once it is true, the state is saved.
       checked: `config.check` has seen the config, as `config.load` has it do.
+      changed: of `provenance.CHANGED`, for a stage that was trained with something
+        else.
 
     Raises:
       ConfigError: the config does not fit together; before anything is trained.
+      CheckpointError: a stage was trained with something else; before, too, but for
+        networks that another stage gives.
+      InUseError: another run is at work in the workdir.
       Stopped: it was asked to stop, and has saved its state.
     """
     if not checked:
         check(config)
     stages = [build_stage(config, name, workdir) for name in config.stages]
     _check_devices(config)
-    with parallel.first_before_others('data'):
-        if parallel.is_first():
-            write_config(config, workdir)
-        faces = dataset.open_faces(config.data, workdir)
-    for stage in stages:
-        if stage.config.checkpoint:
-            print(f'[{stage.name}] given: {stage.config.checkpoint}', flush=True)
-        elif checkpoint.has_networks(stage.directory):
-            print(f'[{stage.name}] finished already: {stage.directory}', flush=True)
-        else:
+    with _locked(workdir):
+        with parallel.first_before_others('data'):
+            faces = dataset.open_faces(config.data, workdir)
+            if parallel.is_first():
+                merged = with_earlier_stages(config, workdir)
+                _check_stages(merged, config.stages, faces, workdir, changed)
+                write_config(merged, workdir)
+        for stage in stages:
+            if stage.config.checkpoint:
+                print(f'[{stage.name}] given: {stage.config.checkpoint}', flush=True)
+                continue
+            with parallel.first_before_others(f'begin {stage.name}'):
+                if parallel.is_first():
+                    _check_origins(config, stage, faces, changed)
+            if checkpoint.has_networks(stage.directory):
+                print(f'[{stage.name}] finished already: {stage.directory}', flush=True)
+                continue
             with use_winograd(config.winograd):
-                train_stage(config, stage, faces, asked_to_stop)
+                train_stage(config, stage, faces, asked_to_stop, changed)
             # The next one begins with what the first process writes.
             parallel.wait(stage.name)
+
+
+def _locked(workdir):
+    """Keeps other runs from the workdir; of several processes, one does for all."""
+    if not parallel.is_first():
+        return contextlib.nullcontext()
+    return lock.hold(workdir)
+
+
+def _check_stages(config, named, faces, workdir, changed):
+    """That what the workdir has is what its config will say, before it says so.
+
+    Args:
+      config: with all stages that it has.
+      named: those of the command; of others none is trained again.
+    """
+    for name in config.stages:
+        if config[name].checkpoint:
+            continue
+        try:
+            stage = build_stage(config, name, workdir)
+        except (AttributeError, KeyError, ValueError):
+            # Those of the command are sound. This one is of a version with other
+            # fields, which cannot be compared.
+            continue
+        record = stage.record | {'data': _describe_data(stage, faces)}
+        same = provenance.compared(record, stage.networks)
+        if name in named:
+            provenance.admit(stage.directory, same, changed)
+        else:
+            provenance.admit_earlier(stage.directory, same)
+
+
+def _check_origins(config, stage, faces, changed):
+    """That a stage which is finished or begun has its networks from where it now would.
+
+    Of sources that are there no longer nothing is known.
+    """
+    if checkpoint.read_record(stage.directory) is None:
+        return
+    there = {
+        network: source
+        for network, source in _sources(config, stage).items()
+        if checkpoint.has_networks(source)
+    }
+    params = {
+        network: checkpoint.load_networks(source, [network])[0][network]
+        for network, source in there.items()
+    }
+    record = _describe_all(stage, faces, params, there)
+    provenance.admit(
+        stage.directory, provenance.compared(record, stage.networks), changed
+    )
+
+
+def _sources(config, stage):
+    """Directories of the stages that the networks of this one come from."""
+    return {
+        network: stage_directory(config, source, stage.directory.parent)
+        for network, source in stage.config.init.items()
+        if network in stage.networks and source and source != CENTROIDS
+    }
 
 
 def _check_devices(config: ConfigDict) -> None:
@@ -102,23 +184,31 @@ def train_stage(
     stage: Stage,
     faces: dataset.Faces,
     asked_to_stop: Callable[[], bool] | None = None,
+    changed: str = 'refuse',
 ) -> None:
     """Trains one stage to its end, from its last checkpoint if there is one.
 
     Raises:
+      CheckpointError: that one is of other settings or data and `changed`, as of `run`,
+        does not let it, or is beyond the last step.
       NonFiniteError: a loss or gradient was not finite.
       Stopped: it was asked to stop, and has saved its state.
     """
     index, count = parallel.process()
     state = initial_state(config, stage, faces)
-    record = _describe_all(config, stage, faces, state)
     checkpoints = None
     if parallel.is_first():
-        checkpoints = checkpoint.Checkpoints(stage.directory, record)
+        record = _describe_all(stage, faces, state.params, _sources(config, stage))
+        checkpoints = _open_checkpoints(stage, record, changed)
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(state)
     state = parallel.from_first(state)
     start = int(state.step)
+    if start > stage.config.steps:
+        raise checkpoint.CheckpointError(
+            f'{stage.directory} is at step {start}, but config.{stage.name}.steps is '
+            f'{stage.config.steps}; expected at least {start}, or another --workdir.'
+        )
     if checkpoints:
         print(_headline(stage, state, start), flush=True)
 
@@ -157,30 +247,54 @@ def train_stage(
     params = whole(on_devices).params
     if checkpoints:
         checkpoints.close()
-        checkpoint.save_networks(stage.directory, params, record)
+        checkpoint.save_networks(stage.directory, params, checkpoints.record)
 
 
-def _describe_all(config, stage, faces, state):
-    """The record of the stage's checkpoints: networks, images, data, and a teacher."""
+def _open_checkpoints(stage, record, changed):
+    same = provenance.compared(record, stage.networks)
+    if changed == 'continue':
+        del same['settings']
+    return checkpoint.Checkpoints(stage.directory, record, same)
+
+
+def _describe_data(stage, faces):
+    """The faces and people that a stage is trained on, and its teacher."""
     data = {
         'alignment': faces.alignment,
         'num_identities': faces.num_identities,
         'fingerprint': faces.fingerprint,
     }
-    if stage.rule.taught:
+    if stage.rule.taught and faces.targets is not None:
         data['teacher'] = faces.targets.teacher
-    record = stage.record | {'data': data}
-    frozen = {
-        network: stage_directory(
-            config, stage.config.init[network], stage.directory.parent
-        )
-        for network in stage.rule.frozen(stage.recipe.weights)
-    }
+    return data
+
+
+def _describe_all(
+    stage: Stage,
+    faces: dataset.Faces,
+    params: Mapping[str, Any],
+    sources: Mapping[str, Path],
+) -> dict[str, Any]:
+    """The record of a stage's checkpoints.
+
+    Args:
+      stage, faces: what is trained, and on what.
+      params: of the networks that come from others, at least.
+      sources: where they are from.
+    """
+    record = stage.record | {'data': _describe_data(stage, faces)}
+    given = checkpoint.describe_origins(params, sources, stage.directory)
+    frozen = {name: given[name] for name in given if name not in stage.rule.makes}
     if frozen:
-        record['frozen'] = checkpoint.describe_frozen(
-            state.params, frozen, stage.directory
-        )
-    return record
+        record['frozen'] = frozen
+    # The others begin as the seed has them, or from the faces.
+    begun = {
+        name: source
+        for name, source in stage.config.init.items()
+        if name in stage.rule.makes and source in ('', CENTROIDS)
+    }
+    begun |= {name: given[name] for name in given if name in stage.rule.makes}
+    return record | {'init': begun}
 
 
 def initial_state(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> TrainState:

@@ -24,6 +24,7 @@ __all__ = [
     'recognition_directory',
     'shipped_config',
     'stage_directory',
+    'with_earlier_stages',
     'write_config',
 ]
 
@@ -36,6 +37,34 @@ _RECOGNITION = 'recognition'
 def write_config(config: ConfigDict, workdir: Path) -> None:
     """Writes the config of a run, whole, where `read_config` finds it."""
     results_file.write_whole(workdir / CONFIG, config.to_json(indent=2).encode())
+
+
+def with_earlier_stages(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """A config and, from what an earlier command of the same workdir wrote, the stages
+    that it finished there or was given.
+
+    So that `config.json` says of each stage what that was trained with, whichever of
+    them a command names.
+    """
+    earlier = _find_config(workdir)
+    if earlier is None:
+        return config
+    kept = [
+        name
+        for name in earlier.stages
+        if name not in config.stages
+        and checkpoint.has_networks(stage_directory(earlier, name, workdir))
+    ]
+    known = [name for name in earlier.stages if name in (*kept, *config.stages)]
+    merged = config.copy_and_resolve_references()
+    with merged.unlocked(), merged.ignore_type():
+        for name in kept:
+            merged[name] = earlier[name]
+        merged.stages = (
+            *known,
+            *(name for name in config.stages if name not in known),
+        )
+    return merged
 
 
 def read_config(workdir: Path) -> ConfigDict:

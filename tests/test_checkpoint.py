@@ -12,8 +12,8 @@ import pytest
 import safetensors.numpy
 from etils import epath
 
-from sicnn_jax import checkpoint, packed
-from sicnn_jax.checkpoint import CheckpointError
+from sicnn_jax import checkpoint, damage, packed
+from sicnn_jax.errors import CheckpointError, DeviceError
 from sicnn_jax.train_state import TrainState
 from tests import tiny_run
 
@@ -65,16 +65,17 @@ def _delete_the_record(directory):
 DAMAGES = (_truncate, _flip_a_bit, _delete_the_state, _delete_the_record)
 
 
-@pytest.mark.parametrize('damage', DAMAGES)
-def test_the_checkpoint_before_a_damaged_one_is_used(damage, saved, capsys):
-    damage(saved / 'last' / '4')
+@pytest.mark.parametrize('harm', DAMAGES)
+def test_the_checkpoint_before_a_damaged_one_is_used(harm, saved, capsys):
+    harm(saved / 'last' / '4')
     checkpoints = checkpoint.Checkpoints(saved, RECORD)
     restored = checkpoints.restore(_state(0))
     assert restored.step == 2
     np.testing.assert_array_equal(
         restored.params['cnnh']['kernel'], _state(2).params['cnnh']['kernel']
     )
-    assert f'Damaged, deleted: {saved / "last" / "4"}' in capsys.readouterr().out
+    assert f'Damaged, set aside as {saved / "damaged" / "4"}' in capsys.readouterr().out
+    assert (saved / 'damaged' / '4').is_dir()
     # Its place is free again.
     checkpoints.save(4, _state(4))
     checkpoints.close()
@@ -113,11 +114,139 @@ def test_final_networks_on_a_full_disk(tmp_path, monkeypatch):
     assert not checkpoint.has_networks(tmp_path)
 
 
-def test_if_all_are_damaged_nothing_is_deleted(saved):
+SYSTEM = (
+    OSError(errno.ESTALE, os.strerror(errno.ESTALE)),
+    # As TensorStore has it.
+    ValueError(
+        f'PERMISSION_DENIED: Error reading "x" [OS error {errno.EACCES}: Permission '
+        "denied] [source locations='file.cc:1']"
+    ),
+    ValueError('RESOURCE_EXHAUSTED: no memory'),
+)
+
+
+@pytest.mark.parametrize('error', SYSTEM)
+def test_what_the_system_cannot_read_is_not_damaged(error, saved, monkeypatch):
+    """Once: the second try would have found it whole."""
+    checkpoints = checkpoint.Checkpoints(saved, RECORD)
+    restore, errors = checkpoints._restore, [error]
+
+    def fail(step, **items):
+        if errors and 'state' in items:
+            raise errors.pop()
+        return restore(step, **items)
+
+    monkeypatch.setattr(checkpoints, '_restore', fail)
+    with pytest.raises(checkpoint.CheckpointError, match='4 cannot be read') as caught:
+        checkpoints.restore(_state(0))
+    assert 'source locations' not in str(caught.value)
+    assert not isinstance(caught.value, damage.DamagedError)
+    assert checkpoints.restore(_state(0)).step == 4
+    assert not (saved / 'damaged').exists()
+
+
+def test_errors_that_are_not_of_the_checkpoint_pass(saved, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    checkpoints = checkpoint.Checkpoints(saved, RECORD)
+    monkeypatch.setattr(checkpoints, '_restore', fail)
+    with pytest.raises(MemoryError):
+        checkpoints.restore(_state(0))
+
+
+def test_a_file_that_may_not_be_read_is_not_missing(tmp_path, monkeypatch):
+    """Orbax says that it is not there."""
+    (tmp_path / 'manifest').touch()
+
+    def refuse(path, *_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    def read():
+        with damage.reading(tmp_path):
+            raise ValueError('Metadata file does not exist')
+
+    with pytest.raises(damage.DamagedError, match='is damaged: Metadata file'):
+        read()
+    monkeypatch.setattr(damage, 'open', refuse, raising=False)
+    with pytest.raises(CheckpointError, match=r'cannot be read: .*denied.*manifest'):
+        read()
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path, monkeypatch):
+    def bare():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, 'process_index', bare)
+    monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
+    for use in (checkpoint.load_networks, checkpoint._read_record):
+        with pytest.raises(DeviceError, match='JAX_PLATFORMS=cuda'):
+            use(tmp_path)
+
+
+def test_another_optimiser_is_no_damage(saved):
+    other = TrainState.create(_state(0).params, {'cnnh': optax.adam(0.1)})
+    checkpoints = checkpoint.Checkpoints(saved, RECORD)
+    with pytest.raises(CheckpointError, match='or optimisers are others'):
+        checkpoints.restore(other)
+    assert _names(saved / 'last') == ['2', '4']
+
+
+def test_the_record_says_from_which_step_on_settings_hold(tmp_path):
+    def begin(settings, step, compared=None):
+        record = RECORD | {'settings': settings}
+        checkpoints = checkpoint.Checkpoints(tmp_path, record, compared)
+        if step > 2:
+            checkpoints.restore(_state(0))
+        checkpoints.save(step, _state(step))
+        checkpoints.close()
+        return checkpoints.record
+
+    begin({'seed': 0}, 2)
+    with pytest.raises(CheckpointError, match=r'config\.seed = 0; expected 1'):
+        begin({'seed': 1}, 4)
+    changes = [{'step': 2, 'before': {'config.seed': 0}}]
+    assert begin({'seed': 1}, 4, RECORD)['changes'] == changes
+    assert begin({'seed': 1}, 6)['changes'] == changes
+    assert checkpoint.read_record(tmp_path)['changes'] == changes
+
+
+def test_the_record_of_a_stage_is_that_of_its_newest_checkpoint(saved):
+    assert checkpoint.read_record(saved / 'none') is None
+    assert checkpoint.read_record(saved)['scale'] == 8
+    _delete_the_record(saved / 'last' / '4')
+    assert checkpoint.read_record(saved)['scale'] == 8
+    _delete_the_record(saved / 'last' / '2')
+    assert checkpoint.read_record(saved) is None
+    checkpoint.save_networks(saved, _state(1).params, {'scale': 4})
+    assert checkpoint.read_record(saved)['scale'] == 4
+    _delete_the_record(saved / 'final')
+    with pytest.raises(damage.DamagedError, match='final is damaged'):
+        checkpoint.read_record(saved)
+
+
+def test_what_a_record_lacks_is_not_compared():
+    expected = {'scale': 8, 'settings': {'seed': 0, 'new': 1}, 'models': {'a': 1}}
+    assert checkpoint.differences({}, expected) == []
+    assert checkpoint.differences({'settings': {'seed': 0}}, expected) == []
+    assert checkpoint.differences({'settings': {'seed': 3}}, expected) == [
+        ('config.seed', 3, 0)
+    ]
+    # The fields of a network say together what it is.
+    assert checkpoint.differences({'models': {}}, expected) == [('models.a', None, 1)]
+
+
+def test_a_path_that_orbax_cannot_take_is_named(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9')
+    with pytest.raises(CheckpointError, match=r'caf\\xe9: the path is not UTF-8'):
+        checkpoint.load_networks(path)
+
+
+def test_if_all_are_damaged_nothing_is_moved(saved):
     for step in ('2', '4'):
         _truncate(saved / 'last' / step)
     checkpoints = checkpoint.Checkpoints(saved, RECORD)
-    with pytest.raises(checkpoint.CheckpointError, match='they are damaged'):
+    with pytest.raises(checkpoint.CheckpointError, match='all are damaged'):
         checkpoints.restore(_state(0))
     assert (saved / 'last' / '4').is_dir()
 
@@ -180,15 +309,15 @@ def test_a_difference_is_named_by_its_path():
     assert 'x was made with models.cnnh.growth = 2; expected 3' in str(caught.value)
 
 
-@pytest.mark.parametrize('damage', [_truncate, _flip_a_bit])
-def test_damaged_networks_are_named(damage, tmp_path):
+@pytest.mark.parametrize('harm', [_truncate, _flip_a_bit])
+def test_damaged_networks_are_named(harm, tmp_path):
     checkpoint.save_networks(tmp_path, _state(1).params, RECORD)
     params, record = checkpoint.load_networks(tmp_path)
     np.testing.assert_array_equal(
         params['cnnh']['kernel'], _state(1).params['cnnh']['kernel']
     )
     assert record['scale'] == 8
-    damage(tmp_path / 'final')
+    harm(tmp_path / 'final')
     with pytest.raises(checkpoint.CheckpointError, match='final is damaged'):
         checkpoint.load_networks(tmp_path)
 
@@ -205,7 +334,7 @@ def frozen(tmp_path):
     params = _with_frozen(0).params
     checkpoint.save_networks(tmp_path / 'recognition', {'cnnr': params['cnnr']}, RECORD)
     sources = {'cnnr': tmp_path / 'recognition'}
-    described = checkpoint.describe_frozen(params, sources, tmp_path / 'stage')
+    described = checkpoint.describe_origins(params, sources, tmp_path / 'stage')
     record = RECORD | {'frozen': described}
     checkpoints = checkpoint.Checkpoints(tmp_path / 'stage', record)
     checkpoints.save(2, _with_frozen(2))
@@ -237,7 +366,9 @@ def test_a_frozen_network_that_changed_is_noticed(frozen):
     with pytest.raises(checkpoint.CheckpointError, match='another cnnr than that'):
         checkpoint.load_networks(directory, ['cnnr'])
     sources = {'cnnr': directory.parent / 'recognition'}
-    changed = record | {'frozen': checkpoint.describe_frozen(other, sources, directory)}
+    changed = record | {
+        'frozen': checkpoint.describe_origins(other, sources, directory)
+    }
     with pytest.raises(checkpoint.CheckpointError, match=r'frozen\.cnnr\.sha256'):
         checkpoint.Checkpoints(directory, changed).restore(_with_frozen(0))
 

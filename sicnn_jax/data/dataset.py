@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from sicnn_jax import lock
 from sicnn_jax.data import (
     augment,
     pipeline,
@@ -367,6 +368,7 @@ def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:
 
     Raises:
       DatasetError: another data set is there.
+      InUseError: another process is writing it.
     """
     alignment = {'kind': 'procedural', 'faces': procedural.described}
     if (directory / records.SIDECAR).exists():
@@ -377,6 +379,11 @@ def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:
                 'Set data.dir to another directory, or delete that one.'
             )
         return
+    _write_embedded(directory, procedural, alignment)
+
+
+@lock.one_at_a_time(lambda directory, *_: directory)
+def _write_embedded(directory, procedural, alignment):
     print(f'Writing procedural faces to {directory}', flush=True)
     trained = procedural.identities
     held_out = range(trained, trained + procedural.test_identities)

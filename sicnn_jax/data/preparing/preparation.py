@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sicnn_jax import lock
 from sicnn_jax.data import align, records, runtime, write_records
 from sicnn_jax.data.preparing import (
     convert,
@@ -30,6 +31,7 @@ _BEAM = 'beam:'
 _DEFAULTS = Settings()
 
 
+@lock.one_at_a_time(lambda source, out, *_, **__: out)
 def prepare(
     source: str | os.PathLike,
     out: str | os.PathLike,
@@ -71,6 +73,7 @@ def prepare(
       `skipped`, a list of {'file', 'reason'}.
 
     Raises:
+      InUseError: another process writes to `out`.
       DatasetError: source or landmarks are missing or unusable, `out` holds something
         and `overwrite` is not set, an interrupted run had other settings, or no face
         remains.

@@ -140,7 +140,7 @@ class Spool:
             found = json.loads(text)
             size = (self.directory / f'{chunk:05d}.faces').stat().st_size
         # A machine that lost power may have kept the name and not what was in it.
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return None
         expected = sum(
             face[0] for faces in found if not isinstance(faces, str) for face in faces

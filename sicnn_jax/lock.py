@@ -1,0 +1,176 @@
+"""A directory that one run at a time writes to.
+
+The lock is the system's (`flock`): it goes with the process that holds it, however that
+ends. What is in the lock's file only says who that is.
+"""
+
+import contextlib
+import datetime
+import functools
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, ParamSpec, TypeVar
+
+try:
+    import fcntl
+except ImportError:  # Windows has none.
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ['InUseError', 'hold', 'one_at_a_time']
+
+P = ParamSpec('P')
+R = TypeVar('R')
+
+_FILE = '.lock'
+
+
+class InUseError(ValueError):
+    """Another run is writing there."""
+
+
+@contextlib.contextmanager
+def hold(directory: Path) -> Iterator[None]:
+    """Keeps other processes from doing the same, until the end of the block.
+
+    Where the file system has no locks, it says so and goes on without.
+
+    Args:
+      directory: is made. A file in it, `.lock`, is there while the block runs, and
+        after a crash, when it hinders nobody.
+
+    Raises:
+      InUseError: another process holds it; which one, on which host, since when.
+      ValueError: it is a file.
+    """
+    path = directory / _FILE
+    if directory.is_file():
+        raise ValueError(f'{directory} is a file; expected a directory.')
+    made = [each for each in path.parents if not each.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    file = _open_locked(path)
+    try:
+        _warn_of_another_host(file, directory)
+        _write_owner(file)
+        yield
+    finally:
+        # Before it is let go: whoever opened it meanwhile sees that it is gone.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        file.close()
+        # If nothing came of it.
+        with contextlib.suppress(OSError):
+            for each in made:
+                each.rmdir()
+
+
+def one_at_a_time(
+    directory: Callable[P, str | os.PathLike],
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorates a function that `hold`s a directory while it runs.
+
+    Args:
+      directory: which one, of the function's arguments.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+            with hold(Path(directory(*args, **kwargs))):
+                return function(*args, **kwargs)
+
+        return alone
+
+    return decorate
+
+
+def _open_locked(path):
+    while True:
+        file = path.open('a+')
+        try:
+            _lock(file, path.parent)
+        except BlockingIOError as error:
+            with file:
+                by = _said(_read_owner(file))
+                raise InUseError(
+                    f'{path.parent} is in use by another run{by}. Wait for its end, '
+                    'stop it, or give this one another directory.'
+                ) from error
+        except BaseException:
+            file.close()
+            raise
+        # Its last holder may have removed it after it was opened here.
+        if _is_at(path, file):
+            return file
+        file.close()
+
+
+def _lock(file, directory):
+    if fcntl is None:
+        return _warn_unlocked(directory, 'this system has no flock')
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    # Not supported, no locks left, not implemented.
+    except OSError as error:
+        _warn_unlocked(directory, error.strerror)
+
+
+def _is_at(path, file):
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _warn_unlocked(directory, why):
+    print(
+        f'{directory} cannot be locked ({why}): start no second run in it while this '
+        'one is at work.',
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _warn_of_another_host(file, directory):
+    """Of some network file systems each host has locks of its own."""
+    owner = _read_owner(file)
+    if owner and owner.get('host') != platform.node():
+        print(
+            f'{directory} was in use by a run that did not say it ended'
+            f'{_said(owner)}. If it still runs, stop one of the two: not every network '
+            'file system has locks that other hosts see.',
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _write_owner(file: IO[str]) -> None:
+    owner = {
+        'host': platform.node(),
+        'pid': os.getpid(),
+        'since': datetime.datetime.now().astimezone().isoformat(timespec='seconds'),
+    }
+    file.truncate(0)
+    file.write(json.dumps(owner))
+    file.flush()
+
+
+def _read_owner(file: IO[str]) -> dict[str, Any]:
+    """Who holds it, or held it last; empty where it does not say."""
+    file.seek(0)
+    with contextlib.suppress(ValueError):
+        owner = json.loads(file.read())
+        return owner if isinstance(owner, dict) else {}
+    return {}
+
+
+def _said(owner):
+    if not owner:
+        return ''
+    pid, host, since = (owner.get(field) for field in ('pid', 'host', 'since'))
+    return f': process {pid} on {host}, since {since}'
