@@ -221,7 +221,7 @@ def read_record(directory: str | os.PathLike) -> dict[str, Any] | None:
     """What a stage's networks were trained with: those it ended with, or the newest.
 
     Args:
-      directory: of a stage, which need not be finished or begun.
+      directory: of a stage, which need not be finished or begun, or a file of `packed`.
 
     Returns:
       The record; None where there is no checkpoint, or none whose record is whole.
@@ -230,18 +230,23 @@ def read_record(directory: str | os.PathLike) -> dict[str, Any] | None:
       CheckpointError: it cannot be read, or that of a finished stage is damaged.
     """
     directory = _absolute(directory)
+    if directory.suffix == packed.SUFFIX:
+        return packed.read(directory)[1]
     if has_networks(directory):
         return _read_record(directory / _FINAL)
-    last = directory / _LAST
-    steps = (
-        [path for path in last.iterdir() if path.name.isdecimal()]
-        if (last.is_dir())
-        else []
-    )
-    for path in sorted(steps, key=lambda path: -int(path.name)):
+    for step in _steps(directory / _LAST):
         with contextlib.suppress(damage.DamagedError):
-            return _read_record(path)
+            return _read_record(directory / _LAST / str(step))
     return None
+
+
+def _steps(directory):
+    """Steps of the checkpoints in a directory, the newest first."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        names = []
+    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
 
 def _read_record(path):

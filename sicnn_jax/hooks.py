@@ -202,8 +202,8 @@ class Log:
         )
         raise NonFiniteError(
             f'{what} {where} Look at those faces, lower the learning rate or the '
-            'clipping norm of the stage, or let more such steps in a row pass '
-            f'(config.nonfinite_steps is {self._patience}).'
+            'clipping norm of the stage (with --changed=continue), or let more such '
+            f'steps in a row pass (config.nonfinite_steps is {self._patience}).'
         )
 
     def _write(self, step, values):

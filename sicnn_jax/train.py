@@ -99,7 +99,7 @@ def run(
             parallel.wait(stage.name)
 
 
-def _locked(workdir):
+def _locked(workdir: Path) -> contextlib.AbstractContextManager:
     """Keeps other runs from the workdir; of several processes, one does for all."""
     if not parallel.is_first():
         return contextlib.nullcontext()
@@ -418,11 +418,13 @@ def _load(config, stage, source, network, faces):
     checkpoint.check_record(found, expected, str(directory))
     model = 'cnnr' if network in ('class_weights', 'head') else network
     checkpoint.check_record(
-        found['models'], {model: stage.record['models'][model]}, str(directory)
+        found.get('models', {}), {model: stage.record['models'][model]}, str(directory)
     )
     if network == 'class_weights':
         checkpoint.check_record(
-            found['data'], {'num_identities': faces.num_identities}, str(directory)
+            found.get('data', {}),
+            {'num_identities': faces.num_identities},
+            str(directory),
         )
     return params[network]
 

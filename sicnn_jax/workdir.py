@@ -47,23 +47,22 @@ def with_earlier_stages(config: ConfigDict, workdir: Path) -> ConfigDict:
     them a command names.
     """
     earlier = _find_config(workdir)
-    if earlier is None:
-        return config
+    before = earlier.get('stages', ()) if earlier else ()
     kept = [
         name
-        for name in earlier.stages
+        for name in before
         if name not in config.stages
         and checkpoint.has_networks(stage_directory(earlier, name, workdir))
     ]
-    known = [name for name in earlier.stages if name in (*kept, *config.stages)]
+    if not kept:
+        return config
+    known = [name for name in before if name in (*kept, *config.stages)]
+    new = [name for name in config.stages if name not in known]
     merged = config.copy_and_resolve_references()
     with merged.unlocked(), merged.ignore_type():
         for name in kept:
             merged[name] = earlier[name]
-        merged.stages = (
-            *known,
-            *(name for name in config.stages if name not in known),
-        )
+        merged.stages = (*known, *new)
     return merged
 
 

@@ -5,6 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
+import threading
 import types
 
 import jax
@@ -112,6 +113,21 @@ def test_what_the_environment_says_is_given_to_jax(variables, called, monkeypatc
     parallel.connect()
     address = variables.get('JAX_COORDINATOR_ADDRESS')
     assert calls == ([] if called is None else [(address, called)])
+
+
+def test_who_waits_for_others_says_so_and_gives_up(monkeypatch, capsys):
+    came = threading.Event()
+    monkeypatch.setattr(jax.distributed, 'initialize', lambda *_, **__: came.wait(9))
+    for name, seconds in (('_AT_ONCE', 0.01), ('_NOTE', 0.05), ('_PATIENCE', 0.12)):
+        monkeypatch.setattr(parallel, name, seconds)
+    for name, value in (('SLURM_NTASKS', '4'), ('SLURM_PROCID', '0')):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r'did not come .*JAX_NUM_PROCESSES=1'):
+        parallel.connect()
+    came.set()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1
+    assert all('(SLURM_NTASKS=4, SLURM_PROCID=0). If there are' in s for s in lines)
 
 
 def test_pods_that_cannot_find_each_other_are_refused():

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from configs import di, real
-from sicnn_jax import checkpoint, evaluate, hooks, inference, terms, train
+from sicnn_jax import checkpoint, evaluate, hooks, inference, lock, terms, train
 from sicnn_jax.data import records, targets
 from sicnn_jax.data.dataset import ProceduralFaces
 from sicnn_jax.data.records import DatasetError
@@ -103,6 +103,62 @@ def test_a_finished_run_trains_nothing_again(finished, capsys):
     train.run(config, workdir)
     assert capsys.readouterr().out.count('finished already') == len(STAGES)
     _assert_equal(before, _final(workdir, 'domain_integrated')[0])
+
+
+def _copied(finished, tmp_path):
+    """A config and a workdir that a test may change."""
+    config, workdir = finished
+    config = config.copy_and_resolve_references()
+    return config, shutil.copytree(workdir, tmp_path / 'copied')
+
+
+def test_a_finished_run_of_something_else_is_refused(finished, tmp_path):
+    config, workdir = _copied(finished, tmp_path)
+    before = (workdir / 'config.json').read_text()
+    for change, message in (
+        (
+            {'domain_integrated.alpha': 3.0},
+            r'integrated\.alpha = .*3\.0',
+        ),
+        ({'cnnh.width': 8}, r'models\.cnnh\.width = 3; expected 8'),
+        ({'recognition.steps': 8}, r'config\.recognition\.steps = 4; expected 8'),
+        # Of a stage that this command leaves alone, too.
+        ({'seed': 3, 'stages': ('recognition',)}, r'config\.seed = 0; expected 3'),
+    ):
+        other = config.copy_and_resolve_references()
+        other.update_from_flattened_dict(change)
+        with pytest.raises(checkpoint.CheckpointError, match=message):
+            train.run(other, workdir)
+        assert (workdir / 'config.json').read_text() == before
+    with lock.hold(workdir), pytest.raises(lock.InUseError, match='in use by'):
+        train.run(config, workdir)
+
+
+def test_what_does_not_matter_goes_on_and_no_stage_is_forgotten(finished, tmp_path):
+    config, workdir = _copied(finished, tmp_path)
+    config.log_every, config.evaluation.final_pairs = 1, 30
+    config.stages = ('hallucination',)
+    with config.unlocked():
+        del config.sr_only
+    train.run(config, workdir)
+    found = json.loads((workdir / 'config.json').read_text())
+    assert found['stages'] == [*STAGES] and found['sr_only']['steps'] == 4
+    assert found['evaluation']['final_pairs'] == 30
+
+
+def test_a_stage_whose_start_was_trained_anew_is_refused(finished, tmp_path):
+    config, workdir = _copied(finished, tmp_path)
+    params, record = _final(workdir, 'hallucination')
+    params = jax.tree.map(lambda leaf: leaf + 1, params)
+    # With a record of one's own, too.
+    record = {field: record[field] for field in ('convention', 'models')}
+    checkpoint.save_networks(tmp_path / 'other', params, record)
+    config.hallucination.checkpoint = str(tmp_path / 'other')
+    with pytest.raises(checkpoint.CheckpointError, match=r'init\.cnnh\.sha256'):
+        train.run(config, workdir)
+    # What is there no longer cannot be compared.
+    shutil.rmtree(tmp_path / 'other')
+    train.run(config, workdir)
 
 
 def test_data_without_held_out_people_are_trained_on(finished, tmp_path):

@@ -224,7 +224,7 @@ def _report_of(out):
     """The fingerprint of the files that an earlier scan saw, None if there was none."""
     try:
         return json.loads((out / REPORT).read_text('utf-8'))['fingerprint']
-    except (OSError, ValueError, KeyError):
+    except (FileNotFoundError, ValueError, KeyError):
         return None
 
 

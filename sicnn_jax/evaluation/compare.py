@@ -11,7 +11,12 @@ from ml_collections import ConfigDict
 
 from sicnn_jax import checkpoint, inference, metrics, models, pictures, results_file
 from sicnn_jax.columns import MEASURES, text_table
-from sicnn_jax.evaluation.held_out import Pairs, load_test_faces
+from sicnn_jax.evaluation.held_out import (
+    Pairs,
+    are_new,
+    describe_people,
+    load_test_faces,
+)
 from sicnn_jax.evaluation.judge import (
     LEAST_ACCURACY,
     Judge,
@@ -20,7 +25,7 @@ from sicnn_jax.evaluation.judge import (
 )
 from sicnn_jax.evaluation.methods import TITLES, compared_stages, load_methods
 from sicnn_jax.models.convolutions import use_winograd
-from sicnn_jax.workdir import recognition_directory
+from sicnn_jax.workdir import recognition_directory, stage_directory
 
 __all__ = ['EACH_FILE', 'compare', 'format_table', 'run', 'similarity_by']
 
@@ -57,12 +62,17 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
     judge = load_judge(options.pop('judge', None) or config.evaluation.judge)
     hr, pairs, about = load_test_faces(config, workdir, **options)
     cnnr_directory = recognition_directory(config, workdir)
+    stages = [
+        stage_directory(config, stage, workdir)
+        for stage in compared_stages(config).values()
+    ]
     with use_winograd(config.winograd):
         faces = load_methods(config, workdir)(hr)
         rows, each, judged = compare(faces, pairs, cnnr_directory, judge)
     results = {
         'rows': rows,
         **about,
+        'never_seen': are_new(about, stages),
         'pairs': int(pairs.reported.sum()),
         'judge': judged,
         'ssim': 'Wang et al. 2004: Gaussian window 11×11, σ = 1.5, on uint8 RGB',
@@ -168,9 +178,8 @@ def similarity_by(
 def format_table(results: Mapping[str, Any]) -> str:
     """The rows as text, with what they were measured on."""
     lines = [
-        f'{results["faces"]} faces of {results["identities"]} identities never seen '
-        f'({results["data"]}), {results["pairs"]} pairs; judge: '
-        f'{results["judge"]["name"]}'
+        f'{results["faces"]} faces of {describe_people(results)} ({results["data"]}), '
+        f'{results["pairs"]} pairs; judge: {results["judge"]["name"]}'
     ]
     if 'reason' in results['judge']:
         lines.append(f'The judge {results["judge"]["reason"]}.')

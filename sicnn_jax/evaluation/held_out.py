@@ -1,13 +1,14 @@
 """The held-out faces that methods are compared on, and pairs of them."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import metrics
+from sicnn_jax import checkpoint, metrics
 from sicnn_jax.data import dataset, records
 from sicnn_jax.evaluation.pairs import (
     PairIndices,
@@ -86,11 +87,14 @@ def load_test_faces(
                 f"{source} has no held-out people (split 'test'): give others by "
                 '--data, or by --pairs with --images.'
             )
-        return hr, draw_pairs(config, labels), _about(source, labels)
+        return hr, draw_pairs(config, labels), _about(source, labels, faces.fingerprint)
     directory = Path(data or config.data.dir or workdir / 'data')
     hr, labels = dataset.read_split(directory, split, limit)
+    # People of other splits are those that are trained on.
+    fingerprint = records.fingerprint(directory) if split == 'test' else None
     if not pairs:
-        return hr, draw_pairs(config, labels), _about(str(directory), labels)
+        about = _about(str(directory), labels, fingerprint)
+        return hr, draw_pairs(config, labels), about
     keys = records.read_keys(directory, split)
     listed = choose_folds(read_pairs(pairs).pairs, folds, report, pairs)
     wanted = {key for pair in listed for key in (pair.key_a, pair.key_b)}
@@ -107,7 +111,7 @@ def load_test_faces(
     shown = np.unique(np.stack([found.a, found.b])[:, found.reported])
     chosen = Pairs(**vars(found), shown=shown)
     hr, labels = hr[kept], labels[kept]
-    return hr, chosen, _about(str(directory), labels[shown])
+    return hr, chosen, _about(str(directory), labels[shown], fingerprint)
 
 
 def draw_pairs(config: ConfigDict, labels: np.ndarray) -> Pairs:
@@ -119,9 +123,32 @@ def draw_pairs(config: ConfigDict, labels: np.ndarray) -> Pairs:
     return Pairs(a, b, same, fold, reported, shown=np.arange(len(labels)))
 
 
-def _about(source, labels):
+def are_new(about: Mapping[str, Any], stages: Iterable[Path]) -> bool:
+    """Whether the people are known to be new to networks: held out when they learned.
+
+    Args:
+      about: of `load_test_faces`.
+      stages: of the networks, with what their records say of their data.
+    """
+    trained_on = [checkpoint.read_record(stage) or {} for stage in stages]
+    return all(
+        record.get('data', {}).get('fingerprint', '') == about['fingerprint']
+        for record in trained_on
+    )
+
+
+def describe_people(results: Mapping[str, Any]) -> str:
+    """How many people there are in results, and whether the networks know them."""
+    # Results of before had no such field.
+    new = results.get('never_seen', True)
+    known = 'never seen' if new else 'that the networks may have been trained on'
+    return f'{results["identities"]:,} identities {known}'
+
+
+def _about(source, labels, fingerprint):
     return {
         'data': source,
+        'fingerprint': fingerprint,
         'faces': len(labels),
         'identities': len(np.unique(labels)),
     }

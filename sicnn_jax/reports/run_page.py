@@ -13,6 +13,7 @@ from sicnn_jax.columns import MEASURES
 from sicnn_jax.data import dataset, records
 from sicnn_jax.evaluation import published
 from sicnn_jax.evaluation.compare import similarity_by
+from sicnn_jax.evaluation.held_out import describe_people
 from sicnn_jax.evaluation.methods import TITLES, load_methods
 from sicnn_jax.reports.curves import draw_curves, read_metrics
 from sicnn_jax.reports.faces import STYLE, compare_faces
@@ -127,8 +128,8 @@ def _results(config, workdir, results):
     judge = results['judge']
     reason = f' The judge {judge["reason"]}.' if 'reason' in judge else ''
     note = (
-        f'{results["faces"]:,} faces of {results["identities"]:,} identities never '
-        f'seen ({results["data"]}), {results["pairs"]:,} pairs; judge: '
+        f'{results["faces"]:,} faces of {describe_people(results)} '
+        f'({results["data"]}), {results["pairs"]:,} pairs; judge: '
         f'{judge["name"]}.{reason} The paper’s figures are of its own photographs and '
         'of the full networks: to be compared with those of such a run only.'
     )

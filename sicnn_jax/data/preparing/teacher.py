@@ -92,7 +92,8 @@ def _begin(unfinished, settings):
     if unfinished.exists():
         try:
             same = json.loads(path.read_text()) == settings
-        except (OSError, ValueError):
+        # Of what the system cannot read nothing is known, and nothing is deleted.
+        except (FileNotFoundError, ValueError):
             same = False
         if not same:
             shutil.rmtree(unfinished)

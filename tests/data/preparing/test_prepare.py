@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sicnn_jax import checkpoint, images, inference, models
+from sicnn_jax import checkpoint, images, inference, lock, models
 from sicnn_jax.data import align, prepare, records, write_records
 from sicnn_jax.data.preparing import convert, degraded, spool
 from sicnn_jax.data.preparing.settings import Settings
@@ -235,6 +235,13 @@ def test_overwriting_is_asked_for(source, tmp_path, capsys):
     assert run(source, out, '--overwrite', '--encoding=jpeg') == 0
     assert records.read_dataset_info(out).encoding == 'jpeg'
     assert run(source, source / 'stray.png') == 1
+
+
+def test_a_second_run_is_told_of_the_first(source, tmp_path, capsys):
+    with lock.hold(tmp_path / 'out'):
+        assert run(source, tmp_path / 'out') == 1
+    assert 'out is in use by another run: process' in capsys.readouterr().err
+    assert not (tmp_path / '.out.unfinished').exists()
 
 
 def test_help(capsys):
