@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from sicnn_jax import packed, results_file
+from sicnn_jax import packed, paths, results_file
 from sicnn_jax.errors import CheckpointError
 from sicnn_jax.train_state import TrainState
 
@@ -387,4 +387,4 @@ def _alone():
 
 def _absolute(path: str | os.PathLike) -> Path:
     # Orbax refuses relative paths.
-    return Path(path).absolute()
+    return paths.local(path).absolute()

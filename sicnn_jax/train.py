@@ -10,8 +10,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, images, inference, parallel
+from sicnn_jax import checkpoint, images, inference, parallel, paths
 from sicnn_jax.config.check import check, refuse
+from sicnn_jax.config.places import local_paths
 from sicnn_jax.data import dataset
 from sicnn_jax.descent import Metrics
 from sicnn_jax.evaluation.measures import measure_hallucination, measure_recognition
@@ -59,8 +60,10 @@ def run(
       ConfigError: the config does not fit together; before anything is trained.
       Stopped: it was asked to stop, and has saved its state.
     """
+    workdir = paths.local(workdir)
     if not checked:
-        check(config)
+        config, misplaced = local_paths(config)
+        check(config, misplaced)
     stages = [build_stage(config, name, workdir) for name in config.stages]
     _check_devices(config)
     with parallel.first_before_others('data'):
