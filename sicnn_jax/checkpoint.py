@@ -24,8 +24,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from sicnn_jax import damage, devices, packed, results_file
+from sicnn_jax import damage, packed, paths, results_file
 from sicnn_jax.errors import CheckpointError
+from sicnn_jax.names import printable
 from sicnn_jax.train_state import TrainState
 
 __all__ = [
@@ -250,7 +251,6 @@ def _steps(directory):
 
 
 def _read_record(path):
-    devices.start()
     args = ocp.args.Composite(record=ocp.args.JsonRestore())
     with damage.reading(path), _checkpointer() as checkpointer:
         return checkpointer.restore(path, args=args).record
@@ -325,8 +325,6 @@ def load_networks(
       CheckpointError: there is no such checkpoint, it is damaged or lacks a network.
     """
     path = _absolute(directory)
-    # Else its failure might be taken for one of the checkpoint.
-    devices.start()
     if path.suffix == packed.SUFFIX:
         params, record = packed.read(path)
     else:
@@ -522,8 +520,8 @@ def _free(path):
 
 def _absolute(path: str | os.PathLike) -> Path:
     # Orbax refuses relative paths.
-    absolute = Path(path).absolute()
-    shown = os.fsencode(absolute).decode('utf-8', 'backslashreplace')
+    absolute = paths.local(path).absolute()
+    shown = printable(str(absolute))
     if shown != str(absolute):
         raise CheckpointError(
             f'{shown}: the path is not UTF-8, which Orbax needs. Rename what is not.'

@@ -1,17 +1,23 @@
 """How every command begins and ends: its parser, its exit status, a line for errors."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from sicnn_jax import paths
+from sicnn_jax.errors import of_system
 
 # Done; an error, which is named; wrong usage, as argparse has it; asked to stop
 # (EX_TEMPFAIL: the same command continues); interrupted, as shells say it of SIGINT.
 DONE, ERROR, USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 
-# What is said in one line. Anything else is a fault of ours and keeps its traceback.
-ERRORS: tuple[type[Exception], ...] = (ValueError, OSError)
+# What is said in one line, beside what the system refuses. Anything else is a fault of
+# ours and keeps its traceback.
+ERRORS: tuple[type[Exception], ...] = (ValueError,)
 
 
 def parser(name: str, doc: str) -> argparse.ArgumentParser:
@@ -19,6 +25,25 @@ def parser(name: str, doc: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f'python -m sicnn_jax.{name}', description=doc.splitlines()[0]
     )
+
+
+def path(text: str) -> Path:
+    """The type of a flag that is a path."""
+    if not text:
+        raise argparse.ArgumentTypeError('it is empty; expected a path')
+    return _typed(paths.local, text)
+
+
+def path_or_name(text: str) -> str:
+    """The type of a flag that is a path, or a word in its place; '' for neither."""
+    return _typed(paths.expand, text)
+
+
+def count(text: str) -> int:
+    """The type of a flag that is a number of things, 1 or more."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'{text!r} is no number from 1 on')
+    return int(text)
 
 
 def run(
@@ -32,9 +57,10 @@ def run(
     Args:
       function: returns a status, or None if it is done.
       arguments: of the function.
-      errors: that are said in one line.
+      errors: that are said in one line, beside those of the system.
       goes_on: whether the same command continues what Ctrl-C has interrupted.
     """
+    _print_anything()
     try:
         return function(*arguments) or DONE
     except KeyboardInterrupt:
@@ -45,8 +71,19 @@ def run(
         # Whoever read the output has seen enough, such as `head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ERROR
-    except errors as error:
-        return fail(error)
+    except Exception as error:
+        words = in_words(error, errors)
+        if words is None:
+            raise
+        return fail(words)
+
+
+def in_words(
+    error: Exception, errors: tuple[type[Exception], ...] = ERRORS
+) -> str | None:
+    """What is said of an error in one line; None where its traceback says more."""
+    refused = of_system(error)
+    return str(error) if refused is None and isinstance(error, errors) else refused
 
 
 def fail(error: object, status: int = ERROR) -> int:
@@ -58,3 +95,16 @@ def fail(error: object, status: int = ERROR) -> int:
     first = '\033[31mError:\033[0m' if in_colour else 'Error:'
     print(f'{first} {error}', file=sys.stderr)
     return status
+
+
+def _typed(function, text):
+    try:
+        return function(text)
+    except paths.PathError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _print_anything():
+    """Names that the terminal has no letters for are no reason to fail."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')

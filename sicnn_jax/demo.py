@@ -9,7 +9,6 @@ recognition stage, if there is one, finds the two. It needs the extras `demo` an
 `detect`; only this machine can open the page.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -21,22 +20,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = command.parser('demo', __doc__)
     workdir.add_network_flags(parser)
-    parser.add_argument('--port', type=int, default=7860)
+    parser.add_argument('--port', type=command.count, default=7860)
     return command.run(_serve, parser.parse_args(arguments))
 
 
 def _serve(options):
-    # Read when gradio is imported.
-    os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
-    try:
-        page = web_page.build(Hallucinator(options.checkpoint, scale=options.scale))
-    except ImportError:
-        return command.fail(
-            "the page needs gradio: pip install 'sicnn_jax[demo,detect]'"
-        )
-    if options.checkpoint is None:
-        print(weights.NOTICE, flush=True)
-    web_page.launch(page, options.port)
+    web_page.check_port(options.port)
+    with web_page.environment():
+        try:
+            page = web_page.build(Hallucinator(options.checkpoint, scale=options.scale))
+        except ImportError:
+            return command.fail(
+                "the page needs gradio: pip install 'sicnn_jax[demo,detect]'"
+            )
+        if options.checkpoint is None:
+            print(weights.NOTICE, flush=True)
+        web_page.launch(page, options.port)
     return command.DONE
 
 

@@ -11,7 +11,6 @@ same command.
 
 import argparse
 import sys
-from pathlib import Path
 
 from sicnn_jax import command
 from sicnn_jax.data.preparing.teacher import describe
@@ -24,15 +23,20 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--data', type=Path, required=True, help='shards')
+    parser.add_argument('--data', type=command.path, required=True, help='shards')
     parser.add_argument(
-        '--teacher', default='dlib', help='dlib, a .onnx file or a finished stage'
+        '--teacher',
+        type=command.path_or_name,
+        default='dlib',
+        help='dlib, a .onnx file or a finished stage',
     )
     parser.add_argument(
-        '--photographs', type=Path, help='what the data set was prepared from'
+        '--photographs',
+        type=command.path,
+        help='what the data set was prepared from',
     )
-    parser.add_argument('--landmarks', type=Path, help='of the photographs')
-    parser.add_argument('--out', type=Path, help='by default in the data set')
+    parser.add_argument('--landmarks', type=command.path, help='of the photographs')
+    parser.add_argument('--out', type=command.path, help='by default in the data set')
     options = vars(parser.parse_args(argv))
     return command.run(lambda: print(describe(**options)), goes_on=True)
 

@@ -3,8 +3,8 @@
     python -m sicnn_jax.evaluate --workdir=runs/di-demo
 
 Prints a table and writes `results.json`, `each.npz` (the values that it averages) and
-`samples.png` into the workdir. With pairs of photographs it verifies them instead, by
-more measures (`verification.json`):
+`samples.png` into the workdir, or into --out. With pairs of photographs it verifies
+them instead, by more measures (`verification.json`):
 
     python -m sicnn_jax.evaluate --workdir=runs/di --pairs=pairs.txt --images=lfw \\
         --landmarks=landmarks.txt
@@ -18,9 +18,8 @@ docs/evaluation.md has the sets and options.
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from sicnn_jax import command, weights
+from sicnn_jax import command, paths, weights
 from sicnn_jax.evaluation import compare, features, verify
 from sicnn_jax.workdir import CONFIG, read_config, shipped_config, write_config
 
@@ -29,14 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = _parser()
     options = vars(parser.parse_args(arguments))
-    workdir, scale, out = (options.pop(name) for name in ('workdir', 'scale', 'out'))
+    workdir, scale = options.pop('workdir'), options.pop('scale')
+    out = options.pop('out') or workdir
     photographs = {
         name: options.pop(name)
         for name in ('images', 'landmarks', 'flip', 'video', 'frames')
     }
     in_files = photographs['images'] or options['pairs'].lower().endswith('.bin')
-    if workdir and (scale or out):
-        parser.error('--scale and --out are for the network that ships.')
+    if workdir and scale:
+        parser.error('--scale is for the network that ships.')
     if not workdir and not (out and (in_files or options['data'])):
         parser.error(
             '--workdir is missing. To evaluate the network that ships, give faces '
@@ -48,13 +48,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def evaluate():
         config = read_config(workdir) if workdir else _open_shipped(scale or 8, out)
         directory = workdir or out
+        _check_out(out, workdir)
         if not in_files:
-            compare.run(config, directory, **options)
+            compare.run(config, directory, out=out, **options)
             options['data'] = options['data'] or config.data.dir or directory / 'data'
         if options['pairs']:
-            verify.run(config, directory, **options, **photographs)
+            verify.run(config, directory, out=out, **options, **photographs)
 
     return command.run(evaluate)
+
+
+def _check_out(out, workdir):
+    """That results can be written, before they are computed for hours."""
+    try:
+        paths.check_writable(out)
+    except OSError as error:
+        if out != workdir:
+            raise
+        raise ValueError(
+            f'{workdir} takes no results ({error.strerror}): give --out=DIRECTORY.'
+        ) from error
 
 
 def _open_shipped(scale, out):
@@ -72,17 +85,27 @@ def _parser():
     parser = command.parser('evaluate', __doc__)
     parser.add_argument(
         '--workdir',
-        type=Path,
+        type=command.path,
         help='of a finished run; default: the network that ships',
     )
     parser.add_argument(
         '--scale', type=int, choices=tuple(weights.CNNH), help='of that one; default: 8'
     )
-    parser.add_argument('--out', type=Path, help='where its results are written')
-    parser.add_argument('--data', default='', help='shards; default: those of the run')
+    parser.add_argument(
+        '--out',
+        type=command.path,
+        help='where results are written; default: the workdir',
+    )
+    parser.add_argument(
+        '--data',
+        type=command.path_or_name,
+        default='',
+        help='shards; default: those of the run',
+    )
     parser.add_argument('--split', default='test', help='of the shards')
     parser.add_argument(
         '--pairs',
+        type=command.path_or_name,
         default='',
         help="LFW's pairs.txt, YTF's splits.txt, path_a,path_b,same[,fold] as .csv, or "
         'a .bin of InsightFace',
@@ -92,9 +115,15 @@ def _parser():
         ('--report', 'folds to average; default: all'),
     ):
         parser.add_argument(name, help=text, type=_numbers, default=(), metavar='N,N,…')
-    parser.add_argument('--images', default='', help='directory of the images of pairs')
+    parser.add_argument(
+        '--images',
+        type=command.path_or_name,
+        default='',
+        help='directory of the images of pairs',
+    )
     parser.add_argument(
         '--landmarks',
+        type=command.path_or_name,
         default='',
         help='five points of each image; default: the faces are in the middle',
     )
@@ -115,6 +144,7 @@ def _parser():
     )
     parser.add_argument(
         '--judge',
+        type=command.path_or_name,
         default='',
         help="'dlib' (real faces), a finished recognition stage, .safetensors or "
         '.onnx (model.json beside model.onnx says what it expects); default: that of '

@@ -14,7 +14,6 @@ what the network was trained on is stored with it: see
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from sicnn_jax import command, weights, workdir
 from sicnn_jax.inference.exporting import FORMATS, export
@@ -25,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.parser('export', __doc__)
     workdir.add_network_flags(parser)
     parser.add_argument('--format', required=True, choices=FORMATS)
-    parser.add_argument('--out', required=True, type=Path, help='the file to write')
+    parser.add_argument(
+        '--out', required=True, type=command.path, help='the file to write'
+    )
     parser.add_argument('--half', action='store_true', help='safetensors in float16')
     return command.run(_export, parser.parse_args(arguments))
 

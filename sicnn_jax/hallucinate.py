@@ -13,9 +13,9 @@ was none or an error is named, 2 for bad arguments, 130 if it was stopped.
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -82,15 +82,17 @@ def _without_infinities(report):
 
 def _parse(arguments):
     parser = command.parser('hallucinate', __doc__)
-    parser.add_argument('inputs', nargs='+', metavar='INPUT', type=Path)
+    parser.add_argument('inputs', nargs='+', metavar='INPUT', type=command.path)
     workdir.add_network_flags(parser)
-    parser.add_argument('--out', required=True, type=Path, help='directory')
+    parser.add_argument('--out', required=True, type=command.path, help='directory')
     parser.add_argument(
         '--paste', action='store_true', help='write photographs with the faces, too'
     )
     parser.add_argument('--faces', choices=detect.CHOICES, default='all')
     parser.add_argument(
-        '--landmarks', type=Path, help='PATH and ten numbers a line; finds no faces'
+        '--landmarks',
+        type=command.path,
+        help='PATH and ten numbers a line; finds no faces',
     )
     parser.add_argument(
         '--min_score', type=float, default=detect.MIN_SCORE, help='of a face, 0 to 1'
@@ -103,7 +105,7 @@ def _parse(arguments):
     )
     parser.add_argument(
         '--compare',
-        type=Path,
+        type=command.path,
         metavar='REFERENCE',
         help='originals of the same names to measure against',
     )
@@ -112,7 +114,7 @@ def _parse(arguments):
         parser.error(f'--min_score is {parsed.min_score}; expected 0 to 1.')
     if parsed.min_size is not None and parsed.min_size < detect.SMALLEST:
         parser.error(f'--min_size is {parsed.min_size}; least: {detect.SMALLEST}.')
-    if parsed.compare and not parsed.compare.exists():
+    if parsed.compare and not os.path.exists(parsed.compare):
         parser.error(f'--compare={parsed.compare} is missing.')
     return parsed
 

@@ -21,13 +21,12 @@ from pathlib import Path
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 
 from sicnn_jax import (
     checkpoint,
     command,
-    devices,
     parallel,
+    paths,
     provenance,
     results_file,
     train,
@@ -38,7 +37,7 @@ from sicnn_jax.evaluation import compare
 from sicnn_jax.evaluation.held_out import NobodyHeldOutError
 from sicnn_jax.hooks import Stopped
 
-_CONFIG = config_flags.DEFINE_config_file(
+_CONFIG = flags.DEFINE_string(
     'config',
     None,
     'Experiment, FILE[:VARIANT], such as configs/di.py:demo. Any of its fields can '
@@ -55,35 +54,48 @@ _CHANGED = flags.DEFINE_enum(
     'continue, where it was interrupted, with those of now; set it aside and train it '
     'anew.',
 )
+# Others may come from anywhere in training: their tracebacks say where.
+_SAID = (ValueError, FloatingPointError)
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command; returns its exit status."""
-    if len(argv) > 1:
-        return _wrong_usage(f'Unexpected arguments: {" ".join(argv[1:])}')
+    """Runs the command; returns its exit status.
+
+    Args:
+      argv: the program, and fields of the config that are set.
+    """
+    overrides = argv[1:]
+    unexpected = [each for each in overrides if not _is_field(each)]
+    if unexpected:
+        return _wrong_usage(f'Unexpected arguments: {" ".join(unexpected)}')
     if _CONFIG.value is None:
         return _wrong_usage('--config is missing, such as --config=configs/di.py:demo')
-    # Others may come from anywhere in training: their tracebacks say where.
-    return command.run(_train, errors=(ValueError, FloatingPointError))
+    try:
+        workdir = paths.local(_WORKDIR.value or default_workdir(_CONFIG.value))
+    except paths.PathError as error:
+        return _wrong_usage(f'--workdir: {error}')
+    return command.run(_train, overrides, workdir, errors=_SAID)
 
 
 def _wrong_usage(message):
     return command.fail(f'{message}. --help lists the flags.', command.USAGE)
 
 
-def _train():
-    name = config_flags.get_config_filename(flags.FLAGS['config'])
-    workdir = Path(_WORKDIR.value or default_workdir(name))
+def _is_field(argument):
+    return argument.lstrip('-').startswith('config.')
+
+
+def _train(overrides, workdir):
+    config = load.load(_CONFIG.value, overrides)
     _leave_out_full_disks()
     try:
         with _one_ends_all(), _full_disk_in_words(workdir):
-            parallel.divide_cpu(_CONFIG.value.cpu_devices)
+            parallel.divide_cpu(config.cpu_devices)
             parallel.connect()
-            devices.start()
             asked_to_stop = stop_on_signals()
             _keep_compiled_programs()
             train.run(
-                _CONFIG.value,
+                config,
                 workdir,
                 asked_to_stop=asked_to_stop,
                 checked=True,
@@ -92,7 +104,7 @@ def _train():
             parallel.disconnect()
         if parallel.is_first():
             with _full_disk_in_words(workdir):
-                compare.run(_CONFIG.value, workdir)
+                compare.run(config, workdir)
     except NobodyHeldOutError as nobody:
         print(f'Nothing is evaluated: {nobody}')
     except Stopped as stopped:
@@ -147,8 +159,8 @@ def _one_ends_all() -> Iterator[None]:
                 'said tells why; the same command in all of them goes on from the last '
                 'checkpoint.'
             )
-        elif isinstance(error, ValueError | FloatingPointError):
-            command.fail(error)
+        elif words := command.in_words(error, _SAID):
+            command.fail(words)
         else:
             traceback.print_exc()
         sys.stdout.flush()
@@ -181,23 +193,25 @@ def _keep_compiled_programs() -> None:
     machine lacks.
     """
     given = jax.config.values['jax_compilation_cache_dir']
-    if given is None and jax.default_backend() != 'cpu':
-        cache = Path.home() / '.cache' / 'sicnn_jax'
-        jax.config.update('jax_compilation_cache_dir', str(cache))
+    # Not every user of a container has a home.
+    home = os.path.expanduser('~')
+    if given is None and os.path.isabs(home) and jax.default_backend() != 'cpu':
+        cache = os.path.join(home, '.cache', 'sicnn_jax')
+        jax.config.update('jax_compilation_cache_dir', cache)
 
 
 def default_workdir(config: str) -> Path:
     """`runs/NAME[-VARIANT]` for `…/NAME.py[:VARIANT]`."""
-    path, _, variant = config.partition(':')
+    path, variant = find.split(config)
     return Path('runs') / '-'.join(filter(None, (Path(path).stem, variant)))
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Finds the config file, checks the config and leaves the flags to absl.
+    """Leaves the flags to absl, but for fields of the config, which are returned.
 
     Raises:
-      SystemExit: a flag is unknown, or the file is not found, and where it was looked
-        for; or everything that is wrong with the config.
+      SystemExit: a flag is unknown, or the file of the config is not found, and where
+        it was looked for.
     """
     argv = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
     argv = load.last_of_each(find.join_value(argv))
@@ -206,25 +220,15 @@ def parse_flags(argv: list[str]) -> list[str]:
     if not any(arg.startswith(('--verbosity', '-v')) for arg in argv):
         # absl would show Orbax's thirty lines a checkpoint; --verbosity=0 does.
         argv.append('--verbosity=-1')
-    values = find.given(argv)
-    if values:
-        overrides = [arg for arg in argv if arg.lstrip('-').startswith('config.')]
-        try:
-            found = find.find(values[-1])
-        except ValueError as error:
-            sys.exit(command.fail(error, command.USAGE))
-        try:
-            load.load(values[-1], overrides)
-        except ValueError as error:
-            sys.exit(command.fail(error))
-        program, *others = (arg for arg in argv if not find.given([arg]))
-        # First: it defines the flags of the fields. ml_collections looks at sys.argv.
-        argv = [program, f'--config={found}', *others]
-        sys.argv[:] = argv
     try:
-        return flags.FLAGS(argv)
+        for value in find.given(argv):
+            find.find(value)
+        rest = flags.FLAGS([arg for arg in argv if not _is_field(arg)])
     except flags.Error as error:
         sys.exit(_wrong_usage(error))
+    except ValueError as error:
+        sys.exit(command.fail(error, command.USAGE))
+    return [*rest, *filter(_is_field, argv)]
 
 
 if __name__ == '__main__':

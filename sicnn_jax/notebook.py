@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from sicnn_jax import parallel, train
+from sicnn_jax import parallel, paths, train
 from sicnn_jax.reports import curves
 from sicnn_jax.reports.html_page import image_source
 from sicnn_jax.workdir import stage_directory
@@ -42,7 +42,7 @@ def train_live(
     from IPython.display import HTML, display
 
     parallel.divide_cpu(config.cpu_devices)
-    workdir = Path(workdir)
+    workdir = paths.local(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     stop, errors = threading.Event(), []
 

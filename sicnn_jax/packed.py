@@ -52,7 +52,8 @@ def pack(
                 'write it in float32.'
             )
     record = {**record, CHECKSUM: checksum(arrays)}
-    text = json.dumps(record, ensure_ascii=False)
+    # ASCII, which has paths as they are: that of an ONNX file may be no UTF-8.
+    text = json.dumps(record)
     return save(arrays, metadata={**about, _NETWORK: network, _RECORD: text})
 
 

@@ -10,7 +10,6 @@ and the scale, are those of the weights.
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from sicnn_jax import command, images
 from sicnn_jax.inference.pytorch_weights import DECONVS, NETWORKS, import_weights
@@ -20,9 +19,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = command.parser('pytorch_weights', __doc__)
     add = parser.add_argument
-    add('--weights', required=True, type=Path, help='.pt, .pth or .safetensors')
+    add(
+        '--weights',
+        required=True,
+        type=command.path,
+        help='.pt, .pth or .safetensors',
+    )
     add('--network', required=True, choices=NETWORKS)
-    add('--out', required=True, type=Path, help='directory of the stage to write')
+    add(
+        '--out',
+        required=True,
+        type=command.path,
+        help='directory of the stage to write',
+    )
     add(
         '--deconv',
         choices=DECONVS,

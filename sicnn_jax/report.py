@@ -8,9 +8,8 @@ What the run does not have yet is left out, with the reason.
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from sicnn_jax import command
+from sicnn_jax import command, paths
 from sicnn_jax.reports.run_page import write_report
 
 
@@ -18,8 +17,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = command.parser('report', __doc__)
     add = parser.add_argument
-    add('--workdir', required=True, type=Path, help='of a run, finished or not')
-    add('--out', type=Path, help='default: report.html in the workdir')
+    add(
+        '--workdir',
+        required=True,
+        type=command.path,
+        help='of a run, finished or not',
+    )
+    add('--out', type=command.path, help='default: report.html in the workdir')
     add('--faces', type=int, default=256, help='held-out faces; default: %(default)s')
     options = parser.parse_args(arguments)
     if options.faces < 1:
@@ -27,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out or options.workdir / 'report.html'
 
     def write():
+        # Faces are made and measured first.
+        paths.check_writable(out.parent)
         write_report(options.workdir, out, faces=options.faces)
         print(f'Written: {out}')
 

@@ -15,7 +15,7 @@ that has the field. Figures of ours are means over `--seeds` where a row has sev
 import sys
 from collections.abc import Sequence
 
-from sicnn_jax import command
+from sicnn_jax import command, paths
 from sicnn_jax.reproduction.experiments import Cache, train_missing
 from sicnn_jax.reproduction.flags import add_flags, exit_status, parse, several
 from sicnn_jax.reproduction.results import Results
@@ -50,6 +50,8 @@ def _reproduce(options, overrides):
     check_rows(
         options.row, [wanted[number] for number in options.table if number in wanted]
     )
+    if not options.dry_run:
+        paths.check_writable(out)
     train_missing(cache, _needs(options, runs, wanted, shown), dry_run=options.dry_run)
     if options.dry_run:
         return

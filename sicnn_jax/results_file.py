@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from sicnn_jax import names
+
 
 def environment() -> dict[str, Any]:
     """The device, the machine and versions of libraries."""
@@ -25,8 +27,13 @@ def environment() -> dict[str, Any]:
 
 def write_results(results: Mapping[str, Any], path: Path, *, indent: int = 2) -> None:
     """Writes a JSON file whole."""
-    text = json.dumps(results, indent=indent, ensure_ascii=False) + '\n'
-    write_whole(path, text.encode())
+    write_whole(path, encode_json(results, indent=indent) + b'\n')
+
+
+def encode_json(value: Any, *, indent: int | None = None) -> bytes:
+    """JSON, whatever names of files are in it: see `names.printable`."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return names.encode(text, backslash='\\\\')
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, Any]]:

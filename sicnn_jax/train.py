@@ -11,8 +11,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, images, inference, lock, parallel, provenance
+from sicnn_jax import (
+    checkpoint,
+    images,
+    inference,
+    lock,
+    parallel,
+    paths,
+    provenance,
+)
 from sicnn_jax.config.check import check, refuse
+from sicnn_jax.config.places import local_paths
 from sicnn_jax.data import dataset
 from sicnn_jax.descent import Metrics
 from sicnn_jax.evaluation.measures import measure_hallucination, measure_recognition
@@ -72,8 +81,10 @@ def run(
       InUseError: another run is at work in the workdir.
       Stopped: it was asked to stop, and has saved its state.
     """
+    workdir = paths.local(workdir)
     if not checked:
-        check(config)
+        config, misplaced = local_paths(config)
+        check(config, misplaced)
     stages = [build_stage(config, name, workdir) for name in config.stages]
     _check_devices(config)
     with _locked(workdir):

@@ -11,7 +11,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint, images, packed, results_file, weights
+from sicnn_jax import (
+    checkpoint,
+    command,
+    images,
+    packed,
+    paths,
+    results_file,
+    weights,
+)
 
 __all__ = [
     'CONFIG',
@@ -72,6 +80,7 @@ def read_config(workdir: Path) -> ConfigDict:
     Raises:
       ValueError: the directory is not the workdir of a run.
     """
+    workdir = paths.local(workdir)
     config = _find_config(workdir)
     if config is None:
         raise ValueError(
@@ -171,6 +180,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     """`--checkpoint` and `--scale` of a command: the arguments of `load_cnnh`."""
     parser.add_argument(
         '--checkpoint',
+        type=command.path,
         help='a finished stage, the workdir of a run, or a packed network '
         '(.safetensors); default: the network that ships',
     )
@@ -221,7 +231,7 @@ def find_stage(directory: str | os.PathLike) -> Path:
     Raises:
       CheckpointError: it is neither, or the run has no finished stage with a CNNH.
     """
-    directory = Path(directory)
+    directory = paths.local(directory)
     if checkpoint.has_networks(directory) or directory.suffix == packed.SUFFIX:
         return directory
     config = _find_config(directory)

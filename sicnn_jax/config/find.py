@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sicnn_jax import paths
 from sicnn_jax.config import ConfigError
 
 # Where the shipped configs are: in an installed package, and in a clone.
@@ -21,6 +22,10 @@ def find(value: str) -> str:
     Raises:
       ConfigError: there is no such file, or no config of that name ships.
     """
+    try:
+        value = paths.expand(value)
+    except paths.PathError as error:
+        raise ConfigError(f'--config={value}: {error}') from error
     name, variant = split(value)
     if os.sep in name or Path(name).suffix:
         tried = [root / name for root in (Path.cwd(), *_ROOTS)]
@@ -32,7 +37,7 @@ def find(value: str) -> str:
             'path of a file.'
         )
     for path in tried:
-        if path.is_file():
+        if os.path.isfile(path):
             return f'{path}:{variant}' if variant else str(path)
     raise ConfigError(f'--config={value}: {problem}')
 
@@ -59,8 +64,9 @@ def make_importable() -> None:
 
 def split(value: str) -> tuple[str, str]:
     """FILE[:VARIANT] → the file and the variant, '' for none."""
-    path, _, variant = value.partition(':')
-    return path, variant
+    path, colon, variant = value.rpartition(':')
+    # A folder may have a colon in its name; a variant has no slash.
+    return (path, variant) if colon and os.sep not in variant else (value, '')
 
 
 def join_value(arguments: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from sicnn_jax.config import ConfigError, check, fields
 from sicnn_jax.config.find import find, make_importable, split
+from sicnn_jax.config.places import local_paths
 
 __all__ = ['execute', 'last_of_each', 'load']
 
@@ -31,7 +32,8 @@ def load(value: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Confi
     if isinstance(overrides, Mapping):
         overrides = [f'--config.{name}={value}' for name, value in overrides.items()]
     config, problems = _override(execute(value), last_of_each(overrides))
-    check.check(config, problems)
+    config, misplaced = local_paths(config)
+    check.check(config, [*problems, *misplaced])
     return config
 
 

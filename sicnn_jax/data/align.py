@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from sicnn_jax.data.records import DatasetError
+from sicnn_jax.names import ByName
 from sicnn_jax.template import HEIGHT, TEMPLATE, WIDTH
 
 __all__ = [
@@ -208,14 +209,14 @@ def center_crop(image: np.ndarray) -> np.ndarray:
     return np.asarray(resized)
 
 
-def read_landmarks(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_landmarks(path: str | os.PathLike) -> ByName[np.ndarray]:
     """Landmarks by relative path, from lines of a path and ten numbers.
 
     The numbers are x and y of the points of `TEMPLATE`, in that order, in pixels of
     the image; they and the path are separated by blanks or tabs.
 
     Returns:
-      float64 [5, 2] by path.
+      float64 [5, 2] by path, however that is spelled.
 
     Raises:
       DatasetError: there is no such file, or a line is not of that form.
@@ -233,7 +234,7 @@ def read_landmarks(path: str | os.PathLike) -> dict[str, np.ndarray]:
                     landmarks[name] = points
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f'{path} cannot be read as landmarks: {error}') from error
-    return landmarks
+    return ByName(landmarks)
 
 
 def _parse_landmarks(line, place):

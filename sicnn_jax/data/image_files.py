@@ -6,6 +6,7 @@ import os
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sicnn_jax import names, paths
 from sicnn_jax.data import recordio, records
 from sicnn_jax.data.records import DatasetError
 
@@ -21,11 +22,13 @@ def path_below(root: str | os.PathLike, path: str) -> str:
 
     Args:
       root: the directory below which it has to be.
-      path: relative to it, or absolute.
+      path: relative to it, or absolute, however its names are spelled.
 
     Raises:
       DatasetError: it is elsewhere.
     """
+    if paths.is_address(path):
+        raise DatasetError(f'{path} is no file: download what the list names.')
     root = os.path.abspath(root)
     # Joining leaves a path that is absolute as it is.
     file = os.path.normpath(os.path.join(root, path))
@@ -33,7 +36,7 @@ def path_below(root: str | os.PathLike, path: str) -> str:
         raise DatasetError(
             f'{path} is not below {root}, and a list is not to read what it likes.'
         )
-    return file
+    return names.find(file)
 
 
 def load_image(content: Content, key: str | None = None) -> np.ndarray:

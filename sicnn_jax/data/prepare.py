@@ -98,12 +98,24 @@ def _parser():
 
 def _add_places(group):
     add = group.add_argument
-    add('--source', required=True, help='where the photographs are, see below')
-    add('--out', required=True, metavar='DIR', help='directory of the data set')
+    add(
+        '--source',
+        required=True,
+        type=command.path_or_name,
+        help='where the photographs are, see below',
+    )
+    add(
+        '--out',
+        required=True,
+        type=command.path,
+        metavar='DIR',
+        help='directory of the data set',
+    )
     add('--overwrite', action='store_true', help='replace the data set in --out')
     add('--data_dir', metavar='DIR', help='where TFDS keeps its data sets')
     add(
         '--list_root',
+        type=command.path,
         metavar='DIR',
         help='below which all images of a list are (default: its directory)',
     )
@@ -125,6 +137,7 @@ def _add_alignment(group):
     add = group.add_argument
     add(
         '--landmarks',
+        type=command.path,
         metavar='FILE',
         help='a line an image: path relative to the source, then x and y of left eye, '
         'right eye, nose, left and right mouth corner; images without are skipped',
@@ -165,7 +178,10 @@ def _add_selection(group):
         'a number (50); 0 for none',
     )
     test.add_argument(
-        '--test_list', metavar='FILE', help='their names instead, one a line'
+        '--test_list',
+        type=command.path,
+        metavar='FILE',
+        help='their names instead, one a line',
     )
     add(
         '--min_images',
@@ -178,6 +194,7 @@ def _add_selection(group):
     add(
         '--exclude',
         action='append',
+        type=command.path,
         default=[],
         metavar='PATH',
         help='leave out of training whom a file names, one a line, or a data set that '
@@ -217,6 +234,7 @@ def _add_degradation(group):
     )
     add(
         '--checkpoint',
+        type=command.path,
         metavar='DIR',
         help='back by the CNNH of a finished stage, such as runs/di/domain_integrated '
         '(default: by bicubic interpolation)',
@@ -225,7 +243,12 @@ def _add_degradation(group):
 
 def _add_running(group):
     add = group.add_argument
-    add('--workers', type=int, metavar='N', help='processes (default: processors)')
+    add(
+        '--workers',
+        type=command.count,
+        metavar='N',
+        help='processes (default: processors)',
+    )
     add(
         '--runner',
         metavar='beam:RUNNER',

@@ -24,6 +24,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from PIL import Image
 
+from sicnn_jax import paths
 from sicnn_jax.data import runtime, tfds_metadata
 from sicnn_jax.template import HEIGHT, WIDTH
 
@@ -149,7 +150,7 @@ def read_dataset_info(
       DatasetError: the directory or its metadata is missing, of another version or
         image size, or a shard is missing, empty, cut short or too long.
     """
-    directory = pathlib.Path(directory)
+    directory = paths.local(directory)
     if not directory.is_dir():
         raise DatasetError(
             f'{directory} is not a directory; expected a data set written by '
@@ -186,7 +187,7 @@ def fingerprint(directory: str | os.PathLike) -> str:
     """What tells a data set from another: the CRC-32 of its `faces.json`, in which are
     the identities and the size of every shard. Eight hexadecimal digits.
     """
-    path = pathlib.Path(directory) / SIDECAR
+    path = paths.local(directory) / SIDECAR
     return f'{zlib.crc32(path.read_bytes()):08x}'
 
 

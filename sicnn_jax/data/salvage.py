@@ -19,6 +19,7 @@ from typing import Any
 
 from sicnn_jax.data import pipeline, records, runtime, write_records
 from sicnn_jax.data.records import DatasetError
+from sicnn_jax.results_file import encode_json
 
 REPORT = 'faults.json'
 
@@ -121,9 +122,7 @@ def _scan(info, out, fingerprint):
         'splits': splits,
         'faults': [dataclasses.asdict(fault) for fault in faults],
     }
-    (unfinished / REPORT).write_text(
-        json.dumps(report, indent=1, ensure_ascii=False), encoding='utf-8'
-    )
+    (unfinished / REPORT).write_bytes(encode_json(report, indent=1))
     if faults:
         for path in whole:
             (unfinished / path.name).symlink_to(path.absolute())

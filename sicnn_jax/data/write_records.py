@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from sicnn_jax import paths
 from sicnn_jax.data import runtime, tfds_metadata
 from sicnn_jax.data.records import (
     ENCODINGS,
@@ -26,6 +27,7 @@ from sicnn_jax.data.records import (
     read_dataset_info,
     read_sidecar,
 )
+from sicnn_jax.results_file import encode_json
 from sicnn_jax.template import HEIGHT, WIDTH
 
 __all__ = ['write_changed', 'write_dataset']
@@ -68,7 +70,7 @@ def write_dataset(
         wrong shape, dtype or encoding, a key seen before or an identity not in
         `identities`, or a split is empty or its name no name.
     """
-    directory = pathlib.Path(directory)
+    directory = paths.local(directory)
     _check_request(directory, splits, identities, encoding, shard_size, overwrite)
     sidecar = {
         'format': FORMAT,
@@ -258,6 +260,4 @@ def _publish(unfinished, directory):
 
 
 def _write_sidecar(directory, sidecar):
-    (directory / SIDECAR).write_text(
-        json.dumps(sidecar, indent=1, ensure_ascii=False), encoding='utf-8'
-    )
+    (directory / SIDECAR).write_bytes(encode_json(sidecar, indent=1))

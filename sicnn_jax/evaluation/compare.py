@@ -43,11 +43,14 @@ _COLUMNS = (
 )
 
 
-def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | None:
+def run(
+    config: ConfigDict, workdir: Path, *, out: Path | None = None, **options: Any
+) -> dict[str, Any] | None:
     """Evaluates a finished run: prints the table, writes the results.
 
     Args:
       config, workdir: of the run.
+      out: where results are written; the workdir if None.
       **options: of `load_test_faces`, and `judge` of `load_judge`.
 
     Returns:
@@ -79,16 +82,17 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any] | N
         **results_file.environment(),
     }
     print(format_table(results), flush=True)
-    path = workdir / 'results.json'
-    _write_each(each, workdir / EACH_FILE)
+    out = out or workdir
+    path = out / 'results.json'
+    _write_each(each, out / EACH_FILE)
     results_file.write_results(results, path)
     shown = np.linspace(0, len(hr) - 1, config.evaluation.pictures + 2).astype(int)
     seen = faces | {'lr': pictures.enlarge_pixels(faces['lr'])}
     pictures.save_grid(
-        workdir / 'samples.png',
+        out / 'samples.png',
         {TITLES.get(name, name): images[shown] for name, images in seen.items()},
     )
-    print(f'Written: {path}, {workdir / "samples.png"}', flush=True)
+    print(f'Written: {path}, {out / "samples.png"}', flush=True)
     return results
 
 

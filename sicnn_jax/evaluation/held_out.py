@@ -16,6 +16,7 @@ from sicnn_jax.evaluation.pairs import (
     index_pairs,
     read_pairs,
 )
+from sicnn_jax.names import ByName
 
 
 class NobodyHeldOutError(records.DatasetError):
@@ -96,18 +97,19 @@ def load_test_faces(
         about = _about(str(directory), labels, fingerprint)
         return hr, draw_pairs(config, labels), about
     keys = records.read_keys(directory, split)
+    rows = ByName({key: index for index, key in enumerate(keys)})
     listed = choose_folds(read_pairs(pairs).pairs, folds, report, pairs)
     wanted = {key for pair in listed for key in (pair.key_a, pair.key_b)}
-    missing = sorted(wanted - set(keys))
+    missing = sorted(key for key in wanted if key not in rows)
     if missing:
         raise records.DatasetError(
             f'{pairs} names {missing[0]} and {len(missing) - 1} more faces that are '
             f'not in the split {split!r} of {directory}. Choose folds that are, or '
             'give photographs by --images.'
         )
-    kept = [index for index, key in enumerate(keys) if key in wanted]
+    kept = sorted({rows[key] for key in wanted})
     places = {keys[index]: row for row, index in enumerate(kept)}
-    found = index_pairs(listed, places, report)
+    found = index_pairs(listed, ByName(places), report)
     shown = np.unique(np.stack([found.a, found.b])[:, found.reported])
     chosen = Pairs(**vars(found), shown=shown)
     hr, labels = hr[kept], labels[kept]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sicnn_jax import checkpoint, command, inference, packed
+from sicnn_jax import checkpoint, command, inference, packed, paths
 from sicnn_jax.images import HEIGHT, WIDTH
 from sicnn_jax.models import cnnr_from, dlib_resnet
 from sicnn_jax.onnx import runtime
@@ -87,7 +87,7 @@ def load_judge(source: str | os.PathLike = '') -> Judge:
     Raises:
       CheckpointError: there is no such judge.
     """
-    path = Path(source) if source else PACKAGED
+    path = paths.local(source) if source else PACKAGED
     if path.suffix == '.onnx':
         network = runtime.load_network(path)
         return Judge(
@@ -157,7 +157,9 @@ def pack_judge(stage: str | os.PathLike, out: str | os.PathLike) -> None:
             f'{stage} has a network of the kind {kind!r}, which has a file of its own: '
             'expected a CNNR that was trained here.'
         )
-    write_whole(Path(out), packed.pack('cnnr', params['cnnr'], record, half=True))
+    write_whole(
+        paths.local(out), packed.pack('cnnr', params['cnnr'], record, half=True)
+    )
 
 
 def _dlib_judge() -> Judge:
@@ -194,8 +196,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog='python -m sicnn_jax.evaluation.judge', description=pack_judge.__doc__
     )
-    parser.add_argument('--stage', required=True, help='such as runs/judge/recognition')
-    parser.add_argument('--out', required=True, help='the .safetensors file')
+    add = parser.add_argument
+    add(
+        '--stage',
+        required=True,
+        type=command.path,
+        help='such as runs/judge/recognition',
+    )
+    add('--out', required=True, type=command.path, help='the .safetensors file')
     options = parser.parse_args(arguments)
     return command.run(pack_judge, options.stage, options.out)
 

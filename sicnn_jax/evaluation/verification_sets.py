@@ -11,6 +11,7 @@ import numpy as np
 
 from sicnn_jax.data import align, image_files, recordio, records
 from sicnn_jax.evaluation.pairs import Pair, VerificationSet, read_pairs
+from sicnn_jax.names import ByName, canonical
 
 _FOLDS = 10
 _CHUNK = 256
@@ -51,10 +52,11 @@ def open_set(
             return listed
         if listed.kind == 'ytf':
             raise ValueError(f'{path} names folders of frames: give them by --images.')
-        wanted = {key for pair in listed.pairs for key in (pair.key_a, pair.key_b)}
+        keys = (key for pair in listed.pairs for key in (pair.key_a, pair.key_b))
+        wanted = {*map(canonical, keys)}
         faces = records.read_faces(data, split)
-        images = {face.key: face.image for face in faces if face.key in wanted}
-        return listed._replace(images=images)
+        images = {f.key: f.image for f in faces if canonical(f.key) in wanted}
+        return listed._replace(images=ByName(images))
     encoded, same = recordio.read_bin(path)
     keys = [f'{pair:06d}_{side}' for pair in range(len(same)) for side in 'ab']
     pairs = [

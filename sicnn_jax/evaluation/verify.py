@@ -36,6 +36,7 @@ def run(
     *,
     pairs: str,
     judge: str = '',
+    out: Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Verifies pairs by CNNR of stage 1, if any, and a judge: prints, writes results.
@@ -45,6 +46,7 @@ def run(
       pairs: a list of pairs, or a `.bin`.
       judge: of `load_judge`; by default that of the run, but the packaged one, which
         knows procedural faces, not for photographs.
+      out: where results are written; the workdir if None.
       **options: of `verify_methods`.
 
     Returns:
@@ -72,7 +74,7 @@ def run(
     )
     results |= results_file.environment()
     _log(format_verification(results))
-    path = workdir / 'verification.json'
+    path = (out or workdir) / 'verification.json'
     results_file.write_results(results, path)
     _log(f'Written: {path}')
     return results

@@ -31,7 +31,7 @@ def describe(record: Mapping[str, Any]) -> dict[str, str]:
         'scale': str(record['scale']),
         'degradation': record['degradation'],
         'template': json.dumps(np.asarray(align.TEMPLATE).tolist()),
-        'record': json.dumps(record, ensure_ascii=False),
+        'record': json.dumps(record),
     }
 
 

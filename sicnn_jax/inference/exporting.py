@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sicnn_jax import models, packed, workdir
+from sicnn_jax import models, packed, paths, workdir
 from sicnn_jax.inference.exported import describe, missing_extra
 from sicnn_jax.inference.onnx_model import to_onnx
 from sicnn_jax.models.convolutions import on_any_backend
@@ -80,6 +80,7 @@ def export(
         data = to_stablehlo(params, record)
     else:
         data = packed.pack('cnnh', params, record, describe(record), half=half)
+    out = paths.local(out)
     write_whole(out, data)
     if kind == 'stablehlo':
         write_results(describe(record), out.with_name(out.name + '.json'))

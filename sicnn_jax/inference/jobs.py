@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from sicnn_jax.names import canonical, find, printable
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -14,7 +16,7 @@ class Job:
     Attributes:
       path: of the file.
       key: what landmarks, references and the report call it: its path below the
-        folder that was given, with /, or its name.
+        folder that was given, with /, or its name; printable.
       name: of what is written, without the ends `_face0.png` and so on.
     """
 
@@ -37,7 +39,7 @@ def list_jobs(inputs: Iterable[str | os.PathLike], out: Path) -> list[Job]:
         candidates = (os.path.splitext(key)[0], key, *numbered)
         name = next(name for name in candidates if name not in taken)
         taken.add(name)
-        jobs.append(Job(path, key, name))
+        jobs.append(Job(path, printable(key), name))
     return jobs
 
 
@@ -48,12 +50,17 @@ def find_reference(reference: Path, job: Job) -> Path | None:
     """
     if not reference.is_dir():
         return reference
-    exact = reference / job.key
+    exact = Path(find(reference / job.key))
     if exact.is_file():
         return exact
     beside = exact.parent.iterdir() if exact.parent.is_dir() else ()
+    wanted = canonical(exact.stem)
     return min(
-        (path for path in beside if path.stem == exact.stem and _is_image(path.name)),
+        (
+            path
+            for path in beside
+            if canonical(path.stem) == wanted and _is_image(path.name)
+        ),
         default=None,
     )
 

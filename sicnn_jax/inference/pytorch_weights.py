@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
-from sicnn_jax import checkpoint, images, models
+from sicnn_jax import checkpoint, images, models, paths
 
 __all__ = [
     'DECONVS',
@@ -279,6 +279,7 @@ def import_weights(
       WeightsError: they are none of such a network.
       FileExistsError: `out` has networks.
     """
+    weights, out = paths.local(weights), paths.local(out)
     if checkpoint.has_networks(out):
         raise FileExistsError(f'{out} has networks already: choose another --out.')
     state = read_state_dict(weights)

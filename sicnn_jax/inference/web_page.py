@@ -1,6 +1,10 @@
 """The web page: what it shows of a picture, and the page itself."""
 
+import contextlib
 import os
+import socket
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,9 @@ from sicnn_jax.data import align, image_files
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.inference.hallucinator import Hallucinator, magnification
 
+# This machine alone.
+_HOST = '127.0.0.1'
+_OTHER_PORT = 7861
 # Bytes of a picture.
 MAX_UPLOAD = 20 * 1024**2
 # Pictures waiting; whoever comes later is told that the page is busy.
@@ -66,6 +73,42 @@ def describe(
     return shown
 
 
+def check_port(port: int) -> None:
+    """That the page can listen there, before networks are loaded.
+
+    Raises:
+      ValueError: another program listens, or there is no such port for this user.
+    """
+    try:
+        with socket.socket() as trial:
+            # As the page's own: of one that has just ended, the port is free.
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind((_HOST, port))
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f'the page cannot be at port {port}: {getattr(error, "strerror", error)}. '
+            f'Choose another one from 1024 to 65535, such as --port={_OTHER_PORT}.'
+        ) from error
+
+
+@contextlib.contextmanager
+def environment() -> Iterator[None]:
+    """What gradio goes by, while the page is there.
+
+    gradio reads it when it is imported. The page asks for nothing from elsewhere, and
+    itself through no proxy. Pictures lie in a folder of this process, which goes with
+    it: the one of gradio may be another user's.
+    """
+    os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
+    for name in ('no_proxy', 'NO_PROXY'):
+        os.environ[name] = '*'
+    with tempfile.TemporaryDirectory(
+        prefix='sicnn_jax_demo_', ignore_cleanup_errors=True
+    ) as folder:
+        os.environ.setdefault('GRADIO_TEMP_DIR', folder)
+        yield
+
+
 def build(hallucinator: Hallucinator) -> Any:
     """The page, a `gradio.Blocks`.
 
@@ -112,7 +155,7 @@ def launch(page: Any, port: int, **options: Any) -> Any:
       **options: of `gradio.Blocks.launch`.
     """
     return page.launch(
-        server_name='127.0.0.1',
+        server_name=_HOST,
         server_port=port,
         share=False,
         max_file_size=MAX_UPLOAD,

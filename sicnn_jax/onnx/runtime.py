@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,16 +100,49 @@ def load_network(path: str | os.PathLike) -> OnnxNetwork:
             f'{path} has no output {expected.output!r}; it has {", ".join(outputs)}.'
         )
     output = expected.output or outputs[0]
-    batch = declared.shape[0] if isinstance(declared.shape[0], int) else None
 
     def describe(numbers):
-        (features,) = session.run([output], {declared.name: numbers})
+        try:
+            (features,) = session.run([output], {declared.name: numbers})
+        except Exception as error:
+            reason = ' '.join(str(error).split())
+            raise CheckpointError(
+                f'{path} fails when it is run on {len(numbers)} face(s): {reason}. '
+                'Export it anew with an open batch, or use another network.'
+            ) from error
         return _check_features(features, len(numbers), path)
 
-    def run(numbers):
-        return in_batches(describe, numbers, (batch or len(numbers),))
-
+    # What is open is no number, or 0.
+    batch = declared.shape[0] if isinstance(declared.shape[0], int) else None
+    run = _Batches(describe, batch or None, path)
     return OnnxNetwork(expected, run, _DTYPES[declared.type])
+
+
+@dataclasses.dataclass
+class _Batches:
+    """Input → features, as many faces at once as the file takes.
+
+    Attributes:
+      describe: a batch.
+      size: of each; None for any.
+      path: of the file.
+    """
+
+    describe: Callable
+    size: int | None
+    path: Path
+
+    def __call__(self, numbers: np.ndarray) -> np.ndarray:
+        try:
+            return in_batches(self.describe, numbers, (self.size or len(numbers) or 1,))
+        except CheckpointError as error:
+            if self.size or len(numbers) < 2:
+                raise
+            # Exported for one, with the batch opened by name alone.
+            features = in_batches(self.describe, numbers, (1,))
+            print(f'One face at a time: {error}', file=sys.stderr, flush=True)
+            self.size = 1
+            return features
 
 
 def _check_features(features, rows, path):

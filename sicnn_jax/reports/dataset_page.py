@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sicnn_jax import names
 from sicnn_jax.data import records
 from sicnn_jax.reports.html_page import details, histogram, image_source, page, table
-from sicnn_jax.results_file import write_whole
+from sicnn_jax.results_file import encode_json, write_whole
 
 JSON, HTML = 'report.json', 'report.html'
 
@@ -59,9 +60,8 @@ def write_report(
       heights: of the faces in their photographs, in pixels, [n].
       shown: encoded faces for the contact sheet.
     """
-    text = json.dumps(report, indent=1, ensure_ascii=False)
-    write_whole(directory / JSON, text.encode())
-    write_whole(directory / HTML, _page(report, heights, shown).encode())
+    write_whole(directory / JSON, encode_json(report, indent=1))
+    write_whole(directory / HTML, names.encode(_page(report, heights, shown)))
 
 
 def _page(report, heights, shown):

@@ -9,6 +9,7 @@ from pathlib import Path
 import flax
 import numpy as np
 
+from sicnn_jax import names
 from sicnn_jax.columns import MEASURES
 from sicnn_jax.data import dataset, records
 from sicnn_jax.evaluation import published
@@ -67,7 +68,7 @@ def write_report(workdir: Path, out: Path, *, faces: int = 256) -> None:
         ('Config', _config(config)),
     ]
     title = f'SICNN: {workdir.resolve().name}'
-    write_whole(out, page(title, sections, STYLE).encode())
+    write_whole(out, names.encode(page(title, sections, STYLE)))
 
 
 def _make_faces(config, workdir, limit):

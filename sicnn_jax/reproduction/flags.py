@@ -36,8 +36,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help='of the tables, train what this one needs (may be repeated); what the '
         'others need is shown where it is trained already. Default: all',
     )
-    add('--cache', type=Path, help='of runs; default: runs/reproduce/SCALE')
-    add('--out', type=Path, help='default: the cache')
+    add('--cache', type=command.path, help='of runs; default: runs/reproduce/SCALE')
+    add('--out', type=command.path, help='default: the cache')
     add('--dry_run', action='store_true', help='say what would be trained')
 
 

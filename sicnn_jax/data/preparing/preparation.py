@@ -4,13 +4,12 @@ import dataclasses
 import functools
 import hashlib
 import os
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from sicnn_jax import lock
+from sicnn_jax import lock, paths
 from sicnn_jax.data import align, records, runtime, write_records
 from sicnn_jax.data.preparing import (
     convert,
@@ -22,6 +21,7 @@ from sicnn_jax.data.preparing import (
     spool,
 )
 from sicnn_jax.data.preparing.settings import Settings
+from sicnn_jax.names import ByName, printable
 
 __all__ = ['prepare']
 
@@ -79,7 +79,12 @@ def prepare(
         remains.
       TensorFlowMissingError: the extra `records` is not installed.
     """
-    out = pathlib.Path(out).absolute()
+    # What is no path, such as tfds:NAME, stays as it is.
+    source, out = paths.expand(source), paths.local(out).absolute()
+    list_root = None if list_root is None else paths.local(list_root)
+    # TFDS reads from buckets, too.
+    data_dir = data_dir and os.path.expanduser(data_dir)
+    settings = settings.local()
     unfinished = spool.Spool(out.with_name(f'.{out.name}.unfinished'))
     overwrite = overwrite or unfinished.publishing
     _check_out(out, overwrite)
@@ -103,7 +108,7 @@ def prepare(
     unfinished.begin_publishing()
     info = write_records.write_dataset(
         out,
-        _splits(made, name or opened.name),
+        _splits(made, printable(name or opened.name)),
         alignment=function.describe(opened.alignment),
         identities=_labels(opened.labels, made.selected, made.candidates.names),
         encoding=settings.encoding,
@@ -208,13 +213,14 @@ def _read_test_list(settings, identities, source):
             'Both test_identities and test_list are set; give one of them.'
         )
     names = overlap.read_names(path)
-    unknown = sorted(names.difference(identities))
+    known = ByName(dict.fromkeys(identities))
+    unknown = sorted(name for name in names if name not in known)
     if unknown:
         raise records.DatasetError(
             f'{path} names {len(unknown)} identities without images in {source}, such '
             f'as {unknown[0]!r}.'
         )
-    return names
+    return frozenset(known.spelling(name) for name in names)
 
 
 def _made_with(source, opened, points, function):
@@ -251,7 +257,10 @@ def _runner(function, opened, workers, runner):
                 'a folder, a list or a RecordIO set.'
             )
         return functools.partial(spool.run_on_beam, runner.removeprefix(_BEAM))
-    workers = workers or runtime.num_cpus()
+    if workers is None:
+        workers = runtime.num_cpus()
+    if workers < 1:
+        raise records.DatasetError(f'workers is {workers}; expected 1 or more.')
     if workers == 1:
         return map
     return functools.partial(spool.run_in_processes, workers=workers)

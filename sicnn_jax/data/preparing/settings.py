@@ -3,7 +3,9 @@
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Self
 
+from sicnn_jax import paths
 from sicnn_jax.data.preparing import convert, overlap
 
 __all__ = ['Settings']
@@ -53,3 +55,13 @@ class Settings:
     seed: int = 0
     test_identities: int | float = 0
     test_list: str | os.PathLike | None = None
+
+    def local(self) -> Self:
+        """With paths as this machine has them; PathError as `paths.local`."""
+        names = ('landmarks', 'checkpoint', 'test_list')
+        given = {name: getattr(self, name) for name in names}
+        return dataclasses.replace(
+            self,
+            **{name: path and paths.local(path) for name, path in given.items()},
+            exclude=[paths.local(path) for path in self.exclude],
+        )

@@ -11,6 +11,7 @@ from typing import Any
 from sicnn_jax.data import recordio, records, runtime
 from sicnn_jax.data.image_files import Content, path_below
 from sicnn_jax.data.records import DatasetError
+from sicnn_jax.names import printable
 
 CHOICES = """\
   a directory with one folder an identity, images in it
@@ -118,7 +119,7 @@ def _open_folder(directory):
             f'identity, such as NAME/NAME_0001.jpg, or another of:\n{CHOICES}'
         )
     found.sort()
-    keys = [_printable(name) for name in found]
+    keys = [printable(name) for name in found]
     return Source(
         name=directory.resolve().name,
         keys=keys,
@@ -346,8 +347,3 @@ class _Stream:
             next(self._images)
         self._position = stop
         return [next(self._images) for _ in range(start, stop)]
-
-
-def _printable(name):
-    """A name in UTF-8, as JSON and TFRecords hold it; bytes that are not escaped."""
-    return name.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')

@@ -27,7 +27,7 @@ import numpy as np
 
 from sicnn_jax.data import records
 from sicnn_jax.data.preparing import convert
-from sicnn_jax.results_file import write_whole
+from sicnn_jax.results_file import encode_json, write_whole
 
 # Photographs; also what a process is given at once.
 CHUNK = 128
@@ -169,7 +169,7 @@ def write_chunk(
     ]
     stem = directory / f'{task.chunk:05d}'
     _write(stem.with_suffix('.faces'), b''.join(face.encoded for face in faces))
-    _write(stem.with_suffix('.json'), json.dumps(index, ensure_ascii=False).encode())
+    _write(stem.with_suffix('.json'), encode_json(index))
     return len(task.photographs)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from sicnn_jax import results_file
+from sicnn_jax import names, results_file
 from sicnn_jax.batches import in_batches
 from sicnn_jax.data import align, image_files, records
 from sicnn_jax.data.targets import read_targets, write_targets
@@ -154,7 +154,7 @@ def _open_teacher(
     path = Path(teacher)
     onnx = path.suffix == '.onnx'
     describe = _describe_once(path) if onnx else load_judge(path).describe
-    name = f'{path.stem} {_checksum(path)}'
+    name = f'{names.printable(path.stem)} {_checksum(path)}'
     return name, lambda faces: describe(_decode(faces))[0]
 
 
@@ -177,7 +177,7 @@ def _chips(photographs, points, faces):
     """Of the original pixels, uint8 [n, 150, 150, 3]."""
     chips = []
     for face in faces:
-        path = photographs / face.key
+        path = Path(names.find(photographs / face.key))
         if face.key not in points or not path.is_file():
             missing = path if face.key in points else f'landmarks of {face.key}'
             raise records.DatasetError(

@@ -1,0 +1,91 @@
+"""Paths as users write them, in flags, in configs and as arguments of the library."""
+
+import os
+import re
+from pathlib import Path
+
+__all__ = ['PathError', 'check_writable', 'expand', 'is_address', 'local']
+
+# `pathlib` makes one slash of two. One letter would be a drive.
+_ADDRESS = re.compile(r'([A-Za-z][A-Za-z0-9+.-]+):(/+)')
+# What makes a directory of these.
+_MOUNTED_BY = {'gs': 'gcsfuse', 's3': 'mount-s3'}
+
+
+class PathError(ValueError):
+    """A path names nothing that this machine can have."""
+
+
+def local(path: str | os.PathLike) -> Path:
+    """A path of this machine; `expand` says how it is read.
+
+    What it returns it returns again.
+
+    Raises:
+      PathError: as `expand`.
+    """
+    found = Path(expand(path))
+    # `./~` is a name like others, of which pathlib forgets how it was written.
+    return found.absolute() if str(found).startswith('~') else found
+
+
+def expand(path: str | os.PathLike) -> str:
+    """A path with the home directory for `~`, and that of others for `~NAME`.
+
+    A shell leaves that to us in `--flag=~/x`. A name that begins with `~` and that is
+    there, or is written as `./~NAME`, is meant as it is.
+
+    Args:
+      path: or one of the words that a flag takes in its place: they stay as they are.
+
+    Raises:
+      PathError: it is the address of a bucket or of a page, which would become a folder
+        of the working directory; or nobody's home.
+    """
+    text = os.fspath(path)
+    if is_address(text):
+        raise PathError(f'{text} is no path of this machine: {_remedy(text)}')
+    if not text.startswith('~'):
+        return text
+    expanded = os.path.expanduser(text)
+    name = text.partition('/')[0]
+    if expanded == text and not os.path.lexists(name):
+        whose = f'no user {name[1:]!r} is known here' if name[1:] else 'HOME is not set'
+        raise PathError(f'{text}: {whose}; of a file of that name write ./{text}')
+    return expanded
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is such as `gs://bucket/x`, which no file has for a name."""
+    address = _ADDRESS.match(text)
+    if not address:
+        return False
+    # With one slash it may be a folder, if a strange one.
+    return address[2] != '/' or not os.path.isdir(f'{address[1]}:')
+
+
+def check_writable(directory: Path) -> None:
+    """Makes a directory, and raises OSError unless files can be written into it.
+
+    For what would be known only after hours of computing.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    # Permissions do not tell it all: root is asked for none, disks are mounted to be
+    # read.
+    trial = directory / f'.{os.getpid()}.unfinished'
+    trial.touch()
+    trial.unlink()
+
+
+def _remedy(text):
+    scheme, _, rest = text.partition(':')
+    scheme = scheme.lower()
+    if scheme == 'file':
+        return f'write /{rest.lstrip("/")}'
+    if scheme in ('http', 'https', 'ftp'):
+        return 'download it and give the path of the file'
+    tool = f' ({_MOUNTED_BY[scheme]})' if scheme in _MOUNTED_BY else ''
+    return (
+        f'mount the bucket{tool} and give the directory where it is, or work on a copy '
+        'and copy the results'
+    )
