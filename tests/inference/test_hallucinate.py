@@ -1,4 +1,5 @@
 import json
+import types
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,8 @@ def test_results_among_the_inputs_are_no_inputs(call, monkeypatch, capsys):
             yield {'input': job.key, 'faces': [{}], 'written': written}
 
     monkeypatch.setattr(photographs, 'run', run)
+    network = types.SimpleNamespace(stage='untrained', scale=8)
+    monkeypatch.setattr(hallucinate, 'Hallucinator', lambda *_, **options: network)
     folder = call.out
     save(folder / 'a.png', 14, 12)
     save(folder / 'sub' / 'b.png', 14, 12)
