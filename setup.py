@@ -88,6 +88,8 @@ setup(
         'beam': ['apache-beam>=2.70,<3'],
         # Lists of photographs as Parquet.
         'parquet': ['pyarrow>=16'],
+        # Photographs of phones as HEIC.
+        'heic': ['pillow-heif>=1,<2'],
         # What benchmarks/ compares with, PyTorch and ONNX Runtime on its export, and
         # draws with.
         'bench': [

@@ -28,7 +28,7 @@ from sicnn_jax.data.detect import DetectedFace
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.inference import photographs
 from sicnn_jax.inference.hallucinator import Hallucinator
-from sicnn_jax.inference.jobs import list_jobs
+from sicnn_jax.inference.jobs import REPORT, list_jobs
 from sicnn_jax.inference.measuring import MEASURES, summarise
 from sicnn_jax.inference.photographs import Locate
 from sicnn_jax.results_file import write_results
@@ -59,14 +59,19 @@ def _locator(hallucinator: Hallucinator, arguments: argparse.Namespace) -> Locat
     return look_up
 
 
-def _report(arguments, hallucinator, entries):
+def _report(listed, hallucinator, entries):
     means = summarise(entries)
+    written = {name for entry in entries for name in entry['written']}
+    before = [name for name in listed.written_before if name not in written]
     return {
         'stage': str(hallucinator.stage),
         'scale': hallucinator.scale,
         'images': len(entries),
         'faces': sum(len(entry['faces']) for entry in entries),
         **({'measured': means} if means else {}),
+        **listed.passed_over.report(),
+        # So that a later run still knows them from photographs.
+        'written_before': before,
         'files': entries,
     }
 
@@ -134,10 +139,10 @@ def _hallucinate(options):
         print(weights.NOTICE, flush=True)
     locate = _locator(hallucinator, options)
     out.mkdir(parents=True, exist_ok=True)
-    jobs = list_jobs(options.inputs, out)
+    listed = list_jobs(options.inputs, out)
     coming = photographs.run(
         hallucinator,
-        jobs,
+        listed.jobs,
         out,
         locate=locate,
         paste=options.paste,
@@ -148,13 +153,16 @@ def _hallucinate(options):
             entries.append(entry)
     except KeyboardInterrupt:
         stopped = True
-    report = _report(options, hallucinator, entries)
-    path = out / 'report.json'
+    report = _report(listed, hallucinator, entries)
+    path = out / REPORT
     write_results(_without_infinities(report), path, indent=1)
     if 'measured' in report:
         print('\n'.join(text_table(MEASURES, report['measured'])))
-    done = f'{len(entries)} of {len(jobs)}' if stopped else len(jobs)
-    print(f'{report["faces"]} faces of {done} images; written: {path}')
+    total = len(listed.jobs)
+    done = f'{len(entries)} of {total}' if stopped else total
+    print(
+        f'{report["faces"]} faces of {done} images{listed.passed_over}; written: {path}'
+    )
     if stopped:
         return command.INTERRUPTED
     return command.DONE if report['faces'] else command.ERROR

@@ -19,15 +19,15 @@ import numpy as np
 import skimage
 
 from benchmarks.measuring import markdown, time_calls, write_record
-from sicnn_jax.data import detect, image_files, mtcnn, runtime
+from sicnn_jax.data import detect, folders, image_files, mtcnn, runtime
 
 
 def read(directory: Path, count: int) -> Iterator[np.ndarray]:
     """The astronaut, and photographs of a folder, those of a person apart."""
     yield skimage.data.astronaut()
-    paths = sorted(directory.rglob('*.jpg'))
+    paths = sorted(folders.walk(directory, folders.PassedOver()))
     for path in paths[:: max(1, len(paths) // count)][:count]:
-        yield image_files.load_image(str(path))
+        yield image_files.load_image(str(directory / path))
 
 
 def load_package() -> Callable[[np.ndarray], np.ndarray]:

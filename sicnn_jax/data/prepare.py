@@ -18,7 +18,7 @@ import time
 from typing import Self
 
 from sicnn_jax import command
-from sicnn_jax.data import records
+from sicnn_jax.data import folders, records
 from sicnn_jax.data.preparing import convert, overlap, sources
 from sicnn_jax.data.preparing.preparation import prepare
 from sicnn_jax.data.preparing.settings import Settings
@@ -274,8 +274,10 @@ def _summary(result, out, seconds):
     lines += [
         f'skipped: {n:,} {reason}' for reason, n in result['skipped_by_reason'].items()
     ]
+    passed_over = folders.in_words(result['passed_over'])
     lines.append(
-        f'{out} written in {seconds:.0f} s; details in {dataset_page.HTML} there.'
+        f'{out} written in {seconds:.0f} s{passed_over}; details in '
+        f'{dataset_page.HTML} there.'
     )
     return '\n'.join(lines)
 

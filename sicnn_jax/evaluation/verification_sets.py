@@ -1,6 +1,5 @@
 """The faces of verification sets: LFW, YouTube Faces, InsightFace's, any pairs."""
 
-import mimetypes
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,14 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sicnn_jax.data import align, image_files, recordio, records
+from sicnn_jax.data import align, folders, image_files, recordio, records
 from sicnn_jax.evaluation.pairs import Pair, VerificationSet, read_pairs
-from sicnn_jax.names import ByName, canonical
+from sicnn_jax.names import canonical
 
 _FOLDS = 10
 _CHUNK = 256
 # Faces that stay in memory from one pass to the next: 600 MB.
 _KEPT = 20_000
+_DEEPER = 'folders among frames'
 
 Chunk = tuple[np.ndarray, np.ndarray]
 
@@ -27,6 +27,14 @@ class Image(NamedTuple):
     side: int
     key: str
     content: image_files.Content
+
+
+class Located(NamedTuple):
+    """Images of the sides of pairs, why a side has none, what else lies there."""
+
+    images: list[Image]
+    missing: dict[str, str]
+    passed_over: folders.PassedOver
 
 
 def open_set(
@@ -52,11 +60,8 @@ def open_set(
             return listed
         if listed.kind == 'ytf':
             raise ValueError(f'{path} names folders of frames: give them by --images.')
-        keys = (key for pair in listed.pairs for key in (pair.key_a, pair.key_b))
-        wanted = {*map(canonical, keys)}
-        faces = records.read_faces(data, split)
-        images = {f.key: f.image for f in faces if canonical(f.key) in wanted}
-        return listed._replace(images=ByName(images))
+        faces = ((face.key, face.image) for face in records.read_faces(data, split))
+        return listed._replace(images=_named_as_listed(listed, faces))
     encoded, same = recordio.read_bin(path)
     keys = [f'{pair:06d}_{side}' for pair in range(len(same)) for side in 'ab']
     pairs = [
@@ -67,12 +72,24 @@ def open_set(
     return VerificationSet(path.stem.lower(), pairs, images)
 
 
+def read_landmarks(
+    found: VerificationSet, path: str | os.PathLike
+) -> dict[str, np.ndarray]:
+    """Five points of each image, [5, 2], by the keys of a set.
+
+    Raises:
+      DatasetError: as `align.read_landmarks`.
+    """
+    points = align.read_landmarks(path)
+    return {**points, **_named_as_listed(found, points.items())}
+
+
 def find_images(
     found: VerificationSet,
     keys: Sequence[str],
     directory: str | os.PathLike,
     frames: int = 0,
-) -> tuple[list[Image], dict[str, str]]:
+) -> Located:
     """Where the images of some sides of pairs are.
 
     Args:
@@ -82,25 +99,26 @@ def find_images(
       frames: of a video, so many at most, evenly spaced; 0 for all.
 
     Returns:
-      The images in the order of the keys, and why there are none, by key.
+      The images in the order of the keys, why there are none, by key, and what lies
+      among the frames.
 
     Raises:
       DatasetError: a key is a path that leaves the directory.
     """
-    images, missing = [], {}
+    images, missing, passed_over = [], {}, folders.PassedOver()
     for side, key in enumerate(keys):
         contents: Mapping[str, image_files.Content]
         if found.images is not None:
-            contents = {key: found.images[key]} if key in found.images else {}
+            there = key in found.images
+            contents, why = {key: found.images[key]} if there else {}, 'not there'
         elif found.kind == 'ytf':
-            contents = _frames(directory, key, frames)
+            contents, why = _frames(directory, key, frames, passed_over)
         else:
-            path = image_files.path_below(directory, key)
-            contents = {key: path} if os.path.isfile(path) else {}
+            contents, why = _file(directory, key, found.kind == 'lfw')
         if not contents:
-            missing[key] = 'not there'
+            missing[key] = why
         images += [Image(side, name, content) for name, content in contents.items()]
-    return images, missing
+    return Located(images, missing, passed_over)
 
 
 class Album:
@@ -172,17 +190,51 @@ class Album:
             return None
 
 
-def _frames(directory, video, most):
+def _named_as_listed(found, named):
+    """What a list of pairs names, of pairs of a key and anything.
+
+    A name may be spelled otherwise than the list has it. LFW's list says who, and which
+    photograph; what the file ends in is our guess.
+    """
+    wanted = {key for pair in found.pairs for key in (pair.key_a, pair.key_b)}
+    called = {canonical(key): key for key in wanted}
+    if found.kind == 'lfw':
+        called |= {canonical(folders.stem(key)): key for key in wanted}
+    listed = {}
+    for key, value in named:
+        if key in wanted:
+            listed[key] = value
+            continue
+        names = canonical(key), canonical(folders.stem(key))
+        other = called.get(names[0]) or called.get(names[1])
+        if other:
+            listed.setdefault(other, value)
+    return listed
+
+
+def _file(directory, key, any_suffix):
+    """The path of an image by its key, or why there is none."""
+    path = image_files.path_below(directory, key)
+    there = folders.beside(path)
+    if there is None:
+        return {}, 'not there'
+    if there == path or any_suffix:
+        return {key: there}, ''
+    return {}, f'not there, but {os.path.basename(there)} is'
+
+
+def _frames(directory, video, most, passed_over):
     """Paths of the frames of a video by their keys, in the order of their numbers."""
     folder = image_files.path_below(directory, video)
-    names = [
-        name
-        for name in (os.listdir(folder) if os.path.isdir(folder) else ())
-        if (mimetypes.guess_type(name)[0] or '').startswith('image/')
-    ]
+    if not os.path.isdir(folder):
+        return {}, 'not there'
+    names, deeper = folders.scan(folder, passed_over)
+    for name in deeper:
+        passed_over.add(f'{video}/{name}', _DEEPER)
     # 0.9.jpg comes before 0.10.jpg.
     names.sort(key=lambda name: (len(name), name))
     if most and len(names) > most:
         places = np.linspace(0, len(names) - 1, most).round().astype(int)
         names = [names[place] for place in places]
-    return {f'{video}/{name}': os.path.join(folder, name) for name in names}
+    frames = {f'{video}/{name}': os.path.join(folder, name) for name in names}
+    return frames, 'it has no frames'

@@ -54,13 +54,21 @@ def _line(cells):
     return f'{cells[0]:<18}' + ''.join(f'{cell:>10}' for cell in cells[1:])
 
 
-def describe_missing(missing: Mapping[str, str], used: int, listed: int) -> str:
-    """How many pairs are used, and the first of the images that are missing."""
+def describe_missing(
+    missing: Mapping[str, str], used: int, listed: int, file: Path | None = None
+) -> str:
+    """How many pairs are used, and the first of the images that are missing.
+
+    Args:
+      missing: why there is no face, by key.
+      used, listed: pairs.
+      file: where all that are missing were written.
+    """
     lines = [f'{used} of {listed} pairs are used.']
     if missing:
         shown = [f'  {key}: {why}' for key, why in sorted(missing.items())[:10]]
         more = len(missing) - len(shown)
         lines += [f'{len(missing)} images or videos are missing:', *shown]
         if more:
-            lines.append(f'  and {more} more (all in verification.json)')
+            lines.append(f'  and {more} more' + (f' (all in {file})' if file else ''))
     return '\n'.join(lines)

@@ -15,7 +15,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sicnn_jax import results_file
-from sicnn_jax.data import align
 from sicnn_jax.evaluation import published, verification_sets
 from sicnn_jax.evaluation.features import FLIPS, describe, measure
 from sicnn_jax.evaluation.judge import Judge, check_originals, load_judge
@@ -70,7 +69,12 @@ def run(
         recognisers.append(load_judge(judge))
     methods = load_methods(config, workdir)
     results = verify_methods(
-        pairs, recognisers, methods, scale=methods.scale, **options
+        pairs,
+        recognisers,
+        methods,
+        scale=methods.scale,
+        missing_file=workdir / 'verification_missing.json',
+        **options,
     )
     results |= results_file.environment()
     _log(format_verification(results))
@@ -95,6 +99,7 @@ def verify_methods(
     flip: str = 'concat',
     video: str = 'feature',
     frames: int = 0,
+    missing_file: Path | None = None,
 ) -> dict[str, Any]:
     """Verifies pairs of photographs as they are and by each method.
 
@@ -116,6 +121,8 @@ def verify_methods(
       flip: one of `FLIPS`.
       video: one of `VIDEOS`, for YouTube Faces.
       frames: of a video, so many at most, evenly spaced; 0 for all.
+      missing_file: where to write at once which images are missing, and why; what is
+        there of an earlier list goes.
 
     Returns:
       The results; `rows` has one for each recogniser and method.
@@ -129,15 +136,18 @@ def verify_methods(
     _check_images(path, found, images, landmarks)
     listed = choose_folds(found.pairs, folds, report, path)
     keys = sorted({key for pair in listed for key in (pair.key_a, pair.key_b)})
-    located, missing = verification_sets.find_images(found, keys, images, frames)
-    album = Album(located, align.read_landmarks(landmarks) if landmarks else None)
+    located, missing, passed_over = verification_sets.find_images(
+        found, keys, images, frames
+    )
+    points = verification_sets.read_landmarks(found, landmarks) if landmarks else None
+    album = Album(located, points)
     each = found.kind == 'ytf' and video == 'score'
     see = functools.partial(describe, album, flip=flip, each=each)
 
-    _log(f'{Path(path).name}: {len(listed)} pairs, {len(located)} images')
+    _log(f'{Path(path).name}: {len(listed)} pairs, {len(located)} images{passed_over}')
     originals = see(recognisers, lambda hr: {'hr': hr})
     missing |= album.missing
-    used = _with_both(path, listed, keys, originals, missing)
+    used = _with_both(path, listed, keys, originals, missing, missing_file)
     pairs = index_pairs(used, {key: side for side, key in enumerate(keys)}, report)
     rows = functools.partial(_rows, pairs, each=each, scale=scale, kind=found.kind)
     results = rows(originals)
@@ -156,7 +166,8 @@ def verify_methods(
         'pairs_used': len(used),
         **_count_pairs(pairs),
         'images_used': len(located) - len(album.missing),
-        'missing': [{'image': key, 'why': why} for key, why in sorted(missing.items())],
+        'missing': _as_list(missing),
+        **passed_over.report(),
         'flip': flip,
         'video': video if found.kind == 'ytf' else None,
         'frames': frames if found.kind == 'ytf' else None,
@@ -184,7 +195,11 @@ def _check_images(path, found, images, landmarks):
         raise ValueError('--landmarks are of --images; there are none.')
 
 
-def _with_both(path, listed, keys, described, missing):
+def _as_list(missing):
+    return [{'image': key, 'why': why} for key, why in sorted(missing.items())]
+
+
+def _with_both(path, listed, keys, described, missing, missing_file):
     """The pairs of which both images are there and were described; says how many."""
     seen = {
         keys[side]
@@ -192,10 +207,21 @@ def _with_both(path, listed, keys, described, missing):
         for side in np.unique(features.owners)
     }
     used = [pair for pair in listed if pair.key_a in seen and pair.key_b in seen]
-    _log(describe_missing(missing, len(used), len(listed)))
+    if missing_file is not None:
+        _write_missing(missing_file, path, missing)
+    _log(describe_missing(missing, len(used), len(listed), missing_file))
     if not used:
         raise ValueError(f'None of the pairs of {path} has both images.')
     return used
+
+
+def _write_missing(file, path, missing):
+    """Before hours of work, or the error that nothing is left."""
+    if missing:
+        found = {'pairs_file': os.fspath(path), 'missing': _as_list(missing)}
+        results_file.write_results(found, file)
+    else:
+        file.unlink(missing_ok=True)
 
 
 def _rows(pairs, described, *, each, scale, kind):

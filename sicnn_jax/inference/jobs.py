@@ -1,12 +1,17 @@
 """The files to hallucinate: how each is called, what it is measured against."""
 
 import dataclasses
-import mimetypes
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from sicnn_jax.names import canonical, find, printable
+from sicnn_jax.data import folders
+from sicnn_jax.names import printable
+
+REPORT = 'report.json'
+_RESULT, _RESULTS = 'written by an earlier run', 'folders of results'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +30,25 @@ class Job:
     name: str
 
 
-def list_jobs(inputs: Iterable[str | os.PathLike], out: Path) -> list[Job]:
+class Listed(NamedTuple):
+    """The files that inputs stand for, what else lies there, and what `out` holds."""
+
+    jobs: list[Job]
+    passed_over: folders.PassedOver
+    written_before: list[str]
+
+
+def list_jobs(inputs: Iterable[str | os.PathLike], out: Path) -> Listed:
     """The files that inputs stand for, each with a name of its own.
 
-    Of folders, those that are images by their names; hidden ones, and what lies in
-    `out`, are passed over.
+    Of folders, their pictures. What lies in `out` is passed over where that is a folder
+    below them, and wherever it is, what an earlier report there says was written.
     """
-    found = [pair for path in inputs for pair in _expand(Path(path), out.resolve())]
+    passed_over = folders.PassedOver()
+    before = _written_before(out)
+    skip = {os.path.realpath(out / name): _RESULT for name in before}
+    skip[os.path.realpath(out)] = _RESULTS
+    found = [pair for path in inputs for pair in _expand(Path(path), skip, passed_over)]
     jobs, taken = [], set()
     for path, key in found:
         # `a.jpg` and `a.png` in one folder, or two folders with the same names.
@@ -40,7 +57,7 @@ def list_jobs(inputs: Iterable[str | os.PathLike], out: Path) -> list[Job]:
         name = next(name for name in candidates if name not in taken)
         taken.add(name)
         jobs.append(Job(path, printable(key), name))
-    return jobs
+    return Listed(jobs, passed_over, before)
 
 
 def find_reference(reference: Path, job: Job) -> Path | None:
@@ -50,38 +67,36 @@ def find_reference(reference: Path, job: Job) -> Path | None:
     """
     if not reference.is_dir():
         return reference
-    exact = Path(find(reference / job.key))
-    if exact.is_file():
-        return exact
-    beside = exact.parent.iterdir() if exact.parent.is_dir() else ()
-    wanted = canonical(exact.stem)
-    return min(
-        (
-            path
-            for path in beside
-            if canonical(path.stem) == wanted and _is_image(path.name)
-        ),
-        default=None,
-    )
+    found = folders.beside(reference / job.key)
+    return None if found is None else Path(found)
 
 
-def _is_image(name):
-    # mimetypes would take what follows a `?` or `#` in the name for no part of it.
-    kind, _ = mimetypes.guess_type('x' + Path(name).suffix, strict=False)
-    return kind is not None and kind.startswith('image/')
-
-
-def _expand(path, out):
-    if not path.is_dir():
+def _expand(path, skip, passed_over):
+    if path.is_dir():
+        for key in folders.walk(path, passed_over, skip):
+            yield path / key, key
+    elif reason := skip.get(os.path.realpath(path)):
+        passed_over.add(path.name, reason)
+    else:
         yield path, path.name
-        return
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith('.') and Path(folder, name).resolve() != out
-        )
-        for name in sorted(names):
-            if _is_image(name) and not name.startswith('.'):
-                file = Path(folder, name)
-                yield file, file.relative_to(path).as_posix()
+
+
+def _written_before(out):
+    """What the report in a folder says was written there, as far as it still is."""
+    try:
+        report = json.loads((out / REPORT).read_text(encoding='utf-8'))
+    # The report of another program, or none.
+    except (OSError, ValueError):
+        return []
+    if not isinstance(report, Mapping):
+        return []
+    names = [*_of(report.get('written_before'), str)]
+    for entry in _of(report.get('files'), Mapping):
+        names += _of(entry.get('written'), str)
+    return sorted(name for name in {*names} if os.path.isfile(out / name))
+
+
+def _of(values, kind):
+    """What of a list is as a report of ours has it; nothing if it is no list."""
+    values = values if isinstance(values, list) else ()
+    return [value for value in values if isinstance(value, kind)]

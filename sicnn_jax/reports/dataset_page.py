@@ -81,6 +81,7 @@ def _page(report, heights, shown):
             histogram(heights, f'pixels that became {records.HEIGHT}', 'faces'),
         ),
         ('Not used', _skipped(report['skipped'])),
+        *([('Passed over', _passed_over(report))] if report['passed_over'] else []),
         ('Some faces, at random', _contact_sheet(shown)),
     ]
     return page(f'Faces of {report["source"]}', sections)
@@ -91,14 +92,13 @@ def _splits(report):
         (name, split['identities'], split['images'])
         for name, split in report['splits'].items()
     ]
-    note = f'<p>{report["images"]:,} images were found.'
-    if report['passed_over']:
-        note += f' {report["passed_over"]:,} other files were passed over.'
-    return table(('split', 'identities', 'images'), rows) + note + '</p>'
+    note = f'<p>{report["images"]:,} images were found.</p>'
+    return table(('split', 'identities', 'images'), rows) + note
 
 
 def _settings(report):
     apart = {'splits', 'skipped', 'skipped_by_reason', 'images_per_identity'}
+    apart |= {'passed_over', 'passed_over_examples'}
     rows = [
         (name, str(json.dumps(value, ensure_ascii=False)))
         for name, value in report.items()
@@ -132,6 +132,14 @@ def _skipped(skipped):
         listed = table(('file', 'details'), rows) + rest
         parts.append(details(f'{len(entries):,} {reason}', listed))
     return ''.join(parts)
+
+
+def _passed_over(report):
+    rows = [
+        (f'{count:,} {reason}', ', '.join(report['passed_over_examples'][reason]))
+        for reason, count in report['passed_over'].items()
+    ]
+    return table(('what', 'such as'), rows)
 
 
 def _contact_sheet(shown):

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sicnn_jax.data import records
 from sicnn_jax.data.align import TEMPLATE
+from sicnn_jax.data.records import Face
 from sicnn_jax.evaluation import features, verify
 from sicnn_jax.evaluation.judge import Judge, load_judge
 from sicnn_jax.evaluation.pairs import PairIndices
@@ -156,11 +158,62 @@ def test_missing_images_are_listed(lfw, capsys):
     printed = capsys.readouterr().out
     assert '12 of 16 pairs are used' in printed
     assert '2 images or videos are missing' in printed and 'Ann_0001' in printed
-    with pytest.raises(ValueError, match='None of the pairs'):
-        verify.verify_methods(
-            path, [judge_of()], methods, scale=8, images=images / 'nowhere'
+
+
+def test_what_is_missing_is_written_before_it_fails(lfw, tmp_path, capsys):
+    path, images = lfw
+    file = tmp_path / 'run' / 'missing.json'
+
+    def run(where):
+        return verify.verify_methods(
+            path, [judge_of()], methods, scale=8, images=where, missing_file=file
         )
-    assert 'and 6 more' in capsys.readouterr().out
+
+    with pytest.raises(ValueError, match='None of the pairs'):
+        run(images / 'nowhere')
+    assert f'and 6 more (all in {file})' in capsys.readouterr().out
+    written = json.loads(file.read_text())
+    assert written['pairs_file'] == str(path)
+    assert len(written['missing']) == 16
+    assert written['missing'][0] == {'image': 'Ann/Ann_0001.jpg', 'why': 'not there'}
+    # That of an earlier list would mislead.
+    run(images)
+    assert not file.exists()
+
+
+def test_lfw_may_be_png(lfw, tmp_path):
+    """With landmarks that name the files, or as the list does; also in shards."""
+    path, images = lfw
+    keys = [f'{name}/{name}_{n:04d}' for name in PEOPLE for n in (1, 2)]
+    for key in keys:
+        face = Image.open(images / f'{key}.jpg')
+        face.save(images / f'{key}.PNG', 'png')
+        (images / f'{key}.jpg').unlink()
+    landmarks = tmp_path / 'landmarks.txt'
+    for suffix in ('.PNG', '.jpg'):
+        points = ' '.join(map(str, np.ravel(TEMPLATE)))
+        landmarks.write_text(''.join(f'{key}{suffix} {points}\n' for key in keys))
+        results = verify.verify_methods(
+            path, [judge_of()], methods, scale=8, images=images, landmarks=landmarks
+        )
+        assert results['pairs_used'] == 16 and not results['missing']
+    rows = tmp_path / 'pairs.csv'
+    rows.write_text('path_a,path_b,same\nAnn/Ann_0001.jpg,Bob/Bob_0001.jpg,0\n')
+    _, missing, _ = find_images(open_set(rows), ['Ann/Ann_0001.jpg'], images)
+    # A list that says what files are called means it.
+    assert missing == {'Ann/Ann_0001.jpg': 'not there, but Ann_0001.PNG is'}
+
+
+def test_lfw_in_shards_of_png(lfw, monkeypatch):
+    path, _ = lfw
+    keys = ['Ann/Ann_0001.png', 'Ann/Ann_0002.png', 'Ann/Ann_0002.jpg', 'Zoe/1.png']
+    faces = [Face(key.encode(), key[:3], key) for key in keys]
+    monkeypatch.setattr(records, 'read_faces', lambda data, split: iter(faces))
+    found = open_set(path, 'shards')
+    assert found.images == {
+        'Ann/Ann_0001.jpg': b'Ann/Ann_0001.png',
+        'Ann/Ann_0002.jpg': b'Ann/Ann_0002.jpg',
+    }
 
 
 def test_landmarks_bring_faces_into_place(lfw):
@@ -198,10 +251,16 @@ def test_youtube_faces(tmp_path):
     path = tmp_path / 'splits.txt'
     path.write_text('\n'.join(lines))
     found = open_set(path)
-    images, missing = find_images(found, ['Ann/1', 'Zoe/0'], tmp_path / 'images')
+    # macOS leaves such beside what it copies.
+    (tmp_path / 'images/Ann/1/._0.8.png').write_bytes(b'')
+    (tmp_path / 'images/Ann/1/landmarks.txt').write_text('')
+    images, missing, passed_over = find_images(
+        found, ['Ann/1', 'Zoe/0'], tmp_path / 'images'
+    )
+    assert passed_over.counts == {'hidden': 1, 'named .txt': 1}
     assert [image.key for image in images] == [f'Ann/1/0.{n}.png' for n in range(8, 12)]
     assert list(missing) == ['Zoe/0']
-    images, _ = find_images(found, ['Ann/1'], tmp_path / 'images', frames=2)
+    images, *_ = find_images(found, ['Ann/1'], tmp_path / 'images', frames=2)
     assert [image.key for image in images] == ['Ann/1/0.8.png', 'Ann/1/0.11.png']
 
     def results(**options):
@@ -213,6 +272,7 @@ def test_youtube_faces(tmp_path):
     assert feature['images_used'] == 2 * 4 * len(PEOPLE) and feature['set'] == 'ytf'
     assert few['images_used'] == 2 * len(PEOPLE)
     assert feature['rows'][0]['published'] == 0.9538
+    assert feature['passed_over'] == {'hidden': 1, 'named .txt': 1}
     for found in (feature, score):
         assert found['rows'][0]['accuracy'] == 1
     # The noise of frames cancels in their mean.
@@ -278,7 +338,7 @@ def test_insightface_bin(tmp_path):
     found = open_set(path)
     assert found.kind == 'lfw' and len(found.pairs) == 40
     assert [pair.fold for pair in found.pairs] == [n // 4 for n in range(40)]
-    images, missing = find_images(found, [found.pairs[0].key_a], '')
+    images, missing, _ = find_images(found, [found.pairs[0].key_a], '')
     assert not missing
     ((_, faces),) = Album(images, None)
     # The eight columns of each side of 112×112 faces are not ours.

@@ -1,4 +1,5 @@
 import json
+import types
 from pathlib import Path
 
 import numpy as np
@@ -201,13 +202,58 @@ def test_every_file_has_its_own_name(tmp_path):
     ):
         save(tmp_path / name, 14, 12)
     given = [tmp_path / 'in', tmp_path / 'other', tmp_path / 'other']
-    jobs = list_jobs(given, out)
+    jobs, passed_over, _ = list_jobs(given, out)
+    assert passed_over.examples == {'folders of results': ['out']}
     assert [(job.key, job.name) for job in jobs] == [
         ('a.jpg', 'a'),
         ('a.png', 'a.png'),
         ('a.png', 'a.png_2'),
         ('a.png', 'a.png_3'),
     ]
+
+
+def test_results_among_the_inputs_are_no_inputs(call, monkeypatch, capsys):
+    """Run after run into the folder of the photographs, of all of it or of some."""
+
+    def run(hallucinator, jobs, out, **options):
+        for job in jobs:
+            written = [f'{job.name}_face0.png', f'{job.name}_face0_compare.png']
+            for name in written:
+                save(out / name, 14, 12)
+            yield {'input': job.key, 'faces': [{}], 'written': written}
+
+    monkeypatch.setattr(photographs, 'run', run)
+    network = types.SimpleNamespace(stage='untrained', scale=8)
+    monkeypatch.setattr(hallucinate, 'Hallucinator', lambda *_, **options: network)
+    folder = call.out
+    save(folder / 'a.png', 14, 12)
+    save(folder / 'sub' / 'b.png', 14, 12)
+    for inputs, expected in (
+        (['.'], ['a.png', 'sub/b.png']),
+        (['.'], ['a.png', 'sub/b.png']),
+        (['a.png', 'a_face0.png'], ['a.png']),
+        (['sub'], ['b.png']),
+        (['.'], ['a.png', 'sub/b.png']),
+    ):
+        status, report = call(*(folder / name for name in inputs))
+        assert status == 0
+        assert [entry['input'] for entry in report['files']] == expected
+    # Those of a.png, of sub/b.png, and of b.png from inside of sub.
+    assert report['passed_over'] == {'written by an earlier run': 6, 'named .json': 1}
+    assert report['written_before'] == ['b_face0.png', 'b_face0_compare.png']
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert '2 faces of 2 images; passed over: 6 written by an earlier run, ' in last
+
+
+@pytest.mark.parametrize(
+    'text', ['', '[]', '{"files": 3}', '{"files": [{"written": {"a": 1}}, 4, null]}']
+)
+def test_reports_of_others(tmp_path, text):
+    save(tmp_path / 'a.png', 14, 12)
+    (tmp_path / 'report.json').write_text(text)
+    jobs, passed_over, before = list_jobs([tmp_path], tmp_path)
+    assert [job.key for job in jobs] == ['a.png'] and not before
+    assert passed_over.counts == {'named .json': 1}
 
 
 def test_links_do_not_lead_out(call, tmp_path):

@@ -85,6 +85,8 @@ class Convert:
             return 'no landmarks'
         try:
             image = image_files.load_image(photograph.content, _named(photograph))
+        except image_files.MissingDecoderError as error:
+            return f'{error.advice}: {error}'
         except records.DatasetError as error:
             return f'unreadable: {error}'
         height, width = image.shape[:2]

@@ -41,7 +41,7 @@ def write_report(
     result = {
         'source': where(source),
         'images': len(opened.keys),
-        'passed_over': opened.passed_over,
+        **opened.passed_over.report(),
         **_describe_settings(settings),
         **_describe_outcome(info, made.candidates.names, splits),
         'face_height': dataset_page.summarise_heights(heights),

@@ -8,23 +8,28 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sicnn_jax.data import recordio, records, runtime
+from sicnn_jax.data import folders, recordio, records, runtime
 from sicnn_jax.data.image_files import Content, path_below
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.names import printable
 
 CHOICES = """\
-  a directory with one folder an identity, images in it
+  a directory with one folder an identity, images in it; or such directories called
+    train, val and test, which are its splits
   a list LIST.csv or LIST.parquet with the columns `path` and `identity`
   tfds:NAME, a data set of TensorFlow Datasets, or a directory that holds one
   train.rec of InsightFace (train.idx beside it), or its directory
   a verification set NAME.bin of InsightFace
   a data set that this command wrote"""
 
-_SUFFIXES = {
-    *('.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.pgm'),
-    *('.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'),
+# What folders of splits are called, and the splits that they are.
+_SPLITS = {
+    **dict.fromkeys(('train', 'training'), 'train'),
+    **dict.fromkeys(('val', 'valid', 'validation'), 'val'),
+    **dict.fromkeys(('test', 'testing'), 'test'),
 }
+_OR_TEST = {'val': 'test'}
+_BESIDE = 'beside the folders of people'
 _COLUMNS = ('path', 'identity')
 _IDENTITY_FEATURES = ('identity', 'label', 'name', 'person', 'subject', 'class_id')
 
@@ -41,7 +46,7 @@ class Source:
       splits: of each photograph, where the source has splits that are to be kept.
       labels: with `splits`, the identities of each split in the order of its labels.
       alignment: of the faces, where they were aligned by us.
-      passed_over: files that are not images by their suffix.
+      passed_over: what a folder holds and is not read.
       in_files: whether images are named by `read`, or already read.
     """
 
@@ -52,7 +57,9 @@ class Source:
     splits: Sequence[str] | None = None
     labels: Mapping[str, Sequence[str]] | None = None
     alignment: Any = None
-    passed_over: int = 0
+    passed_over: folders.PassedOver = dataclasses.field(
+        default_factory=folders.PassedOver
+    )
     in_files: bool = True
 
 
@@ -99,36 +106,64 @@ def open_source(
 def _open_folder(directory):
     """One folder an identity; images may lie deeper (`identity/video/frame.jpg`).
 
-    Hidden files are passed over.
+    Folders `train`, `val` and `test` that hold such folders are splits.
     """
-    found, passed_over = [], 0
-    for folder, _, names in os.walk(directory, followlinks=True):
-        relative = pathlib.Path(folder).relative_to(directory)
-        if not relative.parts or any(part.startswith('.') for part in relative.parts):
-            continue
-        for name in names:
-            if name.startswith('.'):
-                continue
-            if pathlib.Path(name).suffix.lower() in _SUFFIXES:
-                found.append((relative / name).as_posix())
-            else:
-                passed_over += 1
+    passed_over = folders.PassedOver()
+    found = []
+    for path in folders.walk(directory, passed_over):
+        if '/' in path:
+            found.append(path)
+        else:
+            passed_over.add(path, _BESIDE)
     if not found:
         raise DatasetError(
-            f'{directory} has no images in its folders; expected one folder an '
-            f'identity, such as NAME/NAME_0001.jpg, or another of:\n{CHOICES}'
+            f'{directory} has no images in its folders{passed_over}. Expected '
+            f'one folder an identity, such as NAME/NAME_0001.jpg, or another of:\n'
+            f'{CHOICES}'
         )
     found.sort()
     keys = [printable(name) for name in found]
+    splits = _splits_of_folders(keys)
+    people = [key.split('/', 2)[1 if splits else 0] for key in keys]
+    if splits:
+        _check_apart(directory, keys, people)
     return Source(
         name=directory.resolve().name,
         keys=keys,
-        identities=[key.partition('/')[0] for key in keys],
+        identities=people,
         read=lambda start, stop: [
             os.path.join(directory, name) for name in found[start:stop]
         ],
+        splits=splits,
         passed_over=passed_over,
     )
+
+
+def _splits_of_folders(keys):
+    """Of each image the split that its first folder is; None where those are people."""
+    first = {key.partition('/')[0] for key in keys}
+    called = {folder: _SPLITS.get(folder.lower(), '') for folder in first}
+    if not all(called.values()) or any(key.count('/') < 2 for key in keys):
+        return None
+    if 'test' not in called.values():
+        # Faces to evaluate by, which is what commands look for under this name.
+        called = {folder: _OR_TEST.get(name, name) for folder, name in called.items()}
+    return [called[key.partition('/')[0]] for key in keys]
+
+
+def _check_apart(directory, keys, names):
+    """That nobody is in two splits."""
+    of: dict[str, str] = {}
+    for key, name in zip(keys, names, strict=True):
+        folder = key.partition('/')[0]
+        other = of.setdefault(name, folder)
+        if other != folder:
+            raise DatasetError(
+                f'{directory} has {name} in {other} and in {folder}, which are splits: '
+                f'nobody may be in two. Expected other people in each; give one of '
+                f'them (--source={os.path.join(directory, other)}), or all images as a '
+                'list (LIST.csv with path and identity) and --test_identities=0.1.'
+            )
 
 
 def _open_list(path, root):

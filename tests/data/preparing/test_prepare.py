@@ -211,6 +211,25 @@ def test_wrong_flags_exit_with_2(source, tmp_path, capsys):
     assert '1.5' in capsys.readouterr().err
 
 
+def test_folders_of_splits(tmp_path, capsys):
+    """The last line says what is not in them; splits are kept."""
+    for split in ('train', 'val'):
+        for name in (f'{split}_a', f'{split}_b'):
+            folder = tmp_path / 'in' / split / name
+            folder.mkdir(parents=True)
+            colour_image((99, len(name), 7)).save(folder / '0.png')
+    (tmp_path / 'in' / 'list.txt').write_text('')
+    out = tmp_path / 'out'
+    assert run(tmp_path / 'in', out, '--workers=1', '--duplicate_bits=-1') == 0
+    assert sorted(colours(out, 'test')) == ['val/val_a/0.png', 'val/val_b/0.png']
+    assert len(colours(out, 'train')) == 2
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert '; passed over: 1 named .txt; details in report.html there.' in last
+    arguments = ('--overwrite', '--test_identities=1')
+    assert run(tmp_path / 'in', out, *arguments) == 1
+    assert 'has splits of its own, test, train' in capsys.readouterr().err
+
+
 def test_source_without_images(tmp_path, capsys):
     (tmp_path / 'source').mkdir()
     assert run(tmp_path / 'source', tmp_path / 'out') == 1
@@ -375,7 +394,11 @@ def test_report_is_one_page(source, tmp_path):
     assert {split: sum(found.values()) for split, found in counted.items()} == {
         split: found['images'] for split, found in report['splits'].items()
     }
-    assert report['passed_over'] == 1
+    assert report['passed_over'] == {
+        'named .txt': 1,
+        'beside the folders of people': 1,
+    }
+    assert '<td><code>1 named .txt</code></td><td><code>person_0/notes.txt<' in page
 
 
 def contents(directory):

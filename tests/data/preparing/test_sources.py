@@ -37,7 +37,56 @@ def test_folder_source_is_sorted_and_goes_deep(tmp_path):
     assert source.keys == ['a/1.png', 'a/video/2.pgm', 'b/1.JPG']
     assert source.identities == ['a', 'a', 'b']
     assert source.read(1, 3) == [str(tmp_path / key) for key in source.keys[1:]]
-    assert source.passed_over == 1
+    assert source.passed_over.counts == {'hidden': 2, 'named .txt': 1}
+
+
+def folder_of(directory, *names):
+    for name in names:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(b'')
+    return sources.open_source(directory)
+
+
+def test_pictures_beside_the_folders_of_people_are_counted(tmp_path):
+    source = folder_of(tmp_path, '1.png', '2.jfif', 'a/1.jpe')
+    assert source.keys == ['a/1.jpe']
+    assert source.passed_over.examples == {
+        'beside the folders of people': ['1.png', '2.jfif']
+    }
+    (tmp_path / 'a' / '1.jpe').unlink()
+    with pytest.raises(DatasetError, match='passed over: 2 beside the folders of peop'):
+        sources.open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('folders', 'expected'),
+    [
+        ('train val', {'train': 'train', 'val': 'test'}),
+        ('train val test', {'train': 'train', 'val': 'val', 'test': 'test'}),
+        ('Training Testing', {'Training': 'train', 'Testing': 'test'}),
+    ],
+)
+def test_folders_of_splits_are_splits(tmp_path, folders, expected):
+    names = folders.split()
+    source = folder_of(tmp_path, *(f'{name}/of_{name}/1.png' for name in names))
+    assert source.keys == sorted(f'{name}/of_{name}/1.png' for name in names)
+    assert dict(zip(source.identities, source.splits, strict=True)) == {
+        f'of_{name}': split for name, split in expected.items()
+    }
+
+
+@pytest.mark.parametrize('other', ['train/1.png', 'Ann/video/1.png'])
+def test_people_may_be_called_as_splits_are(tmp_path, other):
+    source = folder_of(tmp_path, 'train/video/1.png', 'val/video/1.png', other)
+    assert source.splits is None
+    assert source.identities == [key.partition('/')[0] for key in source.keys]
+
+
+def test_nobody_is_in_two_splits(tmp_path):
+    with pytest.raises(
+        DatasetError, match=f'has b in train and in val.*--source={tmp_path}/train'
+    ):
+        folder_of(tmp_path, 'train/a/1.png', 'train/b/1.png', 'val/b/2.png')
 
 
 def load(tmp_path, image, name='image.png', **options):
