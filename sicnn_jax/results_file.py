@@ -57,10 +57,15 @@ def write_whole(path: Path, data: bytes, *, mark: str = 'unfinished') -> None:
       mark: ends the temporary name. Processes that may write the same file at once each
         need their own.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'{path.name}.{mark}')
-    unfinished.write_bytes(data)
-    unfinished.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    except OSError as error:
+        # Of the other two names nobody has heard.
+        error.filename, error.filename2 = os.fspath(path), None
+        raise
 
 
 def is_full(error: BaseException) -> bool:

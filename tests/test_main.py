@@ -54,6 +54,13 @@ def test_a_config_that_is_not_there_says_where_it_was_sought(tmp_path):
     assert str(ROOT / 'configs/nothing.py') in ran.stderr
 
 
+def test_a_workdir_in_a_bucket_is_refused_before_anything_is_made(tmp_path):
+    ran = _run('--config=di:demo', '--workdir=gs://bucket/run', cwd=tmp_path)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith('Error: --workdir: gs://bucket/run is no path')
+    assert not list(tmp_path.iterdir())
+
+
 def test_all_that_is_wrong_is_a_message_not_a_traceback(tmp_path):
     ran = _run(
         '--config',
@@ -98,13 +105,17 @@ def test_other_errors_are_left_as_they_are(tmp_path):
         raise PermissionError(errno.EACCES, 'no')
 
 
+LOSE = (jax.errors.JaxRuntimeError, ValueError)
+
+
 @pytest.mark.parametrize(
     ('error', 'said'),
     [
         # As JAX raised them when one of four processes was killed.
         (jax.errors.JaxRuntimeError, 'Error: another process ended'),
         (ValueError, 'Error: another process ended'),
-        (OSError, 'Traceback'),
+        (KeyError, 'Traceback'),
+        (OSError, 'Error: the disk is gone'),
     ],
 )
 def test_a_process_that_lost_another_says_so(error, said, monkeypatch, capsys):
@@ -113,7 +124,7 @@ def test_a_process_that_lost_another_says_so(error, said, monkeypatch, capsys):
     monkeypatch.setattr(os, '_exit', codes.append)
     lost = 'UNKNOWN: Gloo all-reduce failed: Connection closed by peer [127.0.0.1]:60'
     with main._one_ends_all():
-        raise error('the disk is gone' if error is OSError else lost)
+        raise error(lost if error in LOSE else 'the disk is gone')
     assert codes == [1] and capsys.readouterr().err.startswith(said)
 
 

@@ -85,8 +85,9 @@ def check_port(port: int) -> None:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind((_HOST, port))
     except (OSError, OverflowError) as error:
+        reason = getattr(error, 'strerror', str(error).rstrip('.'))
         raise ValueError(
-            f'the page cannot be at port {port}: {getattr(error, "strerror", error)}. '
+            f'the page cannot be at port {port}: {reason}. '
             f'Choose another one from 1024 to 65535, such as --port={_OTHER_PORT}.'
         ) from error
 

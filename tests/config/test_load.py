@@ -9,7 +9,7 @@ import pytest
 
 from sicnn_jax import terms
 from sicnn_jax.config import ConfigError, find
-from sicnn_jax.config.load import load
+from sicnn_jax.config.load import execute, load
 from sicnn_jax.stages import build_stage
 
 COUNTED = """
@@ -72,6 +72,49 @@ def test_files_are_found_by_path_and_by_name(tmp_path, monkeypatch):
 def test_what_is_not_found_says_so(value, message):
     with pytest.raises(ConfigError, match=message):
         load(value)
+
+
+def test_config_files_lie_where_users_say(tmp_path, monkeypatch):
+    """At home, and in a folder with a colon in its name."""
+    folder = tmp_path / 'run:3'
+    folder.mkdir()
+    (folder / 'mine.py').write_text(COUNTED.format(log=str(tmp_path / 'log')))
+    monkeypatch.setenv('HOME', str(folder))
+    assert find.find('~/mine.py:demo') == f'{folder}/mine.py:demo'
+    assert find.find(f'{folder}/mine.py') == f'{folder}/mine.py'
+    assert execute(f'{folder}/mine.py').stages
+    monkeypatch.chdir(folder)
+    assert find.split(find.find('mine.py:a')) == (f'{folder}/mine.py', 'a')
+    with pytest.raises(ConfigError, match='mount the bucket'):
+        load('gs://bucket/mine.py:demo')
+
+
+def test_fields_that_are_paths_are_read_as_flags_are(monkeypatch, tmp_path):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    stage = 'domain_integrated'
+    config = load(
+        'di:demo',
+        {
+            'data.dir': '~/faces',
+            f'{stage}.checkpoint': '~/run/stage',
+            f'{stage}.init.cnnh': '~/run/other',
+            'evaluation.judge': 'dlib',
+        },
+    )
+    assert config.data.dir == f'{tmp_path}/faces'
+    assert config[stage].checkpoint == f'{tmp_path}/run/stage'
+    assert config[stage].init.cnnh == f'{tmp_path}/run/other'
+    assert config[stage].init.cnnr == 'recognition'
+    assert config.evaluation.judge == 'dlib'
+    wrong = {
+        'data.targets': 'gs://bucket/targets',
+        'evaluation.judge': 's3://bucket/judge.onnx',
+        f'{stage}.init.cnnr': 'gs://bucket/run',
+    }
+    with pytest.raises(ConfigError) as raised:
+        load('di:demo', wrong)
+    for field in wrong:
+        assert f'config.{field}: ' in str(raised.value)
 
 
 def test_fields_are_set_by_name_as_on_the_command_line():

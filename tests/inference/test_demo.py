@@ -1,9 +1,13 @@
+import os
 import socket
+import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sicnn_jax import demo
 from sicnn_jax.data import align, detect
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.inference import Hallucinator, web_page
@@ -48,6 +52,36 @@ def test_what_is_refused(hallucinator, tmp_path, monkeypatch):
     monkeypatch.setattr(detect, 'find_faces', lambda photo: [])
     with pytest.raises(DatasetError, match='No face was found'):
         web_page.describe(hallucinator, save(tmp_path / 'photo.png', 50, 50))
+
+
+def test_a_port_that_cannot_be_had_says_so(monkeypatch, capsys):
+    def unread(*_, **__):
+        raise AssertionError('networks are read first')
+
+    monkeypatch.setattr(demo, 'Hallucinator', unread)
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert demo.main([f'--port={port}']) == 1
+    said = f'port {port}: Address already in use. Choose another one from 1024 to 65535'
+    assert said in capsys.readouterr().err
+    assert demo.main(['--port=99999']) == 1
+    assert 'port must be 0-65535. Choose another' in capsys.readouterr().err
+    web_page.check_port(port)
+
+
+def test_the_page_needs_no_proxy_and_no_folder_of_others(monkeypatch):
+    for name in ('no_proxy', 'NO_PROXY'):
+        monkeypatch.setenv(name, 'example.org')
+    monkeypatch.setenv('http_proxy', 'http://127.0.0.1:9')
+    monkeypatch.delenv('GRADIO_TEMP_DIR', raising=False)
+    with web_page.environment():
+        assert urllib.request.proxy_bypass('127.0.0.1')
+        folder = Path(os.environ['GRADIO_TEMP_DIR'])
+        assert folder.stat().st_uid == os.getuid() and folder.stat().st_mode & 0o77 == 0
+    assert not folder.exists()
+    monkeypatch.delenv('GRADIO_TEMP_DIR')
 
 
 def test_the_page_over_http(hallucinator, tmp_path):

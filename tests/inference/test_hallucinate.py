@@ -1,5 +1,7 @@
 import json
+import os
 import types
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,41 @@ def test_folders_and_bad_files(call, tmp_path, capsys):
     assert (report['images'], report['faces']) == (4, 3)
     assert read(call.out / 'a' / 'photo_pasted.png').shape == (300, 280, 3)
     assert not [name for name in files(call.out) if 'unfinished' in name]
+
+
+def test_no_name_costs_the_report_of_others(call, tmp_path):
+    latin = os.fsdecode(b'caf\xe9.png')
+    save(tmp_path / 'in' / 'good.png', 14, 12)
+    try:
+        (tmp_path / 'in' / latin).write_bytes((tmp_path / 'in/good.png').read_bytes())
+    except OSError:
+        pytest.skip('this disk takes only UTF-8')
+    status, report = call(tmp_path / 'in')
+    assert status == 0 and report['faces'] == 2
+    named = {entry['input']: entry['written'][0] for entry in report['files']}
+    assert named == {
+        r'caf\xe9.png': r'caf\xe9_face0.png',
+        'good.png': 'good_face0.png',
+    }
+    assert (call.out / os.fsdecode(b'caf\xe9_face0.png')).is_file()
+
+
+@pytest.mark.parametrize(('disk', 'given'), [('NFC', 'NFD'), ('NFD', 'NFC')])
+def test_names_meet_however_they_are_spelled(call, tmp_path, disk, given):
+    """In a landmarks file and in a folder of originals."""
+    disk, given = (unicodedata.normalize(form, 'é.png') for form in (disk, given))
+    save(tmp_path / 'in' / disk, 14, 12)
+    original = save(tmp_path / 'hr' / given.replace('png', 'bmp'), 112, 96)
+    numbers = ' '.join(map(str, np.ravel(align.scaled_template(8))))
+    (tmp_path / 'landmarks.txt').write_text(f'{given} {numbers}\n', encoding='utf-8')
+    status, report = call(
+        tmp_path / 'in',
+        f'--landmarks={tmp_path / "landmarks.txt"}',
+        f'--compare={tmp_path / "hr"}',
+    )
+    assert status == 0 and report['files'][0]['input'] == disk
+    sheet = read(call.out / disk.replace('.png', '_face0_compare.png'))
+    np.testing.assert_array_equal(sheet[16:128, 304:400], original)
 
 
 def test_no_face(call, tmp_path):
