@@ -1,6 +1,7 @@
 """How every command begins and ends: its parser, its exit status, a line for errors."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -14,8 +15,20 @@ DONE, ERROR, USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 ERRORS: tuple[type[Exception], ...] = (ValueError, OSError)
 
 
+def speak() -> None:
+    """Has output escape what its encoding lacks, such as λ in a Windows code page.
+
+    Without it, whatever prints the character would fail.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # Notebooks and tests have streams of their own.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
+
+
 def parser(name: str, doc: str) -> argparse.ArgumentParser:
     """Of `python -m sicnn_jax.NAME`; its help begins with the module's first line."""
+    speak()
     return argparse.ArgumentParser(
         prog=f'python -m sicnn_jax.{name}', description=doc.splitlines()[0]
     )
@@ -35,6 +48,7 @@ def run(
       errors: that are said in one line.
       goes_on: whether the same command continues what Ctrl-C has interrupted.
     """
+    speak()
     try:
         return function(*arguments) or DONE
     except KeyboardInterrupt:
