@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 1: an error, which is named (hallucinate: no face was found); 2: wrong
     usage; 75: stopped by a signal, the same command continues; 130: interrupted.
     """
+    command.speak()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     quiet, verbose = '--quiet' in arguments, '--verbose' in arguments
     arguments = [each for each in arguments if each not in ('--quiet', '--verbose')]

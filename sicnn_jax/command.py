@@ -20,8 +20,20 @@ DONE, ERROR, USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 ERRORS: tuple[type[Exception], ...] = (ValueError,)
 
 
+def speak() -> None:
+    """Has output escape what its encoding lacks, such as λ in a Windows code page.
+
+    Without it, whatever prints the character would fail.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # Notebooks and tests have streams of their own.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
+
+
 def parser(name: str, doc: str) -> argparse.ArgumentParser:
     """Of `python -m sicnn_jax.NAME`; its help begins with the module's first line."""
+    speak()
     return argparse.ArgumentParser(
         prog=f'python -m sicnn_jax.{name}', description=doc.splitlines()[0]
     )
@@ -60,7 +72,7 @@ def run(
       errors: that are said in one line, beside those of the system.
       goes_on: whether the same command continues what Ctrl-C has interrupted.
     """
-    _print_anything()
+    speak()
     try:
         return function(*arguments) or DONE
     except KeyboardInterrupt:
@@ -102,9 +114,3 @@ def _typed(function, text):
         return function(text)
     except paths.PathError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _print_anything():
-    """Names that the terminal has no letters for are no reason to fail."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors='backslashreplace')

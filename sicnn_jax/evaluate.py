@@ -74,7 +74,7 @@ def _open_shipped(scale, out):
     """The config of the networks that ship, which makes `out` the workdir of a run."""
     config = shipped_config(scale)
     text = config.to_json(indent=2)
-    if (out / CONFIG).exists() and (out / CONFIG).read_text() != text:
+    if (out / CONFIG).exists() and (out / CONFIG).read_text(encoding='utf-8') != text:
         raise ValueError(f'--out={out} is the workdir of another run: give a new one.')
     print(weights.NOTICE, flush=True)
     write_config(config, out)

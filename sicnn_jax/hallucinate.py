@@ -5,10 +5,11 @@
 It uses the network that ships; --checkpoint=runs/di takes one of yours. INPUT is a
 photograph, a folder of them (with all its folders), or a face that is aligned already
 and of exactly the network's size, 12×14 or 24×28. Finding faces needs the extra
-`detect`, or --landmarks. For `folder/a/b.jpg` it writes `a/b_face0.png`,
-`a/b_face0_compare.png`, with --paste `a/b_pasted.png`, and for all of them
-`report.json`, also if Ctrl-C stops it. Exit status: 0 if there was a face, 1 if there
-was none or an error is named, 2 for bad arguments, 130 if it was stopped.
+`detect`, or --landmarks; --rotations finds those that are turned, too. For
+`folder/a/b.jpg` it writes `a/b_face0.png`, `a/b_face0_compare.png`, with --paste
+`a/b_pasted.png`, and for all of them `report.json`, also if Ctrl-C stops it. Exit
+status: 0 if there was a face, 1 if there was none or an error is named, 2 for bad
+arguments, 130 if it was stopped.
 """
 
 import argparse
@@ -33,25 +34,35 @@ from sicnn_jax.inference.measuring import MEASURES, summarise
 from sicnn_jax.inference.photographs import Locate
 from sicnn_jax.results_file import write_results
 
+_NO_FACE = 'no face was found in it'
+_NOT_UPRIGHT = (
+    f'{_NO_FACE} that is upright; --rotations finds those turned by 90° or 180°'
+)
+
 
 def _locator(hallucinator: Hallucinator, arguments: argparse.Namespace) -> Locate:
     """Faces by the landmarks file that was given, or else by the detector."""
     if arguments.landmarks is None:
 
-        def find(job, image):
+        def find(job, picture):
             found = hallucinator.locate(
-                image, min_size=arguments.min_size, min_score=arguments.min_score
+                picture.pixels,
+                min_size=arguments.min_size,
+                min_score=arguments.min_score,
+                rotations=arguments.rotations,
             )
-            return detect.choose(found, arguments.faces, image.shape)
+            if not found:
+                raise DatasetError(_NO_FACE if arguments.rotations else _NOT_UPRIGHT)
+            return detect.choose(found, arguments.faces, picture.pixels.shape)
 
         return find
 
     landmarks = align.read_landmarks(arguments.landmarks)
 
-    def look_up(job, image):
+    def look_up(job, picture):
         if job.key not in landmarks:
             raise DatasetError(f'it is not in {arguments.landmarks}')
-        points = landmarks[job.key]
+        points = picture.from_file(landmarks[job.key])
         corner = points.min(0)
         box = np.concatenate([corner, points.max(0) - corner])
         return [DetectedFace(box, points, 1.0)]
@@ -98,6 +109,11 @@ def _parse(arguments):
         '--landmarks',
         type=command.path,
         help='PATH and ten numbers a line; finds no faces',
+    )
+    parser.add_argument(
+        '--rotations',
+        action='store_true',
+        help='where no face is upright, find those turned by 90° or 180°',
     )
     parser.add_argument(
         '--min_score', type=float, default=detect.MIN_SCORE, help='of a face, 0 to 1'

@@ -363,7 +363,7 @@ def _due(step: int, every: int, last: int) -> bool:
 def _take_up(path: Path, start: int) -> tuple[int, dict[str, np.ndarray]]:
     """What `Log.keep` kept: bad steps in a row, and the values of a window."""
     try:
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_text(encoding='utf-8'))
     # Not there, or half of it, which a machine that lost power may leave.
     except (FileNotFoundError, json.JSONDecodeError):
         return 0, {}
@@ -378,4 +378,4 @@ def _reopen_lines(path: Path, start: int) -> TextIO:
     lines = results_file.read_lines(path)
     kept = [text + '\n' for text, line in lines if line['step'] <= start]
     results_file.write_whole(path, ''.join(kept).encode())
-    return path.open('a')
+    return path.open('a', encoding='utf-8', newline='\n')

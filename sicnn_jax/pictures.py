@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from sicnn_jax.images import HEIGHT, WIDTH
 from sicnn_jax.results_file import write_whole
 
 _GAP = 4
 _TITLE = 16
+# How whoever shows a PNG is to treat colours that the screen lacks.
+_PERCEPTUAL = bytes([0])
 _PANEL, _MARGIN, _RADIUS = 420, 16, 4
 
 
@@ -27,9 +29,11 @@ def enlarge_pixels(lr: np.ndarray) -> np.ndarray:
 
 
 def save(path: str | os.PathLike, picture: Image.Image) -> None:
-    """Writes a PNG whole."""
+    """Writes a PNG whole, which says that its colours are those of sRGB."""
     buffer = io.BytesIO()
-    picture.save(buffer, 'png')
+    colours = PngImagePlugin.PngInfo()
+    colours.add(b'sRGB', _PERCEPTUAL)
+    picture.save(buffer, 'png', pnginfo=colours)
     write_whole(Path(path), buffer.getvalue())
 
 

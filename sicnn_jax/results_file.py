@@ -41,7 +41,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
     Half a line, which a killed run may leave, is the end.
     """
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
         try:
             yield line, json.loads(line)
         except json.JSONDecodeError:

@@ -268,7 +268,9 @@ def find_recognition(stage: Path) -> Path | None:
 
 def _find_config(workdir):
     path = workdir / CONFIG
-    return ConfigDict(json.loads(path.read_text())) if path.is_file() else None
+    if not path.is_file():
+        return None
+    return ConfigDict(json.loads(path.read_text(encoding='utf-8')))
 
 
 def _has_cnnh(stage):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from sicnn_jax.data.align import checked_image
+from sicnn_jax.data.align import checked_image, face_transform
 from sicnn_jax.data.records import DatasetError
 
 __all__ = [
@@ -64,11 +64,15 @@ class DetectedFace:
 
 
 def find_faces(
-    image: np.ndarray, *, min_size: float | None = None, min_score: float = MIN_SCORE
+    image: np.ndarray,
+    *,
+    min_size: float | None = None,
+    min_score: float = MIN_SCORE,
+    rotations: bool = False,
 ) -> list[DetectedFace]:
     """Finds faces and their landmarks.
 
-    May be called from several threads.
+    MTCNN finds faces that are upright, or nearly. May be called from several threads.
 
     Args:
       image: uint8 [height, width, 3] RGB.
@@ -76,6 +80,8 @@ def find_faces(
         1/45 of the longer side: time and memory grow with the square of
         height / min_size.
       min_score: in [0, 1].
+      rotations: where there is no upright face, look for those that are turned by 90°,
+        180° or 270°, in three times the time. Of these, those with the best face.
 
     Returns:
       Faces by falling score.
@@ -95,13 +101,50 @@ def find_faces(
             "Finding faces needs the package mtcnn: pip install 'sicnn_jax[detect]', "
             'or give their landmarks.'
         )
+    found = _find(image, min_size, min_score)
+    if found or not rotations:
+        return found
+    turned = [_find_turned(image, turns, min_size, min_score) for turns in (1, 2, 3)]
+    return max(turned, key=lambda faces: faces[0].score if faces else 0)
+
+
+def _find(image, min_size, min_score):
     found = [
         face
         for view, factors, corner in _views(image, _SEEN / min_size)
         for face in _detect(view, factors, corner)
-        if face.score >= min_score
+        if face.score >= min_score and _has_a_face(face.landmarks)
     ]
     return _without_repeats(found)
+
+
+def _find_turned(image, turns, min_size, min_score):
+    """Faces that are upright when the image is turned to the left by so many quarters,
+    where they are in the image as it is."""
+    faces = _find(np.ascontiguousarray(np.rot90(image, turns)), min_size, min_score)
+    return [_turned_back(face, turns, image.shape) for face in faces]
+
+
+def _turned_back(face, turns, shape):
+    corner, size = face.box[:2], face.box[2:]
+    points = np.array([corner, corner + size, *face.landmarks])
+    width, height = shape[1::-1] if turns % 2 == 0 else shape[:2]
+    for _ in range(turns):
+        # To the right by a quarter: what was below is now on the left.
+        points = np.stack([height - 1 - points[:, 1], points[:, 0]], axis=1)
+        width, height = height, width
+    corner, end = points[:2].min(0), points[:2].max(0)
+    box = np.concatenate([corner, end - corner])
+    return dataclasses.replace(face, box=box, landmarks=points[2:])
+
+
+def _has_a_face(landmarks):
+    """Whether points that MTCNN found can be those of a face."""
+    try:
+        face_transform(landmarks)
+    except DatasetError:
+        return False
+    return True
 
 
 def choose(

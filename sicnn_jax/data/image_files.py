@@ -1,13 +1,16 @@
 """Images of files, bytes or RecordIO sets, as RGB."""
 
+import contextlib
 import io
 import os
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError, features
 
 from sicnn_jax import names, paths
-from sicnn_jax.data import recordio, records
+from sicnn_jax.data import decoding, recordio, records
 from sicnn_jax.data.records import DatasetError
 
 # What is in a file decides, not its name; and nothing that Pillow would hand to
@@ -22,6 +25,29 @@ _BRANDS = {
 }
 # An image: the path of its file, its bytes, or its place in a RecordIO file.
 Content = str | bytes | recordio.Part
+# Bytes that tell a JPEG, and a container of ISO's with its brand.
+_JPEG, _HEAD = b'\xff\xd8\xff', 12
+# JPEG is decoded at half its size without more memory, so that twice as many pixels
+# each way are read.
+_REDUCTION = 2
+
+
+class Picture(NamedTuple):
+    """An image, and how many pixels of its file, each way, one of its pixels is of.
+
+    Points are (x, y); the centre of the first pixel is (0, 0).
+    """
+
+    pixels: np.ndarray
+    reduced: int = 1
+
+    def from_file(self, points: np.ndarray) -> np.ndarray:
+        """Points in pixels of the file, in pixels of this image."""
+        return (points + 0.5) / self.reduced - 0.5 if self.reduced > 1 else points
+
+    def to_file(self, points: np.ndarray) -> np.ndarray:
+        """Points in pixels of this image, in pixels of the file."""
+        return (points + 0.5) * self.reduced - 0.5 if self.reduced > 1 else points
 
 
 class MissingDecoderError(DatasetError):
@@ -42,13 +68,14 @@ def is_image(path: str) -> bool:
     What may not be opened counts as one: reading it says why it cannot be read.
     """
     try:
-        with Image.open(path, formats=_FORMATS):
+        with _opened(path):
             return True
     except UnidentifiedImageError:
-        return _brand(path) in _BRANDS
-    except PermissionError:
+        return False
+    # Of a kind that this installation does not read, damaged, or too large.
+    except (PermissionError, ValueError):
         return True
-    # As in `load_image`.
+    # As in `load_picture`.
     except Exception:
         return False
 
@@ -76,10 +103,17 @@ def path_below(root: str | os.PathLike, path: str) -> str:
 
 
 def load_image(content: Content, key: str | None = None) -> np.ndarray:
+    """The pixels of `load_picture`, where no points of the file are needed."""
+    return load_picture(content, key).pixels
+
+
+def load_picture(content: Content, key: str | None = None) -> Picture:
     """An image as uint8 [height, width, 3] RGB, upright.
 
-    Grey, palette, CMYK and 16-bit images are converted, the orientation in EXIF is
-    applied, transparent parts become white; of an animation it is the first frame.
+    Colours of another profile become those of sRGB; grey, palette, CMYK and 16-bit
+    images are converted, the orientation in EXIF is applied, transparent parts become
+    white; of an animation it is the first frame. JPEG of more than
+    `records.MAX_PIXELS` is read at half its height and width.
 
     Args:
       content: of the image.
@@ -88,17 +122,13 @@ def load_image(content: Content, key: str | None = None) -> np.ndarray:
     Raises:
       MissingDecoderError: another package is needed for it.
       DatasetError: the file is missing, cut short, of a kind that is not known or of
-        more than `records.MAX_PIXELS`.
+        more than `records.MAX_PIXELS`; of JPEG, four times as many.
     """
     key = key or str(content)
     try:
-        with _open(content) as image:
-            width, height = image.size
-            # Pillow only warns of so many, and a filter of warnings is one for all
-            # threads.
-            if width * height > records.MAX_PIXELS:
-                raise ValueError(f'it has {width}×{height} pixels, too many')
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        with _opened(content) as image:
+            reduced = _reduce(image)
+            return Picture(np.asarray(decoding.decode(image)), reduced)
     except UnidentifiedImageError as error:
         raise DatasetError(
             f'{key} cannot be read as an image: it is none of '
@@ -107,35 +137,39 @@ def load_image(content: Content, key: str | None = None) -> np.ndarray:
     except MissingDecoderError as error:
         raise MissingDecoderError(error.advice, key) from error
     # Pillow raises errors of many kinds on damaged files (OSError, SyntaxError,
-    # struct.error, DecompressionBombError, …); all of them mean the same here.
+    # struct.error, …); all of them mean the same here.
     except Exception as error:
         raise DatasetError(f'{key} cannot be read as an image: {error}') from error
 
 
-def _open(content):
+@contextlib.contextmanager
+def _opened(content: Content) -> Iterator[Image.Image]:
+    if isinstance(content, recordio.Part):
+        content = content.read()
+    in_memory = isinstance(content, bytes)
+    opened = io.BytesIO(content) if in_memory else open(content, 'rb')
+    with opened as file, _open(file) as image:
+        yield image
+
+
+def _open(file):
     """Pillow's image, of which no more than the beginning is read."""
-    file = _opened(content)
+    head = file.read(_HEAD)
+    file.seek(0)
+    if head.startswith(_JPEG):
+        # As Image.open does, but for its limit, which is twice Pillow's warning.
+        return _open_jpeg(file)
+    kind = _BRANDS.get(head[8:]) if head[4:8] == b'ftyp' else None
+    if kind:
+        _enable(kind)
     try:
-        return Image.open(file, formats=_FORMATS)
-    except UnidentifiedImageError:
-        kind = _BRANDS.get(_brand(file))
-        if kind is None:
-            raise
-    _enable(kind)
-    try:
-        return Image.open(file, formats=(kind,))
+        return Image.open(file, formats=(kind,) if kind else _FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f'it has too many pixels, {_limit()}') from error
     except UnidentifiedImageError as error:
+        if not kind:
+            raise
         raise ValueError(f'it begins as {kind}, and the rest is damaged') from error
-
-
-def _brand(file):
-    """Which of the kinds a container of ISO's says it is; empty if it is none."""
-    if isinstance(file, io.BytesIO):
-        head = file.getvalue()[:12]
-    else:
-        with open(file, 'rb') as opened:
-            head = opened.read(12)
-    return head[8:] if head[4:8] == b'ftyp' else b''
 
 
 def _enable(kind):
@@ -153,21 +187,29 @@ def _enable(kind):
     pillow_heif.register_heif_opener()
 
 
-def _opened(content):
-    if isinstance(content, recordio.Part):
-        content = content.read()
-    return io.BytesIO(content) if isinstance(content, bytes) else content
+def _open_jpeg(file):
+    try:
+        return JpegImagePlugin.jpeg_factory(file)
+    except SyntaxError as error:
+        raise UnidentifiedImageError(str(error)) from error
 
 
-def _to_rgb(image):
-    if image.mode.startswith('I'):
-        # 16 bits in files, more in memory; `convert` would clip them at 255.
-        levels = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return Image.fromarray(np.rint(levels / 257).astype(np.uint8)).convert('RGB')
-    if image.mode == 'F':
-        raise ValueError('it holds floating-point numbers of an unknown range')
-    if image.has_transparency_data:
-        image = image.convert('RGBA')
-        white = Image.new('RGBA', image.size, 'white')
-        return Image.alpha_composite(white, image).convert('RGB')
-    return image.convert('RGB')
+def _reduce(image):
+    """Has a JPEG that is too large decoded at half its size; by how much, each way."""
+    width, height = image.size
+    # Pillow only warns of so many, and a filter of warnings is one for all threads.
+    if width * height <= records.MAX_PIXELS:
+        return 1
+    reduced = (-(-width // _REDUCTION), -(-height // _REDUCTION))
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        image.draft(None, (width // _REDUCTION, height // _REDUCTION))
+    if image.size != reduced or reduced[0] * reduced[1] > records.MAX_PIXELS:
+        raise ValueError(f'it has {width}×{height} pixels, {_limit()}')
+    return _REDUCTION
+
+
+def _limit():
+    return (
+        f'and more than {records.MAX_PIXELS:,} are read of no image (of JPEG '
+        f'{_REDUCTION**2 * records.MAX_PIXELS:,}, at half the size): make it smaller'
+    )

@@ -27,6 +27,7 @@ from sicnn_jax.reports import dataset_page
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
+    command.speak()
     return command.run(_prepare, vars(_parser().parse_args(argv)), goes_on=True)
 
 
@@ -114,6 +115,12 @@ def _add_places(group):
     add('--overwrite', action='store_true', help='replace the data set in --out')
     add('--data_dir', metavar='DIR', help='where TFDS keeps its data sets')
     add(
+        '--identity',
+        metavar='FEATURE',
+        help='of a TFDS data set, the feature that says who somebody is (default: the '
+        f'first there is of {", ".join(sources.IDENTITY_FEATURES)})',
+    )
+    add(
         '--list_root',
         type=command.path,
         metavar='DIR',
@@ -143,6 +150,12 @@ def _add_alignment(group):
         'right eye, nose, left and right mouth corner; images without are skipped',
     )
     add('--detect', action='store_true', help='find faces and landmarks by MTCNN')
+    add(
+        '--rotations',
+        action='store_true',
+        help='with --detect, where no face is upright, find those turned by 90° or '
+        '180°',
+    )
     add(
         '--faces',
         choices=convert.FACES,
@@ -271,8 +284,12 @@ def _summary(result, out, seconds):
         f'{name}: {split["images"]:,} images of {split["identities"]:,} identities'
         for name, split in result['splits'].items()
     ]
+    if result['identity']:
+        lines.append(f'identities are those of the feature {result["identity"]!r}')
+    upright = '' if result['rotations'] else f' ({convert.UPRIGHT})'
     lines += [
-        f'skipped: {n:,} {reason}' for reason, n in result['skipped_by_reason'].items()
+        f'skipped: {n:,} {reason}{upright if reason == convert.NO_FACE else ""}'
+        for reason, n in result['skipped_by_reason'].items()
     ]
     passed_over = folders.in_words(result['passed_over'])
     lines.append(

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from sicnn_jax import text_files
 from sicnn_jax.data import bin_pickle
 from sicnn_jax.data.records import DatasetError
 
@@ -127,7 +128,10 @@ def _read_property(path):
     """The number of identities, infinite where there is no such file."""
     if not path.exists():
         return float('inf')
-    text = path.read_text('utf-8', errors='replace').strip()
+    try:
+        text = text_files.read_text(path).strip()
+    except (OSError, ValueError) as error:
+        raise DatasetError(f'{path} cannot be read: {error}') from error
     try:
         identities, _, _ = (int(value) for value in text.split(','))
     except ValueError as error:

@@ -243,7 +243,9 @@ def decode_image(encoded: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(encoded), formats=ENCODINGS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f'{image.width}×{image.height} pixels are too many')
+                raise ValueError(
+                    f'{image.width}×{image.height} pixels are more than {MAX_PIXELS:,}'
+                )
             return np.asarray(image.convert('RGB'))
     # Pillow raises errors of many kinds on damaged files.
     except Exception as error:

@@ -1,7 +1,6 @@
 """Lists of verification pairs: LFW's pairs.txt, YTF's splits.txt, CSV."""
 
 import collections
-import csv
 import dataclasses
 import os
 import pathlib
@@ -10,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
+
+from sicnn_jax import text_files
 
 __all__ = [
     'Pair',
@@ -137,7 +138,7 @@ def read_ytf_pairs(path: str | os.PathLike) -> list[Pair]:
     of one video, and is the key. Raises ValueError as `read_pairs`.
     """
     pairs = []
-    for number, line in enumerate(_read(path).splitlines(), start=1):
+    for number, line in enumerate(_read(path).split('\n'), start=1):
         fields = [field.strip() for field in line.split(',')]
         if not line.strip() or (number == 1 and not fields[0].isdigit()):
             continue
@@ -165,8 +166,7 @@ def read_csv_pairs(path: str | os.PathLike) -> list[Pair]:
     Raises:
       ValueError: as `read_pairs`, or a column is lacking.
     """
-    # With or without the mark that spreadsheets put in front.
-    reader = csv.DictReader(_read(path).removeprefix('\ufeff').splitlines())
+    reader = text_files.csv_rows(_read(path))
     columns = reader.fieldnames or []
     lacking = [column for column in _CSV_COLUMNS if column not in columns]
     if lacking:
@@ -241,8 +241,8 @@ def index_pairs(
 
 def _read(path):
     try:
-        return pathlib.Path(path).read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError) as error:
+        return text_files.read_text(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f'{path} cannot be read as pairs: {error}') from error
 
 

@@ -173,18 +173,19 @@ class Album:
             self.missing[image.key] = 'no landmarks'
             return None
         try:
-            return image_files.load_image(image.content, image.key)
+            return image_files.load_picture(image.content, image.key)
         except records.DatasetError as error:
             self.missing[image.key] = str(error)
             return None
 
-    def _place(self, image, pixels):
-        if pixels is None:
+    def _place(self, image, picture):
+        if picture is None:
             return None
         if self._landmarks is None:
-            return align.center_crop(pixels)
+            return align.center_crop(picture.pixels)
         try:
-            return align.align_face(pixels, self._landmarks[image.key])
+            landmarks = picture.from_file(self._landmarks[image.key])
+            return align.align_face(picture.pixels, landmarks)
         except records.DatasetError as error:
             self.missing[image.key] = str(error)
             return None

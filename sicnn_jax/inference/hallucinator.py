@@ -117,9 +117,8 @@ class Hallucinator:
         """
         if photo.shape == self.lr_shape:
             return photo
-        template = align.scaled_template(self.scale)
         if magnification(landmarks, self.scale) * _SAMPLED_UP_TO >= 1:
-            transform = align.similarity_transform(landmarks, template)
+            transform = align.face_transform(landmarks, self.scale)
             return align.warp(photo, transform, self.lr_shape[:2])
         hr = align.align_face(photo, landmarks)[None]
         return networks.degrade_faces(hr, scale=self.scale, kind=self.degradation)[0]
@@ -181,7 +180,7 @@ class Hallucinator:
 
 def magnification(landmarks: Float[np.ndarray, '5 2'], scale: int = 1) -> float:
     """Pixels of the aligned face (smaller by `scale`) for one of the photograph."""
-    transform = align.similarity_transform(landmarks, align.scaled_template(scale))
+    transform = align.face_transform(landmarks, scale)
     return math.sqrt(np.linalg.det(transform[:, :2]))
 
 

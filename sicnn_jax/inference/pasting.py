@@ -32,6 +32,9 @@ def paste_back(
       faces: pixels, and landmarks in the photograph, of each.
       max_magnification: of the photograph, at least 1.
 
+    Raises:
+      DatasetError: as `align.face_transform`.
+
     Returns:
       The photograph, m times as high and wide, m from 1 to that.
     """
@@ -45,6 +48,6 @@ def paste_back(
     finer = enlarged / size
     for face, landmarks in faces:
         points = (np.asarray(landmarks) + 0.5) * finer - 0.5
-        transform = align.similarity_transform(points, align.TEMPLATE)
+        transform = align.face_transform(points)
         picture = align.paste_face(picture, face, transform)
     return picture

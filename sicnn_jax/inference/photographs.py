@@ -15,6 +15,7 @@ from PIL import Image
 from sicnn_jax import pictures
 from sicnn_jax.data import detect, image_files, runtime
 from sicnn_jax.data.detect import DetectedFace
+from sicnn_jax.data.image_files import Picture
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.inference.hallucinator import Hallucinator
 from sicnn_jax.inference.jobs import Job, find_reference
@@ -26,14 +27,17 @@ _ENOUGH_FACES, _ENOUGH_PHOTOS = 32, 128
 # Seconds between two lines of progress.
 _PROGRESS_EVERY = 5.0
 
-# The faces of a photograph. What it raises as DatasetError is the reason why a file
-# gives none.
-Locate = Callable[[Job, np.ndarray], Sequence[DetectedFace]]
+# The faces of a photograph, in its pixels. What it raises as DatasetError is the reason
+# why a file gives none.
+Locate = Callable[[Job, Picture], Sequence[DetectedFace]]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Photo:
-    """A file whose faces are cut out, or the reason why there are none."""
+    """A file whose faces are cut out, or the reason why there are none.
+
+    Boxes and landmarks are in pixels of the file.
+    """
 
     job: Job
     faces: Sequence[DetectedFace] = ()
@@ -94,8 +98,9 @@ def run(
 
 def _prepare(hallucinator, locate, reference, job):
     try:
-        image = image_files.load_image(str(job.path), 'it')
-        faces = locate(job, image)
+        picture = image_files.load_picture(str(job.path), 'it')
+        image = picture.pixels
+        faces = locate(job, picture)
         if not faces:
             return _Photo(job, reason='no face was found in it')
         lr = [hallucinator.network_input(image, face.landmarks) for face in faces]
@@ -106,11 +111,20 @@ def _prepare(hallucinator, locate, reference, job):
             originals = [
                 align_original(hr, image.shape, face.landmarks, path) for face in faces
             ]
-        return _Photo(job, faces, lr, originals)
+        return _Photo(job, [_in_file(face, picture) for face in faces], lr, originals)
     except detect.DetectorMissingError:
         raise
     except DatasetError as error:
         return _Photo(job, reason=str(error))
+
+
+def _in_file(face, picture):
+    corner, size = face.box[:2], face.box[2:]
+    return dataclasses.replace(
+        face,
+        box=np.concatenate([picture.to_file(corner), size * picture.reduced]),
+        landmarks=picture.to_file(face.landmarks),
+    )
 
 
 def _hallucinated(
@@ -159,12 +173,14 @@ def _write(hallucinator, out, paste, result):
             )
         if paste:
             # Read again: keeping thousands of pixels for a face would fill memory.
-            image = image_files.load_image(str(photo.job.path))
-            landmarks = [face.landmarks for face in photo.faces]
+            picture = image_files.load_picture(str(photo.job.path))
+            landmarks = [picture.from_file(face.landmarks) for face in photo.faces]
             placed = [*zip(result.methods['sicnn'], landmarks, strict=True)]
-            picture = paste_back(image, placed, max_magnification=hallucinator.scale)
+            pasted = paste_back(
+                picture.pixels, placed, max_magnification=hallucinator.scale
+            )
             path = _below(out, f'{photo.job.name}_pasted.png')
-            pictures.save(path, Image.fromarray(picture))
+            pictures.save(path, Image.fromarray(pasted))
             entry['written'].append(path.relative_to(out).as_posix())
     except (OSError, DatasetError) as error:
         entry['reason'] = f'what was made of it cannot be written: {error}'

@@ -50,7 +50,7 @@ def describe(
       DatasetError: the file is not an image, or there is no face in it.
     """
     photo = image_files.load_image(str(path), 'The file')
-    faces = hallucinator.locate(photo)
+    faces = hallucinator.locate(photo, rotations=True)
     if not faces:
         raise DatasetError('No face was found in this picture.')
     faces = sorted(faces, key=lambda face: -face.box[2] * face.box[3])[:_MAX_FACES]

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Num, UInt8
 from PIL import Image
 
+from sicnn_jax import text_files
 from sicnn_jax.errors import CheckpointError
 from sicnn_jax.images import HEIGHT, WIDTH
 
@@ -157,7 +158,7 @@ def read_input(path: str | os.PathLike, settings: Mapping[str, Any] = {}) -> Onn
     fields: dict[str, Any] = {}
     if path.is_file():
         try:
-            fields = dict(json.loads(path.read_text(encoding='utf-8')))
+            fields = dict(json.loads(text_files.read_text(path)))
         except (TypeError, ValueError) as error:
             raise CheckpointError(f'{path} cannot be read: {error}') from error
     fields |= settings

@@ -56,7 +56,7 @@ def write_report(workdir: Path, out: Path, *, faces: int = 256) -> None:
         for name in config.stages
     }
     path = workdir / 'results.json'
-    results = json.loads(path.read_text()) if path.is_file() else None
+    results = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else None
     sections = [
         ('Results', _results(config, workdir, results)),
         *_verification(workdir),
@@ -141,7 +141,7 @@ def _verification(workdir: Path) -> Iterator[tuple[str, str]]:
     path = workdir / 'verification.json'
     if not path.is_file():
         return
-    results = json.loads(path.read_text())
+    results = json.loads(path.read_text(encoding='utf-8'))
     rows = [
         (
             row['recogniser'],

@@ -48,7 +48,8 @@ class Results:
             _, features = load_judge(directory / 'recognition').describe(hr)
             _, right = draw_pairs(run.resolved, labels).verify(features)
             results_file.write_results({'right': right.astype(int).tolist()}, path)
-        return np.array(json.loads(path.read_text())['right'], np.float64)
+        kept = json.loads(path.read_text(encoding='utf-8'))
+        return np.array(kept['right'], np.float64)
 
     def means(self, row: Row, column: str, seeds: Sequence[int]) -> np.ndarray | None:
         """Mean of each seed of a row."""

@@ -71,6 +71,46 @@ def test_impossible_landmarks(source, target, message):
         align.similarity_transform(source, target)
 
 
+ORDERS = {
+    'left and right are exchanged': [1, 0, 2, 4, 3],
+    'the eyes are exchanged': [1, 0, 2, 3, 4],
+    'the mouth corners are exchanged': [0, 1, 2, 4, 3],
+    'they are not x and y of left eye': [2, 0, 1, 3, 4],
+}
+
+
+@pytest.mark.parametrize('angle', [0.0, 0.6])
+@pytest.mark.parametrize('noise', [0.0, 1.5])
+def test_landmarks_that_are_those_of_no_face_are_refused(angle, noise):
+    rng = np.random.default_rng(0)
+    face = apply(similarity(angle, 2.5, 150, 60), align.TEMPLATE)
+    face += rng.normal(0, 2.5 * noise, (5, 2))
+    wrong = {reason: face[order] for reason, order in ORDERS.items()}
+    wrong['x and y are exchanged'] = face[:, ::-1]
+    wrong['y counts from below'] = face * [1, -1] + [0, 400]
+    for reason, points in wrong.items():
+        for scale in (1, 8):
+            with pytest.raises(DatasetError, match=f'pixels of .* off .*{reason}'):
+                align.face_transform(points, scale)
+    with pytest.raises(DatasetError, match='left and right are exchanged'):
+        align.align_face(np.zeros((400, 500, 3), np.uint8), face[[1, 0, 2, 4, 3]])
+    for turn in range(4):
+        points = apply(similarity(turn * np.pi / 2, 0.2, 0, 0), face)
+        expected = align.similarity_transform(points, align.scaled_template(4))
+        np.testing.assert_array_equal(align.face_transform(points, 4), expected)
+
+
+@pytest.mark.parametrize('yaw', [-90, -75, -45, 0, 60, 90])
+@pytest.mark.parametrize('nose', [25, 45])
+def test_faces_from_the_side_are_accepted(yaw, nose):
+    """A nose so many mm before eyes that are 63 mm apart; the head is turned."""
+    flat = np.array(align.TEMPLATE)
+    depth = 35.2 / 63 * np.array([0, 0, nose, 4, 4])
+    yaw = np.radians(yaw)
+    x = (flat[:, 0] - 48) * np.cos(yaw) + depth * np.sin(yaw)
+    align.face_transform(np.stack([x, flat[:, 1]], axis=1))
+
+
 def test_identity_is_exact():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (112, 96, 3), np.uint8)

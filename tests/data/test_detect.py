@@ -5,7 +5,7 @@ import pytest
 import skimage
 from PIL import Image
 
-from sicnn_jax.data import detect
+from sicnn_jax.data import align, detect, mtcnn
 from sicnn_jax.data.records import DatasetError
 
 needs_mtcnn = pytest.mark.skipif(
@@ -75,10 +75,49 @@ def test_a_face_in_two_tiles_counts_once():
     assert [one.score for one in kept] == [0.99, 0.93]
 
 
+@pytest.mark.parametrize('turns', [0, 1, 2, 3])
+def test_faces_of_turned_photographs_are_where_they_are_in_the_photograph(
+    monkeypatch, turns
+):
+    """A detector that sees upright faces alone, by dots on the five points."""
+    points = np.rint(np.add(align.TEMPLATE, [13, 7])).astype(int)
+    upright = np.zeros((140, 160, 3), np.uint8)
+    for level, (x, y) in enumerate(points, start=1):
+        upright[y, x] = level
+    seen = []
+
+    def find(view):
+        seen.append(view.shape)
+        at = [np.argwhere(view[..., 0] == level)[0, ::-1] for level in range(1, 6)]
+        boxes, marks = np.array([[13, 7, 109, 119.0]]), np.array([at], float)
+        found = 1 if at[0][1] < at[4][1] and at[0][0] < at[1][0] else 0
+        return boxes[:found], np.array([0.99])[:found], marks[:found]
+
+    monkeypatch.setattr(detect, '_SEEN', 12)
+    monkeypatch.setattr(mtcnn, 'find', find)
+    photo = np.ascontiguousarray(np.rot90(upright, -turns))
+    assert len(detect.find_faces(photo, min_size=12)) == (turns == 0)
+    assert len(seen) == 1
+    (face,) = detect.find_faces(photo, min_size=12, rotations=True)
+    # Nothing more is looked at where a face is upright.
+    assert len(seen) == (5 if turns else 2)
+    for level, (x, y) in enumerate(face.landmarks, start=1):
+        assert photo[round(y), round(x), 0] == level
+    corner, end = face.box[:2], face.box[:2] + face.box[2:]
+    assert (corner < face.landmarks.min(0)).all()
+    assert (end > face.landmarks.max(0)).all()
+    assert sorted(face.box[2:]) == [96, 112]
+
+
 @needs_mtcnn
 def test_a_face_is_found_at_any_size():
     astronaut = Image.fromarray(skimage.data.astronaut())
     (large,) = detect.find_faces(np.asarray(astronaut))
+    turned = np.ascontiguousarray(np.rot90(astronaut))
+    assert detect.find_faces(turned, min_size=40) == []
+    (face,) = detect.find_faces(turned, min_size=40, rotations=True)
+    expected = np.stack([large.landmarks[:, 1], 511 - large.landmarks[:, 0]], axis=1)
+    np.testing.assert_allclose(face.landmarks, expected, atol=2)
     eyes = large.landmarks[1] - large.landmarks[0]
     assert 35 < eyes[0] < 50 and abs(eyes[1]) < 6
     for size in (64, 128):

@@ -28,7 +28,7 @@ def save(path, *size):
 
 def test_a_large_face_is_compared_with_itself(hallucinator, tmp_path, monkeypatch):
     face = detect.DetectedFace(np.zeros(4), np.array(align.TEMPLATE), 1.0)
-    monkeypatch.setattr(detect, 'find_faces', lambda photo: [face])
+    monkeypatch.setattr(detect, 'find_faces', lambda photo, **options: [face])
     shown = web_page.describe(hallucinator, save(tmp_path / 'photo.png', 120, 100))
     titles = [title for _, title in shown]
     assert titles[0] == 'input' and titles[3] == 'original'
@@ -49,7 +49,7 @@ def test_what_is_refused(hallucinator, tmp_path, monkeypatch):
     (tmp_path / 'bad.png').write_bytes(b'no image')
     with pytest.raises(DatasetError, match='The file cannot be read as an image'):
         web_page.describe(hallucinator, tmp_path / 'bad.png')
-    monkeypatch.setattr(detect, 'find_faces', lambda photo: [])
+    monkeypatch.setattr(detect, 'find_faces', lambda photo, **options: [])
     with pytest.raises(DatasetError, match='No face was found'):
         web_page.describe(hallucinator, save(tmp_path / 'photo.png', 50, 50))
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import types
 import unicodedata
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sicnn_jax import hallucinate
-from sicnn_jax.data import align, detect
+from sicnn_jax.data import align, detect, image_files, records
 from sicnn_jax.inference import Hallucinator, measuring, photographs
 from sicnn_jax.inference.jobs import list_jobs
 from tests.tiny_run import write_run
@@ -28,7 +29,13 @@ def workdir(tmp_path_factory):
 def call(workdir, tmp_path, monkeypatch):
     """The command; `found` says what the detector finds in photographs."""
     found = []
-    monkeypatch.setattr(detect, 'find_faces', lambda photo, **options: found)
+    options = []
+
+    def find_faces(photo, rotations, **others):
+        options.append(rotations)
+        return found
+
+    monkeypatch.setattr(detect, 'find_faces', find_faces)
 
     def call(*arguments):
         out = tmp_path / 'out'
@@ -37,7 +44,7 @@ def call(workdir, tmp_path, monkeypatch):
         path = out / 'report.json'
         return status, json.loads(path.read_text()) if path.is_file() else None
 
-    call.found, call.out = found, tmp_path / 'out'
+    call.found, call.out, call.options = found, tmp_path / 'out', options
     return call
 
 
@@ -154,7 +161,42 @@ def test_no_face(call, tmp_path):
     save(tmp_path / 'photo.png', 150, 140)
     status, report = call(tmp_path / 'photo.png')
     assert status == 1
+    upright = r'no face was found in it that is upright; --rotations finds .* by 90'
+    assert re.match(upright, report['files'][0]['reason'])
+    _, report = call(tmp_path / 'photo.png', '--rotations')
     assert report['files'][0]['reason'] == 'no face was found in it'
+    assert call.options[-2:] == [False, True]
+
+
+def test_landmarks_in_another_order_stop_no_other_photograph(call, tmp_path):
+    lines = []
+    for name, order in (('a.png', [1, 0, 2, 4, 3]), ('b.png', range(5))):
+        save(tmp_path / 'in' / name, 150, 140)
+        points = np.add(align.TEMPLATE, [20, 11])[order]
+        lines.append(f'{name} {" ".join(map(str, points.ravel()))}\n')
+    (tmp_path / 'points.txt').write_text(''.join(lines))
+    status, report = call(tmp_path / 'in', f'--landmarks={tmp_path / "points.txt"}')
+    assert (status, report['faces']) == (0, 1)
+    assert 'left and right are exchanged' in report['files'][0]['reason']
+
+
+def test_of_a_photograph_read_at_half_its_size_places_are_those_of_the_file(
+    call, tmp_path, monkeypatch
+):
+    save(tmp_path / 'a.jpg', 300, 280)
+    points = 2 * np.add(align.TEMPLATE, [20.0, 11.0])
+    line = ' '.join(map(str, points.ravel()))
+    (tmp_path / 'points.txt').write_text(f'a.jpg {line}\n')
+    monkeypatch.setattr(records, 'MAX_PIXELS', 300 * 280 - 1)
+    given = (f'--landmarks={tmp_path / "points.txt"}', '--paste')
+    _, report = call(tmp_path / 'a.jpg', *given)
+    (face,) = report['files'][0]['faces']
+    np.testing.assert_allclose(face['landmarks'], points, atol=0.01)
+    half = image_files.load_image(str(tmp_path / 'a.jpg'))
+    pasted = read(call.out / 'a_pasted.png')
+    # It is not enlarged, since its face has more than 112 rows in the half, too.
+    assert pasted.shape == half.shape
+    assert (pasted[:5] == half[:5]).all() and not (pasted == half).all()
 
 
 def test_one_face_of_several(call, tmp_path):

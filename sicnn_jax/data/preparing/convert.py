@@ -21,6 +21,9 @@ _REDUCED = 4 * _FREQUENCIES
 CENTER, LANDMARKS, DETECT = 'center', 'landmarks', 'detect'
 FACES = ('largest', 'central', 'all')
 
+NO_FACE = 'no face'
+UPRIGHT = 'none that is upright; --rotations finds those turned by 90° or 180°'
+
 # A face of which less can be seen than the 8× network is given.
 MIN_HEIGHT = records.HEIGHT // 8
 
@@ -56,6 +59,8 @@ class Convert:
       min_height: reject faces of which the 112 rows of the result come from fewer rows
         of the photograph: with 112 nothing is enlarged.
       encoding: `png` or `jpeg`.
+      rotations: where no face is upright, look for those that lie or stand on their
+        head.
     """
 
     placement: str = CENTER
@@ -63,6 +68,7 @@ class Convert:
     min_size: int = 0
     min_height: float = MIN_HEIGHT
     encoding: str = 'png'
+    rotations: bool = False
 
     def __call__(self, photographs: list[Photograph]) -> list[Outcome]:
         """The outcome of each photograph, in their order."""
@@ -84,17 +90,18 @@ class Convert:
         if self.placement == LANDMARKS and photograph.landmarks is None:
             return 'no landmarks'
         try:
-            image = image_files.load_image(photograph.content, _named(photograph))
+            picture = image_files.load_picture(photograph.content, _named(photograph))
         except image_files.MissingDecoderError as error:
             return f'{error.advice}: {error}'
         except records.DatasetError as error:
             return f'unreadable: {error}'
+        image = picture.pixels
         height, width = image.shape[:2]
         if min(height, width) < self.min_size:
             return f'too small: {height}×{width} (height×width)'
-        points = self._landmarks(image, photograph)
+        points = self._landmarks(picture, photograph.landmarks)
         if not points:
-            return 'no face'
+            return NO_FACE if self.rotations else f'{NO_FACE}: {UPRIGHT}'
         try:
             placed = [_place(image, face) for face in points]
         except records.DatasetError as error:
@@ -113,14 +120,16 @@ class Convert:
             for face, rows in large
         ]
 
-    def _landmarks(self, image, photograph):
+    def _landmarks(self, picture, given):
         """Of each face; None for that in the middle, wherever it is."""
         if self.placement != DETECT:
-            return [photograph.landmarks]
+            return [None if given is None else picture.from_file(given)]
         # Needs the extra `detect`; nothing else here does.
         from sicnn_jax.data import detect
 
-        found = detect.choose(detect.find_faces(image), self.faces, image.shape)
+        image = picture.pixels
+        found = detect.find_faces(image, rotations=self.rotations)
+        found = detect.choose(found, self.faces, image.shape)
         return [face.landmarks for face in found]
 
 
@@ -130,7 +139,7 @@ def _place(image, landmarks):
     if landmarks is None:
         rows = min(height, width * records.HEIGHT / records.WIDTH)
         return align.center_crop(image), rows
-    transform = align.similarity_transform(landmarks, align.TEMPLATE)
+    transform = align.face_transform(landmarks)
     scale = np.sqrt(np.linalg.det(transform[:, :2]))
     return align.warp(image, transform), records.HEIGHT / scale
 

@@ -43,6 +43,7 @@ def write_report(
         'images': len(opened.keys),
         **opened.passed_over.report(),
         **_describe_settings(settings),
+        'identity': opened.identity_feature,
         **_describe_outcome(info, made.candidates.names, splits),
         'face_height': dataset_page.summarise_heights(heights),
         'skipped_by_reason': dataset_page.count_reasons(made.skipped),

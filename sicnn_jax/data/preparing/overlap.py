@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from sicnn_jax import text_files
 from sicnn_jax.data import records
 from sicnn_jax.data.preparing import convert
 
@@ -72,10 +73,10 @@ def read_names(path: str | os.PathLike) -> set[str]:
       DatasetError: it cannot be read or is empty.
     """
     try:
-        text = pathlib.Path(path).read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError) as error:
+        text = text_files.read_text(path)
+    except (OSError, ValueError) as error:
         raise records.DatasetError(f'{path} cannot be read: {error}') from error
-    names = {line.strip() for line in text.splitlines() if line.strip()}
+    names = {line.strip() for line in text.split('\n') if line.strip()}
     if not names:
         raise records.DatasetError(f'{path} is empty; expected one identity a line.')
     return names

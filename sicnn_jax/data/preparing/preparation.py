@@ -92,7 +92,7 @@ def prepare(
     runtime.check_tensorflow()
     function = _function(settings)
     excluded = overlap.read_excluded(settings.exclude)
-    opened = sources.open_source(source, data_dir, list_root)
+    opened = sources.open_source(source, data_dir, list_root, settings.identity)
     _check_splits(opened, source, settings)
     listed = _read_test_list(settings, opened.identities, source)
     points = _read_points(settings.landmarks, opened.keys, source)
@@ -164,8 +164,15 @@ def _converter(settings):
         placement = convert.LANDMARKS
     elif settings.detect:
         placement = convert.DETECT
+    if settings.rotations and not settings.detect:
+        raise records.DatasetError('rotations is for detect: set both, or neither.')
     return convert.Convert(
-        placement, faces, settings.min_size, settings.min_height, settings.encoding
+        placement,
+        faces,
+        settings.min_size,
+        settings.min_height,
+        settings.encoding,
+        settings.rotations,
     )
 
 

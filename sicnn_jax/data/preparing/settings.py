@@ -19,6 +19,8 @@ class Settings:
       landmarks: a file that `align.read_landmarks` reads, by the keys of the source,
         which are paths relative to it.
       detect: find the faces and their landmarks by MTCNN.
+      rotations: with `detect`, where no face is upright, find those turned by 90° or
+        180°.
       faces: which of those found: `largest`, `central` or `all`.
       encoding: `png` or `jpeg`.
       min_images: leave out identities with fewer usable images; those of `test_list`
@@ -38,10 +40,13 @@ class Settings:
       test_identities: how many identities, chosen at random, go to the split `test`:
         a fraction if below 1, else a number.
       test_list: instead, a file with their names, one a line.
+      identity: the feature of a data set of TFDS that says who somebody is; by default
+        the first of `sources.IDENTITY_FEATURES` that is a label.
     """
 
     landmarks: str | os.PathLike | None = None
     detect: bool = False
+    rotations: bool = False
     faces: str = 'largest'
     encoding: str = 'png'
     min_images: int = 1
@@ -55,6 +60,7 @@ class Settings:
     seed: int = 0
     test_identities: int | float = 0
     test_list: str | os.PathLike | None = None
+    identity: str | None = None
 
     def local(self) -> Self:
         """With paths as this machine has them; PathError as `paths.local`."""

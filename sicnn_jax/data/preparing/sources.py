@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from sicnn_jax import text_files
 from sicnn_jax.data import folders, recordio, records, runtime
 from sicnn_jax.data.image_files import Content, path_below
 from sicnn_jax.data.records import DatasetError
@@ -31,7 +32,11 @@ _SPLITS = {
 _OR_TEST = {'val': 'test'}
 _BESIDE = 'beside the folders of people'
 _COLUMNS = ('path', 'identity')
-_IDENTITY_FEATURES = ('identity', 'label', 'name', 'person', 'subject', 'class_id')
+# Of a data set of TFDS: those that can be nothing else first.
+IDENTITY_FEATURES = (
+    *('identity', 'identity_id', 'person', 'person_id', 'subject', 'subject_id'),
+    *('label', 'name', 'class_id'),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Source:
       labels: with `splits`, the identities of each split in the order of its labels.
       alignment: of the faces, where they were aligned by us.
       passed_over: what a folder holds and is not read.
+      identity_feature: of a data set of TFDS, the feature that identities are from.
       in_files: whether images are named by `read`, or already read.
     """
 
@@ -61,12 +67,14 @@ class Source:
         default_factory=folders.PassedOver
     )
     in_files: bool = True
+    identity_feature: str | None = None
 
 
 def open_source(
     spec: str | os.PathLike,
     data_dir: str | None = None,
     root: str | os.PathLike | None = None,
+    identity: str | None = None,
 ) -> Source:
     """The source that a path or a name says.
 
@@ -75,19 +83,26 @@ def open_source(
       data_dir: where TFDS keeps its data sets.
       root: the directory below which all images of a list must be, and from which its
         relative paths count; by default that of the list.
+      identity: the feature of a data set of TFDS that says who somebody is; by default
+        the first of `IDENTITY_FEATURES` that is a label.
 
     Raises:
       DatasetError: it is none of them, is damaged or holds no images.
     """
     text = os.fspath(spec)
     if text.startswith('tfds:'):
-        return _open_tfds(text.removeprefix('tfds:'), data_dir)
+        return _open_tfds(text.removeprefix('tfds:'), data_dir, identity)
     path = pathlib.Path(spec)
+    if _is_tfds(path):
+        return _open_tfds(path, data_dir, identity)
+    if identity is not None:
+        raise DatasetError(
+            f'identity is {identity!r}, a feature of a data set of TFDS, and {text} is '
+            'none: leave it out.'
+        )
     if path.is_dir():
         if (path / records.SIDECAR).exists():
             return _open_records(path)
-        if (path / 'dataset_info.json').exists():
-            return _open_tfds(path, data_dir)
         if (path / 'train.rec').exists():
             return _open_recordio(path / 'train.rec')
         return _open_folder(path)
@@ -101,6 +116,12 @@ def open_source(
         return openers[path.suffix.lower()](path)
     problem = 'is not a source' if path.exists() else 'does not exist'
     raise DatasetError(f'{text} {problem}; expected one of:\n{CHOICES}')
+
+
+def _is_tfds(path):
+    """Whether a directory holds a data set of TFDS that is not of ours."""
+    ours = (path / records.SIDECAR).exists()
+    return not ours and (path / 'dataset_info.json').exists()
 
 
 def _open_folder(directory):
@@ -196,13 +217,13 @@ def _open_list(path, root):
 
 def _read_csv(path):
     try:
-        # With or without the mark that spreadsheets put in front.
-        with path.open(encoding='utf-8-sig', newline='') as file:
-            reader = csv.DictReader(file)
-            _check_columns(path, reader.fieldnames or ())
-            return [tuple(row[column] for column in _COLUMNS) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = text_files.csv_rows(text_files.read_text(path))
+        columns = rows.fieldnames or ()
+        found = [tuple(row.get(column) for column in _COLUMNS) for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
         raise DatasetError(f'{path} cannot be read as a list: {error}') from error
+    _check_columns(path, columns)
+    return found
 
 
 def _read_parquet(path):
@@ -290,7 +311,9 @@ def _open_records(directory):
     )
 
 
-def _open_tfds(where: str | pathlib.Path, data_dir: str | None) -> Source:
+def _open_tfds(
+    where: str | pathlib.Path, data_dir: str | None, wanted: str | None
+) -> Source:
     runtime.import_tensorflow()
     import tensorflow_datasets as tfds
 
@@ -306,7 +329,7 @@ def _open_tfds(where: str | pathlib.Path, data_dir: str | None) -> Source:
             f'{where} cannot be opened by TensorFlow Datasets: {error}'
         ) from error
     features = builder.info.features
-    image, identity = _choose_features(tfds, features, where)
+    image, identity = _choose_features(tfds, features, where, wanted)
 
     def examples(split, name, decoder):
         # One file after the other, so that the order is one whatever is read.
@@ -324,8 +347,9 @@ def _open_tfds(where: str | pathlib.Path, data_dir: str | None) -> Source:
     keys, identities = [], []
     for split in builder.info.splits:
         for i, value in enumerate(examples(split, identity, None)):
-            keys.append(f'{split}/{i:08d}')
-            identities.append(_identity(features[identity], value))
+            key = f'{split}/{i:08d}'
+            keys.append(key)
+            identities.append(_identity(features[identity], value, f'{where}, {key}'))
     if not keys:
         raise DatasetError(f'{where} has no images.')
     return Source(
@@ -340,31 +364,58 @@ def _open_tfds(where: str | pathlib.Path, data_dir: str | None) -> Source:
             )
         ),
         in_files=False,
+        identity_feature=identity,
     )
 
 
-def _choose_features(tfds, features, where):
+def _choose_features(tfds, features, where, wanted):
+    """The names of the images and of who they show."""
     images = [
         name
         for name, feature in features.items()
         if isinstance(feature, tfds.features.Image)
     ]
-    identities = [name for name in _IDENTITY_FEATURES if name in features]
-    if not images or not identities:
+    candidates = IDENTITY_FEATURES if wanted is None else (wanted,)
+    found = [name for name in candidates if name in features]
+    if not images or not found:
         raise DatasetError(
             f'{where} has the features {", ".join(sorted(features))}; expected an '
-            f'image and one of {", ".join(_IDENTITY_FEATURES)}.'
+            f'image and {"one of " if wanted is None else ""}{", ".join(candidates)}. '
+            '--identity=FEATURE names the one that says who somebody is.'
         )
-    return images[0], identities[0]
+    labels = [name for name in found if _is_label(features[name])]
+    if not labels:
+        feature = features[found[0]]
+        others = sorted(name for name in features if _is_label(features[name]))
+        raise DatasetError(
+            f'{where}: the feature {found[0]!r} is no label: it is '
+            f'{type(feature).__name__} of {feature.tf_dtype} and the shape '
+            f'{feature.shape}; expected one class, integer or text. Labels there are: '
+            f'{", ".join(others) or "none"} (--identity=FEATURE).'
+        )
+    return images[0], labels[0]
 
 
-def _identity(feature, value):
+def _is_label(feature):
+    """Whether a feature is a class, an integer or a text: one of each example."""
+    # Of a dictionary of features or a sequence it is no tuple without numbers.
+    if feature.shape != ():
+        return False
+    return feature.tf_dtype.is_integer or feature.tf_dtype.name == 'string'
+
+
+def _identity(feature, value, where):
     if isinstance(value, bytes):
         return value.decode('utf-8', errors='replace')
     # Only classes have names, and not all of them.
-    if getattr(feature, 'num_classes', None):
-        return feature.int2str(int(value))
-    return str(int(value))
+    if not getattr(feature, 'num_classes', None):
+        return str(int(value))
+    if not 0 <= value < feature.num_classes:
+        raise DatasetError(
+            f'{where} has the class {value} of {feature.num_classes}: nobody says who '
+            'that is. --identity=FEATURE takes another feature.'
+        )
+    return feature.int2str(int(value))
 
 
 class _Stream:

@@ -91,7 +91,7 @@ def _begin(unfinished, settings):
     path = unfinished / 'settings.json'
     if unfinished.exists():
         try:
-            same = json.loads(path.read_text()) == settings
+            same = json.loads(path.read_text(encoding='utf-8')) == settings
         # Of what the system cannot read nothing is known, and nothing is deleted.
         except (FileNotFoundError, ValueError):
             same = False
@@ -184,10 +184,12 @@ def _chips(photographs, points, faces):
                 f'{missing} is missing: give the photographs and landmarks that the '
                 'data set was prepared from, or leave out both.'
             )
-        image = image_files.load_image(str(path), face.key)
-        aligned = align.similarity_transform(points[face.key], align.TEMPLATE)
+        picture = image_files.load_picture(str(path), face.key)
+        aligned = align.face_transform(picture.from_file(points[face.key]))
         chip = dlib_resnet.CHIP @ np.concatenate([aligned, [[0, 0, 1]]])
-        chips.append(align.warp(image, chip, (dlib_resnet.SIDE, dlib_resnet.SIDE)))
+        chips.append(
+            align.warp(picture.pixels, chip, (dlib_resnet.SIDE, dlib_resnet.SIDE))
+        )
     return np.stack(chips)
 
 

@@ -657,7 +657,8 @@ def test_detected_faces(source, tmp_path, monkeypatch):
     """Those that the detector finds and chooses; numbered from the second on."""
     template = np.array(align.TEMPLATE)
 
-    def find_faces(image):
+    def find_faces(image, rotations):
+        assert not rotations
         if image[60, 60, 1] == 0:
             return []
         return [template, template * 0.5 + 40, template * 0.1]

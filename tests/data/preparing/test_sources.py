@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sicnn_jax.data import image_files, records, runtime
+from sicnn_jax.data import decoding, image_files, records, runtime
 from sicnn_jax.data.preparing import sources
 from sicnn_jax.data.records import DatasetError, Face
 from tests.data.test_recordio import insightface_set
@@ -270,13 +270,18 @@ def test_data_set_of_ours(tmp_path):
     assert colours(source)[0] == (1, 1, 1)
 
 
-def write_tfds(directory, label_feature, splits):
-    """A data set as TFDS has them on disk: the labels by split, an image each."""
+def write_tfds(directory, label_feature, splits, more=None):
+    """A data set as TFDS has them on disk: the labels by split, an image each.
+
+    `more` are features that hold integers, and theirs in every split.
+    """
+    more = more or {}
     tf = runtime.import_tensorflow()
     import tensorflow_datasets as tfds
 
     features = tfds.features.FeaturesDict(
         {'photo': tfds.features.Image(shape=(112, 112, 3)), 'label': label_feature}
+        | {name: tfds.features.Scalar(np.int64) for name in more}
     )
     directory.mkdir(parents=True)
     template = tfds.core.ShardedFileTemplate(
@@ -288,7 +293,9 @@ def write_tfds(directory, label_feature, splits):
         with tf.io.TFRecordWriter(str(path)) as writer:
             for level, label in enumerate(labels):
                 image = np.full((112, 112, 3), level, np.uint8)
-                example = features.encode_example({'photo': image, 'label': label})
+                example = {'photo': image, 'label': label}
+                example |= {name: values[level] for name, values in more.items()}
+                example = features.encode_example(example)
                 writer.write(features.serialize_example(example))
         infos.append(
             tfds.core.SplitInfo(
@@ -328,6 +335,38 @@ def test_data_sets_of_tfds(tmp_path):
             }
     with pytest.raises(DatasetError, match='cannot be opened by TensorFlow Datasets'):
         sources.open_source('tfds:no_such_faces', data_dir=tmp_path)
+
+
+def test_the_feature_of_tfds_that_is_the_identity(tmp_path):
+    runtime.import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    smile = tfds.features.ClassLabel(names=['no', 'yes'])
+    where = tmp_path / 'tiny_faces' / '1.0.0'
+    write_tfds(where, smile, {'a': ['yes', 'yes']}, {'person_id': [7, 8]})
+    source = sources.open_source(where)
+    assert (source.identities, source.identity_feature) == (['7', '8'], 'person_id')
+    source = sources.open_source(where, identity='label')
+    assert (source.identities, source.identity_feature) == (['yes', 'yes'], 'label')
+    with pytest.raises(DatasetError, match=r'features label, person_id, photo; .* who'):
+        sources.open_source(where, identity='who')
+    with pytest.raises(DatasetError, match=r"'photo' is no label: .*label, person_id"):
+        sources.open_source(where, identity='photo')
+    with pytest.raises(DatasetError, match=r'of TFDS, and .* is none'):
+        sources.open_source(tmp_path, identity='label')
+
+
+@pytest.mark.parametrize(
+    ('shape', 'kind', 'value'), [((), np.float32, 0.3), ((1,), np.int64, [3])]
+)
+def test_what_is_no_label_of_tfds(tmp_path, shape, kind, value):
+    runtime.import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    feature = tfds.features.Tensor(shape=shape, dtype=kind)
+    write_tfds(tmp_path / 'tiny_faces' / '1.0.0', feature, {'a': [value]})
+    with pytest.raises(DatasetError, match=r"'label' is no label: .*; expected one cl"):
+        sources.open_source(tmp_path / 'tiny_faces' / '1.0.0')
 
 
 def test_tfds_without_identities(tmp_path):
@@ -372,9 +411,12 @@ def test_bombs_are_refused_before_they_are_decoded(monkeypatch):
     monkeypatch.setattr(image_files.Image, 'MAX_IMAGE_PIXELS', 5000)
     assert image_files.load_image(encoded('red', size=(50, 100))).shape == (100, 50, 3)
     decoded = []
-    monkeypatch.setattr(image_files, '_to_rgb', decoded.append)
+    monkeypatch.setattr(decoding, 'decode', decoded.append)
     # The second is refused by Pillow, which only warns of the first.
-    for size, reason in (((51, 100), '51×100 pixels'), ((1000, 1000), 'exceeds limit')):
+    for size, reason in (
+        ((51, 100), '51×100 pixels'),
+        ((1000, 1000), 'too many'),
+    ):
         with pytest.raises(DatasetError, match=rf'x\.png cannot be read.*{reason}'):
             image_files.load_image(encoded('red', size=size), 'x.png')
     assert not decoded

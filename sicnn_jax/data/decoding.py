@@ -1,0 +1,121 @@
+"""What Pillow opens as 8-bit RGB in sRGB, upright and without transparent parts."""
+
+import functools
+import io
+
+import numpy as np
+from PIL import Image
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Where a colour profile says of which numbers it speaks, and the mode that has them.
+_KIND = slice(16, 20)
+_MODES = {b'RGB ': 'RGB', b'GRAY': 'L', b'CMYK': 'CMYK'}
+# Modes of an image that can be brought to that one without another meaning.
+_SUITABLE = {
+    'RGB': ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'YCbCr'),
+    'L': ('1', 'L', 'LA'),
+    'CMYK': ('CMYK',),
+}
+# A profile that moves no colour by more levels is sRGB in other words; pictures that
+# have it are left as they are, and cost nothing.
+_SAME = 2
+
+
+def decode(image: Image.Image) -> Image.Image:
+    """An image of a file as RGB, in sRGB and upright.
+
+    Colours are converted by the profile that the file has, unless that is damaged or
+    of another kind of image; without one, they are taken for sRGB.
+
+    Raises:
+      ValueError: its levels have no known range.
+    """
+    # Before anything else, which may lose it.
+    profile = image.info.get('icc_profile')
+    image = _upright(image)
+    if image.mode.startswith('I'):
+        # 16 bits in files, more in memory; `convert` would clip them at 255.
+        levels = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        image = Image.fromarray(np.rint(levels / 257).astype(np.uint8))
+    if image.mode == 'F':
+        raise ValueError('it holds floating-point numbers of an unknown range')
+    if profile:
+        image = _in_srgb(image, profile)
+    if image.has_transparency_data:
+        image = image.convert('RGBA')
+        white = Image.new('RGBA', image.size, 'white')
+        image = Image.alpha_composite(white, image)
+    return image if image.mode == 'RGB' else image.convert('RGB')
+
+
+def _upright(image):
+    """Only reads what EXIF says: Pillow's own function writes EXIF anew, and fails at
+    entries that it cannot write."""
+    image.load()
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+    # Damaged EXIF raises errors of many kinds; the pixels are none the worse.
+    except Exception:
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _in_srgb(image, profile):
+    mode = _MODES.get(profile[_KIND])
+    if mode is None or image.mode not in _SUITABLE[mode]:
+        return image
+    transform = _to_srgb(profile, mode)
+    if transform is None:
+        return image
+    from PIL import ImageCms
+
+    opacity = None
+    if image.has_transparency_data:
+        opacity = image.convert('RGBA').getchannel('A')
+    result = ImageCms.applyTransform(image.convert(mode), transform)
+    if opacity is not None:
+        result.putalpha(opacity)
+    return result
+
+
+@functools.lru_cache(maxsize=16)
+def _to_srgb(profile, mode):
+    """What brings colours of a profile to sRGB; None for sRGB and damaged ones.
+
+    Few profiles are on many pictures, and making this takes longer than using it.
+    """
+    # Few pictures need it.
+    from PIL import ImageCms
+
+    try:
+        transform = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile('sRGB'),
+            mode,
+            'RGB',
+        )
+    except (ImageCms.PyCMSError, OSError):
+        return None
+    return None if _changes_nothing(transform, mode) else transform
+
+
+def _changes_nothing(transform, mode):
+    """Whether a transform moves no colour of a grid by more than `_SAME` levels."""
+    from PIL import ImageCms
+
+    if mode == 'CMYK':
+        return False
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1)
+    colours = Image.fromarray(grid.reshape(1, -1, 3)).convert(mode)
+    moved = np.asarray(ImageCms.applyTransform(colours, transform), int)
+    return np.abs(moved - np.asarray(colours.convert('RGB'))).max() <= _SAME
