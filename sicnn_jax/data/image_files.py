@@ -147,8 +147,10 @@ def _opened(content: Content) -> Iterator[Image.Image]:
     if isinstance(content, recordio.Part):
         content = content.read()
     in_memory = isinstance(content, bytes)
-    opened = io.BytesIO(content) if in_memory else open(content, 'rb')
-    with opened as file, _open(file) as image:
+    with (
+        io.BytesIO(content) if in_memory else open(content, 'rb') as file,
+        _open(file) as image,
+    ):
         yield image
 
 
