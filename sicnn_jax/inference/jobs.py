@@ -57,7 +57,7 @@ def list_jobs(inputs: Iterable[str | os.PathLike], out: Path) -> Listed:
     for path, key in found:
         # `a.jpg` and `a.png` in one folder, or two folders with the same names.
         numbered = (f'{key}_{number}' for number in itertools.count(2))
-        candidates = (os.path.splitext(key)[0], key, *numbered)
+        candidates = itertools.chain((os.path.splitext(key)[0], key), numbered)
         name = next(name for name in candidates if name not in taken)
         taken.add(name)
         jobs.append(Job(path, key, name))
