@@ -1,8 +1,10 @@
 """The files to hallucinate: how each is called, what it is measured against."""
 
 import dataclasses
+import itertools
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +13,8 @@ from sicnn_jax.data import folders
 from sicnn_jax.names import printable
 
 REPORT = 'report.json'
+# What is written of a file with the name in front.
+_WRITTEN = re.compile(r'(.+)_(?:face\d+(?:_compare)?|pasted)\.png', re.DOTALL)
 _RESULT, _RESULTS = 'written by an earlier run', 'folders of results'
 
 
@@ -46,18 +50,28 @@ def list_jobs(inputs: Iterable[str | os.PathLike], out: Path) -> Listed:
     """
     passed_over = folders.PassedOver()
     before = _written_before(out)
-    skip = {os.path.realpath(out / name): _RESULT for name in before}
+    results = [*before, REPORT] if before else []
+    skip = {os.path.realpath(out / name): _RESULT for name in results}
     skip[os.path.realpath(out)] = _RESULTS
     found = [pair for path in inputs for pair in _expand(Path(path), skip, passed_over)]
-    jobs, taken = [], set()
+    jobs, taken = [], {*_overwriting(found, out)}
     for path, key in found:
         # `a.jpg` and `a.png` in one folder, or two folders with the same names.
-        numbered = (f'{key}_{number}' for number in range(2, len(found) + 2))
-        candidates = (os.path.splitext(key)[0], key, *numbered)
+        numbered = (f'{key}_{number}' for number in itertools.count(2))
+        candidates = itertools.chain((os.path.splitext(key)[0], key), numbered)
         name = next(name for name in candidates if name not in taken)
         taken.add(name)
         jobs.append(Job(path, printable(key), name))
     return Listed(jobs, passed_over, before)
+
+
+def _overwriting(found, out):
+    """Names whose results would be written over one of the files."""
+    root = os.path.realpath(out)
+    for path, _ in found:
+        match = _WRITTEN.fullmatch(os.path.relpath(os.path.realpath(path), root))
+        if match:
+            yield Path(match[1]).as_posix()
 
 
 def find_reference(reference: Path, job: Job) -> Path | None:

@@ -318,10 +318,23 @@ def test_results_among_the_inputs_are_no_inputs(call, monkeypatch, capsys):
         assert status == 0
         assert [entry['input'] for entry in report['files']] == expected
     # Those of a.png, of sub/b.png, and of b.png from inside of sub.
-    assert report['passed_over'] == {'written by an earlier run': 6, 'named .json': 1}
+    assert report['passed_over'] == {'written by an earlier run': 7}
     assert report['written_before'] == ['b_face0.png', 'b_face0_compare.png']
     last = capsys.readouterr().out.strip().splitlines()[-1]
-    assert '2 faces of 2 images; passed over: 6 written by an earlier run, ' in last
+    assert '2 faces of 2 images; passed over: 7 written by an earlier run; wr' in last
+
+
+def test_results_are_not_written_over_inputs(tmp_path):
+    """A photograph that is called as a result would be is no result."""
+    names = ('a.png', 'a_face0.png', 'b/c.jpg', 'b/c_pasted.png', 'd.png')
+    for name in names:
+        save(tmp_path / name, 14, 12)
+    jobs, *_ = list_jobs([tmp_path], tmp_path)
+    assert [job.name for job in jobs] == [
+        *('a.png', 'a_face0', 'd', 'b/c.jpg', 'b/c_pasted')
+    ]
+    jobs, *_ = list_jobs([tmp_path], tmp_path / 'out')
+    assert [job.name for job in jobs][:2] == ['a', 'a_face0']
 
 
 @pytest.mark.parametrize(
