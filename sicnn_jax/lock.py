@@ -59,7 +59,8 @@ def hold(directory: Path) -> Iterator[None]:
     finally:
         # Before it is let go: whoever opened it meanwhile sees that it is gone.
         with contextlib.suppress(OSError):
-            path.unlink()
+            if _is_at(path, file):
+                path.unlink()
         file.close()
         # If nothing came of it.
         with contextlib.suppress(OSError):

@@ -31,7 +31,13 @@ _BEAM = 'beam:'
 _DEFAULTS = Settings()
 
 
-@lock.one_at_a_time(lambda source, out, *_, **__: out)
+def _unfinished(out):
+    """Where faces of a data set wait until all are there."""
+    out = pathlib.Path(out).absolute()
+    return out.with_name(f'.{out.name}.unfinished')
+
+
+@lock.one_at_a_time(lambda source, out, *_, **__: _unfinished(out))
 def prepare(
     source: str | os.PathLike,
     out: str | os.PathLike,
@@ -85,7 +91,7 @@ def prepare(
     # TFDS reads from buckets, too.
     data_dir = data_dir and os.path.expanduser(data_dir)
     settings = settings.local()
-    unfinished = spool.Spool(out.with_name(f'.{out.name}.unfinished'))
+    unfinished = spool.Spool(_unfinished(out))
     overwrite = overwrite or unfinished.publishing
     _check_out(out, overwrite)
     # Needed at the end, when hours may have gone by.

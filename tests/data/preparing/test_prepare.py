@@ -257,10 +257,10 @@ def test_overwriting_is_asked_for(source, tmp_path, capsys):
 
 
 def test_a_second_run_is_told_of_the_first(source, tmp_path, capsys):
-    with lock.hold(tmp_path / 'out'):
+    with lock.hold(tmp_path / '.out.unfinished'):
         assert run(source, tmp_path / 'out') == 1
-    assert 'out is in use by another run: process' in capsys.readouterr().err
-    assert not (tmp_path / '.out.unfinished').exists()
+    assert 'is in use by another run: process' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
 
 
 def test_help(capsys):
