@@ -387,4 +387,5 @@ def _alone():
 
 def _absolute(path: str | os.PathLike) -> Path:
     # Orbax refuses relative paths.
-    return paths.local(path).absolute()
+    found = paths.local(path).absolute()
+    return found if found.suffix == packed.SUFFIX else paths.in_utf8(found)

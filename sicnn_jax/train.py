@@ -60,7 +60,7 @@ def run(
       ConfigError: the config does not fit together; before anything is trained.
       Stopped: it was asked to stop, and has saved its state.
     """
-    workdir = paths.local(workdir)
+    workdir = paths.in_utf8(paths.local(workdir))
     if not checked:
         config, misplaced = local_paths(config)
         check(config, misplaced)
