@@ -26,7 +26,6 @@ import orbax.checkpoint as ocp
 
 from sicnn_jax import damage, packed, paths, results_file
 from sicnn_jax.errors import CheckpointError
-from sicnn_jax.names import printable
 from sicnn_jax.train_state import TrainState
 
 __all__ = [
@@ -520,10 +519,5 @@ def _free(path):
 
 def _absolute(path: str | os.PathLike) -> Path:
     # Orbax refuses relative paths.
-    absolute = paths.local(path).absolute()
-    shown = printable(str(absolute))
-    if shown != str(absolute):
-        raise CheckpointError(
-            f'{shown}: the path is not UTF-8, which Orbax needs. Rename what is not.'
-        )
-    return absolute
+    found = paths.local(path).absolute()
+    return found if found.suffix == packed.SUFFIX else paths.in_utf8(found)

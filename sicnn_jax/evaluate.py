@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def evaluate():
         config = read_config(workdir) if workdir else _open_shipped(scale or 8, out)
         directory = workdir or out
-        _check_out(out, workdir)
+        paths.check_writable(out, 'give --out=DIRECTORY')
         if not in_files:
             compare.run(config, directory, out=out, **options)
             options['data'] = options['data'] or config.data.dir or directory / 'data'
@@ -56,18 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             verify.run(config, directory, out=out, **options, **photographs)
 
     return command.run(evaluate)
-
-
-def _check_out(out, workdir):
-    """That results can be written, before they are computed for hours."""
-    try:
-        paths.check_writable(out)
-    except OSError as error:
-        if out != workdir:
-            raise
-        raise ValueError(
-            f'{workdir} takes no results ({error.strerror}): give --out=DIRECTORY.'
-        ) from error
 
 
 def _open_shipped(scale, out):

@@ -4,7 +4,16 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ['PathError', 'check_writable', 'expand', 'is_address', 'local']
+from sicnn_jax import names
+
+__all__ = [
+    'PathError',
+    'check_writable',
+    'expand',
+    'in_utf8',
+    'is_address',
+    'local',
+]
 
 # `pathlib` makes one slash of two. One letter would be a drive.
 _ADDRESS = re.compile(r'([A-Za-z][A-Za-z0-9+.-]+):(/+)')
@@ -55,6 +64,24 @@ def expand(path: str | os.PathLike) -> str:
     return expanded
 
 
+def in_utf8(path: Path) -> Path:
+    """The path, if TensorFlow and Orbax, which write and read there, can open it.
+
+    Raises:
+      PathError: it has a name that is no UTF-8.
+    """
+    whole = str(path.absolute())
+    try:
+        whole.encode()
+    except UnicodeEncodeError as error:
+        raise PathError(
+            f'{names.printable(whole)} has a name that is no UTF-8, and neither data '
+            'sets nor checkpoints can be there: rename it, or make a link to it by '
+            'ln -s and give that.'
+        ) from error
+    return path
+
+
 def is_address(text: str) -> bool:
     """Whether a text is such as `gs://bucket/x`, which no file has for a name."""
     address = _ADDRESS.match(text)
@@ -64,17 +91,25 @@ def is_address(text: str) -> bool:
     return address[2] != '/' or not os.path.isdir(f'{address[1]}:')
 
 
-def check_writable(directory: Path) -> None:
-    """Makes a directory, and raises OSError unless files can be written into it.
+def check_writable(directory: Path, remedy: str = 'choose another directory') -> None:
+    """Makes a directory, and sees whether files can be written into it.
 
     For what would be known only after hours of computing.
+
+    Raises:
+      PathError: they cannot; it ends with the remedy.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     # Permissions do not tell it all: root is asked for none, disks are mounted to be
     # read.
     trial = directory / f'.{os.getpid()}.unfinished'
-    trial.touch()
-    trial.unlink()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise PathError(
+            f'{directory} takes no files ({error.strerror}): {remedy}.'
+        ) from error
 
 
 def _remedy(text):

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def write():
         # Faces are made and measured first.
-        paths.check_writable(out.parent)
+        paths.check_writable(out.parent, 'give another --out=FILE')
         write_report(options.workdir, out, faces=options.faces)
         print(f'Written: {out}')
 

@@ -51,7 +51,7 @@ def _reproduce(options, overrides):
         options.row, [wanted[number] for number in options.table if number in wanted]
     )
     if not options.dry_run:
-        paths.check_writable(out)
+        paths.check_writable(out, 'give another --out=DIRECTORY')
     train_missing(cache, _needs(options, runs, wanted, shown), dry_run=options.dry_run)
     if options.dry_run:
         return

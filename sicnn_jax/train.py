@@ -81,7 +81,7 @@ def run(
       InUseError: another run is at work in the workdir.
       Stopped: it was asked to stop, and has saved its state.
     """
-    workdir = paths.local(workdir)
+    workdir = paths.in_utf8(paths.local(workdir))
     if not checked:
         config, misplaced = local_paths(config)
         check(config, misplaced)

@@ -1,5 +1,6 @@
 """The command `sicnn`, as a user meets it."""
 
+import errno
 import io
 import os
 import shutil
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sicnn_jax import cli, command
+from sicnn_jax import cli, command, evaluate
 from sicnn_jax.config import find
+from sicnn_jax.evaluation import compare
 from tests.tiny_run import write_run
 
 ROOT = Path(__file__).parent.parent
@@ -77,6 +79,28 @@ def test_errors_of_a_command_become_its_status(tmp_path, capsys):
     assert cli.main(['report', f'--workdir={tmp_path}']) == 1
     assert 'config.json is missing' in capsys.readouterr().err
     assert cli.main(['export', '--format=exe']) == 2
+
+
+def test_results_go_where_they_can_be_written(tmp_path, monkeypatch, capsys):
+    """Of a run that is only to be read, into --out; which is seen first."""
+    write_run(tmp_path / 'run', recognition=False)
+    written = []
+    monkeypatch.setattr(
+        compare, 'run', lambda _, workdir, *, out, **__: written.append((workdir, out))
+    )
+
+    def touch(path):
+        if path.is_relative_to(tmp_path / 'run'):
+            raise OSError(errno.EROFS, 'Read-only file system', str(path))
+
+    monkeypatch.setattr(Path, 'touch', touch)
+    monkeypatch.setattr(Path, 'unlink', lambda path: None)
+    flags = [f'--workdir={tmp_path / "run"}', '--data=x']
+    assert evaluate.main(flags) == 1
+    said = f'{tmp_path / "run"} takes no files (Read-only file system): give --out='
+    assert said in capsys.readouterr().err and not written
+    assert evaluate.main([*flags, f'--out={tmp_path / "mine"}']) == 0
+    assert written == [(tmp_path / 'run', tmp_path / 'mine')]
 
 
 def test_quiet_says_nothing(tmp_path, capfd):

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 from PIL import Image
 
 from sicnn_jax import checkpoint, main, pictures
@@ -54,10 +55,14 @@ def test_a_config_that_is_not_there_says_where_it_was_sought(tmp_path):
     assert str(ROOT / 'configs/nothing.py') in ran.stderr
 
 
-def test_a_workdir_in_a_bucket_is_refused_before_anything_is_made(tmp_path):
-    ran = _run('--config=di:demo', '--workdir=gs://bucket/run', cwd=tmp_path)
-    assert ran.returncode == 2
-    assert ran.stderr.startswith('Error: --workdir: gs://bucket/run is no path')
+def test_a_workdir_in_a_bucket_is_refused_before_anything_is_made(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with flagsaver.as_parsed(config='di:demo', workdir='gs://bucket/run'):
+        assert main.main(['main']) == 2
+    said = capsys.readouterr().err
+    assert said.startswith('Error: --workdir: gs://bucket/run is no path')
     assert not list(tmp_path.iterdir())
 
 

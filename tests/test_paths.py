@@ -1,14 +1,16 @@
 """Paths as users write them, in every flag of every command."""
 
 import argparse
-import errno
+import functools
 import importlib
 import os
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
-from sicnn_jax import cli, command, paths, workdir
+from sicnn_jax import cli, command, paths, train, workdir
+from sicnn_jax.data import records
 from sicnn_jax.data.preparing.preparation import prepare
 from sicnn_jax.evaluation.judge import load_judge
 from sicnn_jax.inference import Hallucinator
@@ -118,10 +120,27 @@ def test_the_library_reads_them_likewise(home):
     assert not os.listdir()
 
 
-def test_where_nothing_can_be_written_is_noticed(monkeypatch):
+@pytest.mark.parametrize(
+    'call',
+    [
+        Hallucinator,
+        records.read_dataset_info,
+        functools.partial(prepare, 'people'),
+        functools.partial(train.run, ConfigDict(), checked=True),
+    ],
+)
+def test_directories_that_libraries_cannot_open_are_refused_at_once(call):
+    latin = Path(os.fsdecode(b'caf\xe9'))
+    with pytest.raises(paths.PathError, match=r'caf\\xe9/x has a name .* ln -s'):
+        call(latin / 'x')
+    assert not os.listdir()
+
+
+def test_where_nothing_can_be_written_is_noticed():
     paths.check_writable(Path('new/folder'))
     assert os.listdir('new/folder') == []
     Path('file').touch()
-    with pytest.raises(OSError) as raised:
-        paths.check_writable(Path('file'))
-    assert raised.value.errno in (errno.EEXIST, errno.ENOTDIR)
+    with pytest.raises(
+        paths.PathError, match=r'^file takes no files \(.*\): do this\.$'
+    ):
+        paths.check_writable(Path('file'), 'do this')

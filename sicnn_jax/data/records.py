@@ -150,7 +150,7 @@ def read_dataset_info(
       DatasetError: the directory or its metadata is missing, of another version or
         image size, or a shard is missing, empty, cut short or too long.
     """
-    directory = paths.local(directory)
+    directory = paths.in_utf8(paths.local(directory))
     if not directory.is_dir():
         raise DatasetError(
             f'{directory} is not a directory; expected a data set written by '

@@ -70,7 +70,7 @@ def write_dataset(
         wrong shape, dtype or encoding, a key seen before or an identity not in
         `identities`, or a split is empty or its name no name.
     """
-    directory = paths.local(directory)
+    directory = paths.in_utf8(paths.local(directory))
     _check_request(directory, splits, identities, encoding, shard_size, overwrite)
     sidecar = {
         'format': FORMAT,

@@ -12,7 +12,7 @@ from sicnn_jax.data.align import TEMPLATE
 from sicnn_jax.data.records import Face
 from sicnn_jax.evaluation import features, verify
 from sicnn_jax.evaluation.judge import Judge, load_judge
-from sicnn_jax.evaluation.pairs import PairIndices
+from sicnn_jax.evaluation.pairs import Pair, PairIndices, VerificationSet
 from sicnn_jax.evaluation.verification_sets import Album, find_images, open_set
 from sicnn_jax.evaluation.verification_text import format_verification
 from sicnn_jax.metrics import verify as verify_pairs
@@ -214,6 +214,25 @@ def test_lfw_in_shards_of_png(lfw, monkeypatch):
         'Ann/Ann_0001.jpg': b'Ann/Ann_0001.png',
         'Ann/Ann_0002.jpg': b'Ann/Ann_0002.jpg',
     }
+
+
+def test_images_are_found_however_a_list_spells_them(tmp_path):
+    apart, composed = 'e\u0301.png', '\u00e9.png'
+    (tmp_path / apart).touch()
+    pairs = [Pair(composed, 'not-there.png', True, 0)]
+    found, missing = find_images(
+        VerificationSet('csv', pairs), [composed, 'not-there.png'], tmp_path
+    )
+    assert [(one.key, one.content) for one in found] == [
+        (composed, str(tmp_path / apart))
+    ]
+    assert missing == {'not-there.png': 'not there'}
+    (tmp_path / 'pairs.csv').write_text(
+        f'path_a,path_b,same\nhttps://x/a.png,{apart},1\n'
+    )
+    listed = open_set(tmp_path / 'pairs.csv')
+    with pytest.raises(ValueError, match='download what the list names'):
+        find_images(listed, ['https://x/a.png'], tmp_path)
 
 
 def test_landmarks_bring_faces_into_place(lfw):

@@ -15,18 +15,23 @@ from sicnn_jax.onnx.inputs import OnnxInput, complete, fit_faces, read_input
 FACES = np.random.default_rng(0).integers(0, 256, (3, 112, 96, 3), np.uint8)
 
 
-def write_onnx(path, shape=(None, 3, 112, 112)):
-    """A network that hands its input on."""
+def write_onnx(path, shape=(None, 3, 112, 112), inside=None):
+    """A network that hands its input on; of the shape `inside`, if that is given."""
     onnx = pytest.importorskip('onnx')
     pytest.importorskip('onnxruntime')
     from onnx import TensorProto, helper
 
     names = [size or 'batch' for size in shape]
+    node, held = helper.make_node('Flatten', ['input'], ['features']), []
+    if inside:
+        node = helper.make_node('Reshape', ['input', 'inside'], ['features'])
+        held.append(helper.make_tensor('inside', TensorProto.INT64, [2], inside))
     graph = helper.make_graph(
-        [helper.make_node('Flatten', ['input'], ['features'])],
+        [node],
         'network',
         [helper.make_tensor_value_info('input', TensorProto.FLOAT, names)],
         [helper.make_tensor_value_info('features', TensorProto.FLOAT, [names[0], 'd'])],
+        held,
     )
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=9
@@ -103,6 +108,19 @@ def test_a_batch_of_one_and_many_faces(tmp_path):
     faces = np.repeat(FACES, 30, axis=0)
     np.testing.assert_allclose(seen(path, faces)[1], seen(any_path, faces)[1])
     assert seen(path, faces)[0].shape == (90, 3 * 112 * 112)
+
+
+def test_a_batch_of_one_inside_is_given_one_face_at_a_time(tmp_path, capsys):
+    size = 3 * 112 * 112
+    path = write_onnx(tmp_path / 'one.onnx', inside=(1, size))
+    np.testing.assert_array_equal(
+        seen(path)[1], seen(write_onnx(tmp_path / 'any.onnx'))[1]
+    )
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f'One face at a time: {path} fails when it is run on 3')
+    path = write_onnx(tmp_path / 'none.onnx', inside=(1, 7))
+    with pytest.raises(CheckpointError, match=r'none.onnx fails when .* on 1 face'):
+        seen(path)
 
 
 @pytest.mark.parametrize(

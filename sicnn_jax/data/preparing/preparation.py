@@ -33,7 +33,7 @@ _DEFAULTS = Settings()
 
 def _unfinished(out):
     """Where faces of a data set wait until all are there."""
-    out = pathlib.Path(out).absolute()
+    out = paths.local(out).absolute()
     return out.with_name(f'.{out.name}.unfinished')
 
 
@@ -86,7 +86,8 @@ def prepare(
       TensorFlowMissingError: the extra `records` is not installed.
     """
     # What is no path, such as tfds:NAME, stays as it is.
-    source, out = paths.expand(source), paths.local(out).absolute()
+    source = paths.expand(source)
+    out = paths.in_utf8(paths.local(out)).absolute()
     list_root = None if list_root is None else paths.local(list_root)
     # TFDS reads from buckets, too.
     data_dir = data_dir and os.path.expanduser(data_dir)

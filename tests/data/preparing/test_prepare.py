@@ -16,7 +16,7 @@ from PIL import Image
 
 from sicnn_jax import checkpoint, images, inference, lock, models
 from sicnn_jax.data import align, prepare, records, write_records
-from sicnn_jax.data.preparing import convert, degraded, spool
+from sicnn_jax.data.preparing import convert, degraded, preparation, spool
 from sicnn_jax.data.preparing.settings import Settings
 from sicnn_jax.data.records import DatasetError, Face
 from sicnn_jax.reports import dataset_page
@@ -204,7 +204,13 @@ def test_failures_exit_with_1_and_a_message(
 
 
 def test_wrong_flags_exit_with_2(source, tmp_path, capsys):
-    for flag in ('--test_identities=1.5', '--test_identities=-1', '--encoding=gif'):
+    for flag in (
+        '--test_identities=1.5',
+        '--test_identities=-1',
+        '--encoding=gif',
+        '--workers=-1',
+        '--out=gs://bucket/faces',
+    ):
         with pytest.raises(SystemExit) as caught:
             run(source, tmp_path / 'out', flag)
         assert caught.value.code == 2
@@ -228,6 +234,20 @@ def test_folders_of_splits(tmp_path, capsys):
     arguments = ('--overwrite', '--test_identities=1')
     assert run(tmp_path / 'in', out, *arguments) == 1
     assert 'has splits of its own, test, train' in capsys.readouterr().err
+
+
+def test_no_workers_are_refused_before_anything_is_made(source, tmp_path):
+    with pytest.raises(DatasetError, match='workers is -1; expected 1 or more'):
+        prepare.prepare(source, tmp_path / 'out', workers=-1)
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def test_names_of_a_test_list_may_be_spelled_otherwise(tmp_path):
+    names = tmp_path / 'names.txt'
+    names.write_text('Beyonc\u00e9\n', encoding='utf-8')
+    apart = 'Beyonce\u0301'
+    found = preparation._read_test_list(Settings(test_list=names), [apart, 'x'], 'x')
+    assert found == {apart}
 
 
 def test_source_without_images(tmp_path, capsys):
