@@ -5,10 +5,11 @@
 It uses the network that ships; --checkpoint=runs/di takes one of yours. INPUT is a
 photograph, a folder of them (with all its folders), or a face that is aligned already
 and of exactly the network's size, 12×14 or 24×28. Finding faces needs the extra
-`detect`, or --landmarks. For `folder/a/b.jpg` it writes `a/b_face0.png`,
-`a/b_face0_compare.png`, with --paste `a/b_pasted.png`, and for all of them
-`report.json`, also if Ctrl-C stops it. Exit status: 0 if there was a face, 1 if there
-was none or an error is named, 2 for bad arguments, 130 if it was stopped.
+`detect`, or --landmarks; --rotations finds those that are turned, too. For
+`folder/a/b.jpg` it writes `a/b_face0.png`, `a/b_face0_compare.png`, with --paste
+`a/b_pasted.png`, and for all of them `report.json`, also if Ctrl-C stops it. Exit
+status: 0 if there was a face, 1 if there was none or an error is named, 2 for bad
+arguments, 130 if it was stopped.
 """
 
 import argparse

@@ -35,7 +35,25 @@ def grey(gamma):
     return _profile('GRAY', {'kTRC': _curve(gamma)})
 
 
-def _profile(kind, tags):
+def inks():
+    """A profile of CMYK whose every ink, alone or with others, is black or grey.
+
+    Full black is L* = 0, full cyan 50, the other two do nothing; white is white.
+    """
+    lightness = [
+        0 if black else 128 if cyan else 255
+        for cyan in (0, 1)
+        for _ in range(4)
+        for black in (0, 1)
+    ]
+    straight = bytes(range(256))
+    table = b'mft1' + bytes(4) + bytes([4, 3, 2, 0])
+    table += struct.pack('>9i', *(65536 * np.eye(3, dtype=int)).ravel())
+    table += 4 * straight + b''.join(bytes([each, 128, 128]) for each in lightness)
+    return _profile('CMYK', {'A2B0': table + 3 * straight}, b'prtr', b'Lab ')
+
+
+def _profile(kind, tags, device=b'mntr', space=b'XYZ '):
     name = b'test\0'
     description = b'desc\0\0\0\0' + struct.pack('>I', len(name)) + name + bytes(78)
     tags = {
@@ -51,8 +69,8 @@ def _profile(kind, tags):
         table += tag.encode() + struct.pack('>II', offset, len(content))
         data += content
     size = struct.pack('>I', 128 + len(table) + len(data))
-    head = size + b'lcms' + struct.pack('>I', 0x02400000) + b'mntr' + kind.encode()
-    head += b'XYZ ' + bytes(12) + b'acsp' + bytes(28) + _xyz((0.9642, 1, 0.8249))[8:]
+    head = size + b'lcms' + struct.pack('>I', 0x02400000) + device + kind.encode()
+    head += space + bytes(12) + b'acsp' + bytes(28) + _xyz((0.9642, 1, 0.8249))[8:]
     return head.ljust(128, b'\0') + table + data
 
 

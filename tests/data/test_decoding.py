@@ -63,6 +63,16 @@ def test_colours_of_palettes_and_grey_are_converted():
     np.testing.assert_allclose(made, expected, atol=2.5)
 
 
+def test_inks_are_those_of_the_profile():
+    image = Image.new('CMYK', (4, 1))
+    image.putdata([(0, 0, 0, 0), (0, 0, 0, 255), (255, 0, 0, 0), (0, 255, 0, 0)])
+    made = load(image, 'TIFF', icc_profile=colour_profiles.inks())
+    # L* = 50 is level 119.
+    grey = np.repeat(np.array([255, 0, 119, 255])[:, None], 3, axis=1)
+    np.testing.assert_allclose(made[0].astype(int), grey, atol=2)
+    assert load(image, 'TIFF')[0, 2].tolist() == [0, 255, 255]
+
+
 def test_what_is_srgb_already_stays_to_the_bit(monkeypatch):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
     image = Image.fromarray(PIXELS)
