@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
@@ -101,8 +101,7 @@ def load_picture(content: Content, key: str | None = None) -> Picture:
 def _opened(content: Content) -> Iterator[Image.Image]:
     if isinstance(content, recordio.Part):
         content = content.read()
-    in_memory = isinstance(content, bytes)
-    with io.BytesIO(content) if in_memory else open(content, 'rb') as file:
+    with _stream(content) as file:
         is_jpeg = file.read(len(_JPEG)) == _JPEG
         file.seek(0)
         if is_jpeg:
@@ -115,6 +114,10 @@ def _opened(content: Content) -> Iterator[Image.Image]:
                 raise ValueError(f'it has too many pixels, {_limit()}') from error
         with image:
             yield image
+
+
+def _stream(content: str | bytes) -> BinaryIO:
+    return io.BytesIO(content) if isinstance(content, bytes) else open(content, 'rb')
 
 
 def _open_jpeg(file):
