@@ -47,6 +47,15 @@ def read_text(path: str | os.PathLike) -> str:
     return text
 
 
+def file_name(text: str) -> str:
+    """A path that a text says, as Python calls that file here.
+
+    Names on disk are bytes, today nearly always UTF-8. Where the locale is another,
+    such as C without Python's UTF-8 mode, a name that is no ASCII could not be opened.
+    """
+    return os.fsdecode(text.encode('utf-8', 'surrogateescape'))
+
+
 def csv_rows(text: str) -> csv.DictReader:
     """Rows of a table whose first line names its columns.
 

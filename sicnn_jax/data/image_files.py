@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
+from sicnn_jax import text_files
 from sicnn_jax.data import decoding, recordio, records
 from sicnn_jax.data.records import DatasetError
 
@@ -53,7 +54,7 @@ def path_below(root: str | os.PathLike, path: str) -> str:
     """
     root = os.path.abspath(root)
     # Joining leaves a path that is absolute as it is.
-    file = os.path.normpath(os.path.join(root, path))
+    file = os.path.normpath(os.path.join(root, text_files.file_name(path)))
     if os.path.commonpath([root, file]) != root:
         raise DatasetError(
             f'{path} is not below {root}, and a list is not to read what it likes.'

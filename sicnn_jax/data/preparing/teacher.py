@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from sicnn_jax import results_file
+from sicnn_jax import results_file, text_files
 from sicnn_jax.batches import in_batches
 from sicnn_jax.data import align, image_files, records
 from sicnn_jax.data.targets import read_targets, write_targets
@@ -176,7 +176,7 @@ def _chips(photographs, points, faces):
     """Of the original pixels, uint8 [n, 150, 150, 3]."""
     chips = []
     for face in faces:
-        path = photographs / face.key
+        path = photographs / text_files.file_name(face.key)
         if face.key not in points or not path.is_file():
             missing = path if face.key in points else f'landmarks of {face.key}'
             raise records.DatasetError(
