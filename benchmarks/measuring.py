@@ -67,7 +67,7 @@ def results_directory() -> Path:
 
 def append_record(name: str, record: dict) -> None:
     """Appends a line to `results/NAME.jsonl`, with the machine."""
-    with (results_directory() / f'{name}.jsonl').open('a') as file:
+    with (results_directory() / f'{name}.jsonl').open('a', encoding='utf-8') as file:
         file.write(json.dumps(record | _machine()) + '\n')
 
 
@@ -75,20 +75,20 @@ def write_record(name: str, record: dict) -> None:
     """Writes `results/NAME.json`, with the machine."""
     out = results_directory() / f'{name}.json'
     text = json.dumps(record | _machine(), indent=1, ensure_ascii=False)
-    out.write_text(text + '\n')
+    out.write_text(text + '\n', encoding='utf-8')
     print(f'Written: {out}')
 
 
 def earlier_record(name: str) -> dict | None:
     """What `write_record` would replace, if it is there."""
     path = results_directory() / f'{name}.json'
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
 
 
 def newest_record(name: str, **wanted: Any) -> dict | None:
     """The last line of `results/NAME.jsonl` with these values, if there is one."""
     path = RESULTS / f'{name}.jsonl'
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding='utf-8').splitlines() if path.exists() else []
     for line in reversed(lines):
         record = json.loads(line)
         if wanted.items() <= record.items():

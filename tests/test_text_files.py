@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import sicnn_jax
 from sicnn_jax import text_files
@@ -111,6 +112,30 @@ def _opens_text_somehow(call):
         return not any('b' in word for word in words)
     # `read_text('utf-8')`.
     return not words
+
+
+def test_names_of_a_list_are_those_on_disk_in_any_locale(tmp_path):
+    (tmp_path / 'Zoë').mkdir()
+    Image.new('RGB', (4, 4), 'red').save(tmp_path / 'Zoë' / 'é.png')
+    (tmp_path / 'a.csv').write_text('path,identity\nZoë/é.png,Zoë\n', 'utf-8')
+    code = """if True:
+        import sys
+        from sicnn_jax.data import image_files
+        from sicnn_jax.data.preparing import sources
+        source = sources.open_source(sys.argv[1] + '/a.csv')
+        image_files.load_image(source.read(0, 1)[0])
+        folder = sources.open_source(sys.argv[1])
+        print(ascii((source.keys, source.identities, folder.keys)))
+    """
+    locale = {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}
+    ran = subprocess.run(
+        [sys.executable, '-c', code, tmp_path],
+        env=os.environ | locale,
+        capture_output=True,
+        text=True,
+    )
+    expected = ascii((('Zoë/é.png',), ('Zoë',), ['Zoë/é.png']))
+    assert (ran.stdout.strip(), ran.stderr) == (expected, '')
 
 
 @pytest.mark.parametrize('encoding', ['ascii', 'cp1252'])

@@ -76,12 +76,10 @@ def _in_srgb(image, profile):
     transform = _to_srgb(profile, mode)
     if transform is None:
         return image
-    from PIL import ImageCms
-
     opacity = None
     if image.has_transparency_data:
         opacity = image.convert('RGBA').getchannel('A')
-    result = ImageCms.applyTransform(image.convert(mode), transform)
+    result = transform.apply(image.convert(mode))
     if opacity is not None:
         result.putalpha(opacity)
     return result
@@ -110,12 +108,10 @@ def _to_srgb(profile, mode):
 
 def _changes_nothing(transform, mode):
     """Whether a transform moves no colour of a grid by more than `_SAME` levels."""
-    from PIL import ImageCms
-
     if mode == 'CMYK':
         return False
     levels = np.arange(0, 256, 15, dtype=np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1)
     colours = Image.fromarray(grid.reshape(1, -1, 3)).convert(mode)
-    moved = np.asarray(ImageCms.applyTransform(colours, transform), int)
+    moved = np.asarray(transform.apply(colours), int)
     return np.abs(moved - np.asarray(colours.convert('RGB'))).max() <= _SAME

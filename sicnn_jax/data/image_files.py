@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError, features
@@ -146,11 +146,7 @@ def load_picture(content: Content, key: str | None = None) -> Picture:
 def _opened(content: Content) -> Iterator[Image.Image]:
     if isinstance(content, recordio.Part):
         content = content.read()
-    in_memory = isinstance(content, bytes)
-    with (
-        io.BytesIO(content) if in_memory else open(content, 'rb') as file,
-        _open(file) as image,
-    ):
+    with _stream(content) as file, _open(file) as image:
         yield image
 
 
@@ -187,6 +183,10 @@ def _enable(kind):
             "HEIC, which needs pip install 'sicnn_jax[heic]'"
         ) from error
     pillow_heif.register_heif_opener()
+
+
+def _stream(content: str | bytes) -> BinaryIO:
+    return io.BytesIO(content) if isinstance(content, bytes) else open(content, 'rb')
 
 
 def _open_jpeg(file):

@@ -69,6 +69,16 @@ def test_views_show_everything_once_placed(size, factor):
     assert seen.all() or min(size) * factor < detect._LEAST_SIDE
 
 
+def test_what_has_no_landmarks_of_a_face_is_none(monkeypatch):
+    template = np.array(align.TEMPLATE)
+    marks = np.stack([template, template[[1, 0, 2, 4, 3]] + 200])
+    boxes = np.array([[0, 0, 96, 112], [200, 200, 296, 312.0]])
+    monkeypatch.setattr(mtcnn, 'find', lambda view: (boxes, [0.95, 0.99], marks))
+    monkeypatch.setattr(detect, '_SEEN', 12)
+    (found,) = detect.find_faces(np.zeros((320, 320, 3), np.uint8), min_size=12)
+    np.testing.assert_array_equal(found.landmarks, template)
+
+
 def test_a_face_in_two_tiles_counts_once():
     faces = [face(10, 10, 20, 0.95), face(11, 10, 20, 0.99), face(40, 10, 20, 0.93)]
     kept = detect._without_repeats(faces)

@@ -192,6 +192,8 @@ def test_landmarks_align(source, tmp_path):
         (['--test_list=/nowhere.txt'], r'/nowhere.txt cannot be read'),
         (['--test_identities=6'], 'leaves no identity for training: there are 6'),
         (['--min_size=999'], 'None of the images of'),
+        (['--rotations'], 'rotations is for detect'),
+        (['--identity=label'], "identity is 'label', a feature of a data set of TFDS"),
     ],
 )
 def test_failures_exit_with_1_and_a_message(
@@ -673,7 +675,7 @@ def test_verification_set(tmp_path):
         )
 
 
-def test_detected_faces(source, tmp_path, monkeypatch):
+def test_detected_faces(source, tmp_path, monkeypatch, capsys):
     """Those that the detector finds and chooses; numbered from the second on."""
     template = np.array(align.TEMPLATE)
 
@@ -695,6 +697,7 @@ def test_detected_faces(source, tmp_path, monkeypatch):
     monkeypatch.setattr('sicnn_jax.data.detect', detect, raising=False)
     arguments = ('--detect', '--faces=all', '--workers=1')
     assert run(source, tmp_path / 'all', *arguments) == 0
+    assert 'no face (none that is upright; --rotations' in capsys.readouterr().out
     keys = records.read_keys(tmp_path / 'all', 'train')
     # The third of each photograph has 11 rows.
     assert set(keys) == {
