@@ -77,8 +77,8 @@ def find(path: str | os.PathLike) -> str:
     path = os.fspath(path)
     if (path.isascii() and _ESCAPE not in path) or os.path.lexists(path):
         return path
-    # As Python calls it here: names on disk are bytes, nearly always UTF-8, which is not
-    # what a locale such as C has.
+    # As Python calls it here: names on disk are bytes, nearly always UTF-8, also where
+    # the locale is another, such as C.
     path = os.fsdecode(path.encode('utf-8', 'surrogateescape'))
     folder, name = os.path.split(path)
     if not name or folder == path:
