@@ -168,34 +168,32 @@ def test_no_face(call, tmp_path):
     assert call.options[-2:] == [False, True]
 
 
-def test_landmarks_in_another_order_stop_no_other_photograph(call, tmp_path):
-    lines = []
-    for name, order in (('a.png', [1, 0, 2, 4, 3]), ('b.png', range(5))):
-        save(tmp_path / 'in' / name, 150, 140)
-        points = np.add(align.TEMPLATE, [20, 11])[order]
-        lines.append(f'{name} {" ".join(map(str, points.ravel()))}\n')
-    (tmp_path / 'points.txt').write_text(''.join(lines))
-    status, report = call(tmp_path / 'in', f'--landmarks={tmp_path / "points.txt"}')
-    assert (status, report['faces']) == (0, 1)
-    assert 'left and right are exchanged' in report['files'][0]['reason']
-
-
-def test_of_a_photograph_read_at_half_its_size_places_are_those_of_the_file(
+def test_places_are_those_of_the_file_and_wrong_landmarks_stop_no_other(
     call, tmp_path, monkeypatch
 ):
-    save(tmp_path / 'a.jpg', 300, 280)
-    points = 2 * np.add(align.TEMPLATE, [20.0, 11.0])
-    line = ' '.join(map(str, points.ravel()))
-    (tmp_path / 'points.txt').write_text(f'a.jpg {line}\n')
+    """One photograph is read at half its size, of one left and right are exchanged."""
+    points = np.add(align.TEMPLATE, [20.0, 11.0])
+    given = {'a.png': points[[1, 0, 2, 4, 3]], 'b.jpg': 2 * points}
+    save(tmp_path / 'in' / 'a.png', 150, 140)
+    save(tmp_path / 'in' / 'b.jpg', 300, 280)
+    (tmp_path / 'points.txt').write_text(
+        ''.join(
+            f'{name} {" ".join(map(str, each.ravel()))}\n'
+            for name, each in given.items()
+        )
+    )
     monkeypatch.setattr(records, 'MAX_PIXELS', 300 * 280 - 1)
-    given = (f'--landmarks={tmp_path / "points.txt"}', '--paste')
-    _, report = call(tmp_path / 'a.jpg', *given)
-    (face,) = report['files'][0]['faces']
-    np.testing.assert_allclose(face['landmarks'], points, atol=0.01)
-    half = image_files.load_image(str(tmp_path / 'a.jpg'))
-    pasted = read(call.out / 'a_pasted.png')
-    # It is not enlarged, since its face has more than 112 rows in the half, too.
-    assert pasted.shape == half.shape
+    flags = (f'--landmarks={tmp_path / "points.txt"}', '--paste')
+    status, report = call(tmp_path / 'in', *flags)
+    assert (status, report['faces']) == (0, 1)
+    wrong, right = report['files']
+    assert 'left and right are exchanged' in wrong['reason']
+    (face,) = right['faces']
+    np.testing.assert_allclose(face['landmarks'], 2 * points, atol=0.01)
+    half = image_files.load_image(str(tmp_path / 'in' / 'b.jpg'))
+    pasted = read(call.out / 'b_pasted.png')
+    # Not enlarged: the face has 112 rows in the half, too.
+    assert pasted.shape == half.shape == (150, 140, 3)
     assert (pasted[:5] == half[:5]).all() and not (pasted == half).all()
 
 
