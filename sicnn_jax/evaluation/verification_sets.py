@@ -52,8 +52,9 @@ def open_set(
             return listed
         if listed.kind == 'ytf':
             raise ValueError(f'{path} names folders of frames: give them by --images.')
-        keys = (key for pair in listed.pairs for key in (pair.key_a, pair.key_b))
-        wanted = {*map(canonical, keys)}
+        wanted = {
+            canonical(key) for pair in listed.pairs for key in (pair.key_a, pair.key_b)
+        }
         faces = records.read_faces(data, split)
         images = {f.key: f.image for f in faces if canonical(f.key) in wanted}
         return listed._replace(images=ByName(images))
