@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
         workdir = paths.local(_WORKDIR.value or default_workdir(_CONFIG.value))
     except paths.PathError as error:
         return _wrong_usage(f'--workdir: {error}')
-    return command.run(_train, overrides, workdir, errors=_SAID)
+    return command.run(_train, _CONFIG.value, overrides, workdir, errors=_SAID)
 
 
 def _wrong_usage(message):
@@ -85,8 +85,8 @@ def _is_field(argument):
     return argument.lstrip('-').startswith('config.')
 
 
-def _train(overrides, workdir):
-    config = load.load(_CONFIG.value, overrides)
+def _train(name, overrides, workdir):
+    config = load.load(name, overrides)
     _leave_out_full_disks()
     try:
         with _one_ends_all(), _full_disk_in_words(workdir):

@@ -33,12 +33,12 @@ def local_paths(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
 
 def _places(config):
     """Where there is a path: the name of its section, the section and the field."""
-    sections = [(name, config.get(name), (field,)) for name, field in _FIELDS]
+    sections = [(name, config.get(name), [field]) for name, field in _FIELDS]
     for name in config:
         if is_stage(config, name):
-            sections.append((name, config[name], ('checkpoint',)))
+            sections.append((name, config[name], ['checkpoint']))
             init = config[name].get('init')
-            sections.append((f'{name}.init', init, init or ()))
+            sections.append((f'{name}.init', init, [*(init or ())]))
     for name, section, fields in sections:
         # What is of another type, or missing, `check` says.
         if isinstance(section, ConfigDict):

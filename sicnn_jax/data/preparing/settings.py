@@ -64,10 +64,10 @@ class Settings:
 
     def local(self) -> Self:
         """With paths as this machine has them; PathError as `paths.local`."""
-        names = ('landmarks', 'checkpoint', 'test_list')
-        given = {name: getattr(self, name) for name in names}
         return dataclasses.replace(
             self,
-            **{name: path and paths.local(path) for name, path in given.items()},
+            landmarks=self.landmarks and paths.local(self.landmarks),
+            checkpoint=self.checkpoint and paths.local(self.checkpoint),
+            test_list=self.test_list and paths.local(self.test_list),
             exclude=[paths.local(path) for path in self.exclude],
         )
