@@ -16,7 +16,7 @@ from sicnn_jax.evaluation.judge import load_judge
 from sicnn_jax.inference import Hallucinator
 
 # Flags of any text: names and patterns, and a directory that TFDS knows to read.
-TEXTS = {'--name', '--row', '--runner', '--split', '--data_dir'}
+TEXTS = {'--name', '--row', '--runner', '--split', '--data_dir', '--identity'}
 MODULES = sorted(
     {module for module, _ in cli.COMMANDS.values()} - {'sicnn_jax.main'}
     | {'sicnn_jax.pytorch_weights', 'sicnn_jax.evaluation.judge'}

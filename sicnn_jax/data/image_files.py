@@ -68,12 +68,13 @@ def is_image(path: str) -> bool:
     What may not be opened counts as one: reading it says why it cannot be read.
     """
     try:
-        with _opened(path):
-            return True
-    except UnidentifiedImageError:
-        return False
-    # Of a kind that this installation does not read, damaged, or too large.
-    except (PermissionError, ValueError):
+        with _stream(path) as file:
+            if _kind(file.read(_HEAD)):
+                return True
+            file.seek(0)
+            with _open(file):
+                return True
+    except (PermissionError, Image.DecompressionBombError):
         return True
     # As in `load_picture`.
     except Exception:
@@ -136,6 +137,10 @@ def load_picture(content: Content, key: str | None = None) -> Picture:
         ) from error
     except MissingDecoderError as error:
         raise MissingDecoderError(error.advice, key) from error
+    except Image.DecompressionBombError as error:
+        raise DatasetError(
+            f'{key} cannot be read as an image: it has too many pixels, {_limit()}'
+        ) from error
     # Pillow raises errors of many kinds on damaged files (OSError, SyntaxError,
     # struct.error, …); all of them mean the same here.
     except Exception as error:
@@ -157,17 +162,20 @@ def _open(file):
     if head.startswith(_JPEG):
         # As Image.open does, but for its limit, which is twice Pillow's warning.
         return _open_jpeg(file)
-    kind = _BRANDS.get(head[8:]) if head[4:8] == b'ftyp' else None
+    kind = _kind(head)
     if kind:
         _enable(kind)
     try:
         return Image.open(file, formats=(kind,) if kind else _FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ValueError(f'it has too many pixels, {_limit()}') from error
     except UnidentifiedImageError as error:
         if not kind:
             raise
         raise ValueError(f'it begins as {kind}, and the rest is damaged') from error
+
+
+def _kind(head):
+    """Which of the kinds a container of ISO's begins as; None if it is none."""
+    return _BRANDS.get(head[8:]) if head[4:8] == b'ftyp' else None
 
 
 def _enable(kind):
