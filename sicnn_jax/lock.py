@@ -20,12 +20,12 @@ try:
 except ImportError:  # Windows has none.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ['InUseError', 'hold', 'one_at_a_time']
+__all__ = ['FILE', 'InUseError', 'hold', 'one_at_a_time']
 
 P = ParamSpec('P')
 R = TypeVar('R')
 
-_FILE = '.lock'
+FILE = '.lock'
 
 
 class InUseError(ValueError):
@@ -46,7 +46,7 @@ def hold(directory: Path) -> Iterator[None]:
       InUseError: another process holds it; which one, on which host, since when.
       ValueError: it is a file.
     """
-    path = directory / _FILE
+    path = directory / FILE
     if directory.is_file():
         raise ValueError(f'{directory} is a file; expected a directory.')
     made = [each for each in path.parents if not each.exists()]

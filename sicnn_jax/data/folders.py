@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from sicnn_jax import lock
 from sicnn_jax.data import image_files
 from sicnn_jax.names import find, printable
 
@@ -133,6 +134,9 @@ def scan(
         passed_over.add(relative.rstrip('/') or os.fspath(root), UNLISTED)
         return [], []
     for entry in found:
+        # Of the run that walks, or of another: nothing of the user's.
+        if entry.name == lock.FILE:
+            continue
         path = relative + entry.name
         reason = _hidden(entry.name)
         if not reason and skip:
