@@ -14,6 +14,7 @@ from etils import epath
 
 from sicnn_jax import checkpoint, damage, packed
 from sicnn_jax.errors import CheckpointError
+from sicnn_jax.paths import PathError
 from sicnn_jax.train_state import TrainState
 from tests import tiny_run
 
@@ -233,7 +234,7 @@ def test_what_a_record_lacks_is_not_compared():
 
 def test_a_path_that_orbax_cannot_take_is_named(tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9')
-    with pytest.raises(CheckpointError, match=r'caf\\xe9: the path is not UTF-8'):
+    with pytest.raises(PathError, match=r'caf\\xe9 has a name that is no UTF-8'):
         checkpoint.load_networks(path)
 
 

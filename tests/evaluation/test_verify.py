@@ -220,7 +220,7 @@ def test_images_are_found_however_a_list_spells_them(tmp_path):
     apart, composed = 'e\u0301.png', '\u00e9.png'
     (tmp_path / apart).touch()
     pairs = [Pair(composed, 'not-there.png', True, 0)]
-    found, missing = find_images(
+    found, missing, _ = find_images(
         VerificationSet('csv', pairs), [composed, 'not-there.png'], tmp_path
     )
     assert [(one.key, one.content) for one in found] == [
