@@ -90,7 +90,7 @@ def one_at_a_time(
 
 def _open_locked(path):
     while True:
-        file = path.open('a+')
+        file = path.open('a+', encoding='utf-8')
         try:
             _lock(file, path.parent)
         except BlockingIOError as error:

@@ -5,6 +5,7 @@ surrogates for it that no text file, record or terminal takes. And it may be spe
 otherwise than where it is mentioned: macOS takes `é` apart, into two characters.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -24,6 +25,11 @@ _ESCAPE = '\\x'
 
 def printable(name: str) -> str:
     r"""A name in one line of UTF-8: `caf\xe9.png` where the é is a byte of Latin-1."""
+    # In a locale such as C, Python has surrogates for all that is no ASCII.
+    with contextlib.suppress(UnicodeError):
+        name = name.encode('utf-8', 'surrogateescape').decode(
+            'utf-8', 'surrogateescape'
+        )
     return _UNPRINTABLE.sub(_escaped, name)
 
 
