@@ -68,17 +68,18 @@ def run(
     if judge or options.get('data'):
         recognisers.append(load_judge(judge))
     methods = load_methods(config, workdir)
+    out = out or workdir
     results = verify_methods(
         pairs,
         recognisers,
         methods,
         scale=methods.scale,
-        missing_file=workdir / 'verification_missing.json',
+        missing_file=out / 'verification_missing.json',
         **options,
     )
     results |= results_file.environment()
     _log(format_verification(results))
-    path = (out or workdir) / 'verification.json'
+    path = out / 'verification.json'
     results_file.write_results(results, path)
     _log(f'Written: {path}')
     return results
