@@ -13,6 +13,14 @@ needs_mtcnn = pytest.mark.skipif(
 )
 
 
+@pytest.fixture
+def faked(monkeypatch):
+    """For tests with a detector of their own, which need no package."""
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: 'there')
+    monkeypatch.setattr(detect, '_SEEN', 12)
+    return lambda find: monkeypatch.setattr(mtcnn, 'find', find)
+
+
 def face(left, top, size, score=0.9):
     box = np.array([left, top, size, size], float)
     return detect.DetectedFace(box, np.zeros((5, 2)), score)
@@ -69,12 +77,11 @@ def test_views_show_everything_once_placed(size, factor):
     assert seen.all() or min(size) * factor < detect._LEAST_SIDE
 
 
-def test_what_has_no_landmarks_of_a_face_is_none(monkeypatch):
+def test_what_has_no_landmarks_of_a_face_is_none(faked):
     template = np.array(align.TEMPLATE)
     marks = np.stack([template, template[[1, 0, 2, 4, 3]] + 200])
     boxes = np.array([[0, 0, 96, 112], [200, 200, 296, 312.0]])
-    monkeypatch.setattr(mtcnn, 'find', lambda view: (boxes, [0.95, 0.99], marks))
-    monkeypatch.setattr(detect, '_SEEN', 12)
+    faked(lambda view: (boxes, [0.95, 0.99], marks))
     (found,) = detect.find_faces(np.zeros((320, 320, 3), np.uint8), min_size=12)
     np.testing.assert_array_equal(found.landmarks, template)
 
@@ -86,9 +93,7 @@ def test_a_face_in_two_tiles_counts_once():
 
 
 @pytest.mark.parametrize('turns', [0, 1, 2, 3])
-def test_faces_of_turned_photographs_are_where_they_are_in_the_photograph(
-    monkeypatch, turns
-):
+def test_faces_of_turned_photographs_are_where_they_are_in_the_photograph(faked, turns):
     """A detector that sees upright faces alone, by dots on the five points."""
     points = np.rint(np.add(align.TEMPLATE, [13, 7])).astype(int)
     upright = np.zeros((140, 160, 3), np.uint8)
@@ -103,8 +108,7 @@ def test_faces_of_turned_photographs_are_where_they_are_in_the_photograph(
         found = 1 if at[0][1] < at[4][1] and at[0][0] < at[1][0] else 0
         return boxes[:found], np.array([0.99])[:found], marks[:found]
 
-    monkeypatch.setattr(detect, '_SEEN', 12)
-    monkeypatch.setattr(mtcnn, 'find', find)
+    faked(find)
     photo = np.ascontiguousarray(np.rot90(upright, -turns))
     assert len(detect.find_faces(photo, min_size=12)) == (turns == 0)
     assert len(seen) == 1
