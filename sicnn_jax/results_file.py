@@ -36,6 +36,30 @@ def encode_json(value: Any, *, indent: int | None = None) -> bytes:
     return names.encode(text, backslash='\\\\')
 
 
+def read_json(path: Path, *fields: str) -> dict[str, Any]:
+    """What is in a JSON file that a run wrote.
+
+    Args:
+      path: of the file.
+      *fields: that must be there.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is no such file, or fields are missing; the file is named.
+    """
+    try:
+        found = dict(json.loads(path.read_text(encoding='utf-8')))
+        missing = [repr(field) for field in fields if field not in found]
+        if missing:
+            raise ValueError(f'it lacks {", ".join(missing)}')
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f'{path} is damaged, or another program wrote it: {error}. Copy it from '
+            'where it is whole, or let the command that wrote it write it again.'
+        ) from error
+    return found
+
+
 def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
     """Lines of JSON, as text and as what they say; none where there is no file.
 

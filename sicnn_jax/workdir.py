@@ -4,7 +4,6 @@ Whoever opens a finished run needs neither the loop nor an optimiser.
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -78,10 +77,10 @@ def read_config(workdir: Path) -> ConfigDict:
     """The config of a run.
 
     Raises:
-      ValueError: the directory is not the workdir of a run.
+      ValueError: the directory is not the workdir of a run, or its config is damaged.
     """
     workdir = paths.local(workdir)
-    config = _find_config(workdir)
+    config = _find_config(workdir, 'data', 'scale')
     if config is None:
         raise ValueError(
             f'{workdir / CONFIG} is missing: is {workdir} the workdir of a run?'
@@ -266,11 +265,11 @@ def find_recognition(stage: Path) -> Path | None:
     return directory if directory and checkpoint.has_networks(directory) else None
 
 
-def _find_config(workdir):
+def _find_config(workdir, *fields):
     path = workdir / CONFIG
     if not path.is_file():
         return None
-    return ConfigDict(json.loads(path.read_text(encoding='utf-8')))
+    return ConfigDict(results_file.read_json(path, 'stages', *fields))
 
 
 def _has_cnnh(stage):

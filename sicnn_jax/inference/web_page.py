@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -103,11 +104,16 @@ def environment() -> Iterator[None]:
     os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
     for name in ('no_proxy', 'NO_PROXY'):
         os.environ[name] = '*'
-    with tempfile.TemporaryDirectory(
-        prefix='sicnn_jax_demo_', ignore_cleanup_errors=True
-    ) as folder:
-        os.environ.setdefault('GRADIO_TEMP_DIR', folder)
-        yield
+    # As Ctrl-C: without it the folder would stay.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix='sicnn_jax_demo_', ignore_cleanup_errors=True
+        ) as folder:
+            os.environ.setdefault('GRADIO_TEMP_DIR', folder)
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def build(hallucinator: Hallucinator) -> Any:

@@ -27,7 +27,7 @@ from sicnn_jax.reports.html_page import (
     page,
     table,
 )
-from sicnn_jax.results_file import write_whole
+from sicnn_jax.results_file import read_json, write_whole
 from sicnn_jax.workdir import read_config, recognition_directory, stage_directory
 
 __all__ = ['write_report']
@@ -56,7 +56,7 @@ def write_report(workdir: Path, out: Path, *, faces: int = 256) -> None:
         for name in config.stages
     }
     path = workdir / 'results.json'
-    results = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else None
+    results = read_json(path) if path.is_file() else None
     sections = [
         ('Results', _results(config, workdir, results)),
         *_verification(workdir),
@@ -141,7 +141,7 @@ def _verification(workdir: Path) -> Iterator[tuple[str, str]]:
     path = workdir / 'verification.json'
     if not path.is_file():
         return
-    results = json.loads(path.read_text(encoding='utf-8'))
+    results = read_json(path, 'rows', 'pairs_file', 'pairs_reported')
     rows = [
         (
             row['recogniser'],

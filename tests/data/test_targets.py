@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sicnn_jax import describe, images
+from sicnn_jax import describe, images, lock
 from sicnn_jax.data import align, dataset, records, targets
 from sicnn_jax.data.preparing import teacher
 from sicnn_jax.data.records import DatasetError
@@ -117,10 +117,20 @@ def test_what_another_teacher_said_is_not_taken_over(directory, monkeypatch):
     folder.mkdir(parents=True)
     np.save(folder / '0000000.npy', np.zeros((2, 3), np.float32))
     (folder.parent / 'settings.json').write_text('{"teacher": "another"}')
-    seen = []
-    _teach(monkeypatch, seen)
-    teacher.describe(directory, 'light')
-    assert len(seen) == COUNT
+    _teach(monkeypatch, [])
+    with pytest.raises(DatasetError, match=r'unfinished is what .* another teacher'):
+        teacher.describe(directory, 'light')
+    # Nobody else's work is deleted.
+    assert (folder / '0000000.npy').exists()
+
+
+def test_one_run_at_a_time_describes(directory, monkeypatch):
+    _teach(monkeypatch, [])
+    with (
+        lock.hold(directory / '.targets-light.unfinished'),
+        pytest.raises(lock.InUseError, match='in use by another run'),
+    ):
+        teacher.describe(directory, 'light')
 
 
 @pytest.mark.parametrize(

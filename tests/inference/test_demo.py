@@ -1,5 +1,7 @@
 import os
+import signal
 import socket
+import time
 import urllib.request
 from pathlib import Path
 
@@ -82,6 +84,17 @@ def test_the_page_needs_no_proxy_and_no_folder_of_others(monkeypatch):
         assert folder.stat().st_uid == os.getuid() and folder.stat().st_mode & 0o77 == 0
     assert not folder.exists()
     monkeypatch.delenv('GRADIO_TEMP_DIR')
+
+
+def test_the_folder_of_pictures_goes_with_a_page_that_is_stopped(monkeypatch):
+    monkeypatch.setenv('GRADIO_TEMP_DIR', '')
+    monkeypatch.delenv('GRADIO_TEMP_DIR')
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), web_page.environment():
+        folder = Path(os.environ['GRADIO_TEMP_DIR'])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    assert not folder.exists() and signal.getsignal(signal.SIGTERM) == before
 
 
 def test_the_page_over_http(hallucinator, tmp_path):

@@ -85,6 +85,18 @@ def test_ours_beside_the_papers(workdir, monkeypatch):
     assert '(a &lt;b&gt;)' in page
 
 
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [('{"stages": []}', "it lacks 'data', 'scale'"), ('{', 'Expecting'), ('[1]', '')],
+)
+def test_a_damaged_config_is_named(workdir, content, reason, capsys):
+    (workdir / 'config.json').write_text(content)
+    assert report.main([f'--workdir={workdir}']) == 1
+    said = capsys.readouterr().err
+    assert 'config.json is damaged, or another program wrote it: ' + reason in said
+    assert not (workdir / 'report.html').exists()
+
+
 def test_verification_beside_the_papers(workdir, monkeypatch):
     monkeypatch.setattr(dataset, 'open_faces', lambda *_: FewFaces())
     row = {'recogniser': 'judge', 'accuracy': 0.9, 'eer': 0.1}

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from sicnn_jax import names, results_file
+from sicnn_jax import lock, names, results_file
 from sicnn_jax.batches import in_batches
 from sicnn_jax.data import align, image_files, records
 from sicnn_jax.data.targets import read_targets, write_targets
@@ -50,7 +50,8 @@ def describe(
 
     Raises:
       DatasetError: the data set, a photograph or its landmarks are not there, or the
-        file is by another teacher.
+        file, or what an interrupted run left of it, is by another teacher.
+      InUseError: another run is writing the file.
       CheckpointError: there is no such teacher.
     """
     name, function = _open_teacher(teacher, photographs, landmarks)
@@ -61,18 +62,19 @@ def describe(
         return out
     unfinished = out.with_name(f'.{out.stem}.unfinished')
     settings = {'teacher': name, 'fingerprint': records.fingerprint(data)}
-    _begin(unfinished, settings)
     keys: list[str] = []
     features: list[np.ndarray] = []
-    for split, found in info.splits.items():
-        faces = records.read_faces(data, split)
-        for chunk, described in _describe_split(
-            function, faces, found.num_examples, unfinished / split
-        ):
-            keys += [face.key for face in chunk]
-            features.append(described)
-    write_targets(out, name, keys, np.concatenate(features))
-    shutil.rmtree(unfinished)
+    with lock.hold(unfinished):
+        _begin(unfinished, settings)
+        for split, found in info.splits.items():
+            faces = records.read_faces(data, split)
+            for chunk, described in _describe_split(
+                function, faces, found.num_examples, unfinished / split
+            ):
+                keys += [face.key for face in chunk]
+                features.append(described)
+        write_targets(out, name, keys, np.concatenate(features))
+        shutil.rmtree(unfinished)
     return out
 
 
@@ -87,17 +89,21 @@ def _check_same(out, data, name):
 
 
 def _begin(unfinished, settings):
-    """Goes on with what an interrupted run left, if that was with these settings."""
+    """Goes on with what an interrupted run left, which must have had these settings."""
     path = unfinished / 'settings.json'
-    if unfinished.exists():
-        try:
-            same = json.loads(path.read_text(encoding='utf-8')) == settings
-        # Of what the system cannot read nothing is known, and nothing is deleted.
-        except (FileNotFoundError, ValueError):
-            same = False
-        if not same:
-            shutil.rmtree(unfinished)
-    results_file.write_results(settings, path)
+    try:
+        left = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        left = settings
+        results_file.write_results(settings, path)
+    except ValueError:
+        left = None
+    if left != settings:
+        raise records.DatasetError(
+            f'{unfinished} is what an interrupted run left, and that had another '
+            f'teacher or other data ({left}; now {settings}): finish that run, choose '
+            'another file with --out, or delete the directory.'
+        )
 
 
 def _describe_split(function, faces, total, folder):
