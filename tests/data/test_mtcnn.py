@@ -106,6 +106,12 @@ def test_boxes_that_a_stronger_one_overlaps_go(monkeypatch, of_smaller):
     assert {*map(tuple, kept)} == {tuple(boxes[i]) for i in expected}
 
 
+def test_of_equal_scores_the_last_is_kept_as_in_the_package():
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60.0]])
+    kept, _ = mtcnn._strongest(boxes, np.ones(3), 0.5)
+    np.testing.assert_array_equal(kept, boxes[[2, 1]])
+
+
 def test_inside_of_boxes():
     x, y = np.meshgrid(np.arange(30), np.arange(20))
     picture = np.stack([x, y, x * 0 + 1], axis=-1).astype(np.float32)
