@@ -11,7 +11,7 @@ import pytest
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 # Programs of tiny shapes take longer to compile than to run. Compiled less well, and
-# by the older way of fusing, they take a third of the time; jax 0.11 has only the newer.
+# by the older way of fusing, they take a third of the time. jax 0.11 has no older way.
 os.environ['XLA_FLAGS'] = (
     os.environ.get('XLA_FLAGS', '')
     + ' --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
