@@ -4,20 +4,14 @@ import atexit
 import os
 import shutil
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from tests.tiny_training import xla_flags
+
 os.environ['JAX_PLATFORMS'] = 'cpu'
-# Programs of tiny shapes take longer to compile than to run. Compiled less well, and
-# by the older way of fusing, they take a third of the time. jax 0.11 has no older way.
-os.environ['XLA_FLAGS'] = (
-    os.environ.get('XLA_FLAGS', '')
-    + ' --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
-)
-if tuple(map(int, version('jaxlib').split('.')[:2])) < (0, 11):
-    os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {xla_flags(8)}'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 # Many tests train the same tiny networks: compile each program once a session, whose

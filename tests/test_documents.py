@@ -16,6 +16,7 @@ import pytest
 from sicnn_jax import cli, workdir
 from sicnn_jax.reproduction import flags
 from tests.documents import ROOT, blocks, commands
+from tests.tiny_training import xla_flags
 
 PAGES = ['README.md', 'CONTRIBUTING.md'] + [
     str(path.relative_to(ROOT)) for path in sorted((ROOT / 'docs').glob('*.md'))
@@ -72,10 +73,9 @@ def test_the_library_page_runs(tmp_path):
         pytest.skip('jax.shard_map is newer than this JAX')
     code = '\n'.join(blocks('docs/library.md', 'python'))
     assert code.count('import') > 10
-    # It runs for a moment: compiling it well would take longer.
-    flags = {'XLA_FLAGS': '--xla_backend_optimization_level=0', 'PYTHONPATH': str(ROOT)}
+    environment = {'XLA_FLAGS': xla_flags(1), 'PYTHONPATH': str(ROOT)}
     command = [sys.executable, '-c', code]
-    subprocess.run(command, check=True, cwd=tmp_path, env={**os.environ, **flags})
+    subprocess.run(command, check=True, cwd=tmp_path, env=os.environ | environment)
 
 
 def test_what_the_pages_name_is_there():

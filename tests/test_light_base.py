@@ -36,7 +36,10 @@ def base(tmp_path):
     """Runs a module where these packages are not installed."""
     (tmp_path / 'hide').mkdir()
     (tmp_path / 'hide' / 'sitecustomize.py').write_text(_HIDE)
-    path = os.pathsep.join([str(tmp_path / 'hide'), str(ROOT)])
+    environment = os.environ | {
+        'PYTHONPATH': os.pathsep.join([str(tmp_path / 'hide'), str(ROOT)]),
+        'XLA_FLAGS': tiny_training.xla_flags(1),
+    }
 
     def run(*arguments):
         return subprocess.run(
@@ -44,7 +47,7 @@ def base(tmp_path):
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            env=os.environ | {'PYTHONPATH': path},
+            env=environment,
         )
 
     return run

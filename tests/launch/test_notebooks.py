@@ -25,9 +25,8 @@ TINY = tiny_training.fields(2, ('recognition', 'domain_integrated')) | {
 @pytest.fixture(autouse=True)
 def _kernels_find_the_package(monkeypatch):
     monkeypatch.setenv('PYTHONPATH', str(tiny_training.ROOT))
-    # One device, as most who open a notebook have, and programs that run for a moment:
-    # compiling them well would take twice as long.
-    monkeypatch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=0')
+    # One device, as most who open a notebook have.
+    monkeypatch.setenv('XLA_FLAGS', tiny_training.xla_flags(1))
 
 
 def outputs(notebook):
