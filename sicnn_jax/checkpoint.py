@@ -12,7 +12,6 @@ Of several processes the first one writes. Each may read: the others do not take
 
 import contextlib
 import hashlib
-import itertools
 import os
 import shutil
 import stat
@@ -170,7 +169,7 @@ class Checkpoints:
     def _set_aside(self, damaged):
         """Moves damaged checkpoints to where Orbax does not look for any."""
         for step, error in damaged.items():
-            place = _free(self.directory / _DAMAGED / str(step))
+            place = paths.free(self.directory / _DAMAGED / str(step))
             place.parent.mkdir(exist_ok=True)
             (self.directory / _LAST / str(step)).rename(place)
             print(f'Damaged, set aside as {place}: {error}', flush=True)
@@ -508,13 +507,6 @@ def _alone():
         active_processes={index},
         barrier_sync_key_prefix=f'process_{index}',
     )
-
-
-def _free(path):
-    """A path like this one that nothing has yet."""
-    others = (path.with_name(f'{path.name}-{i}') for i in itertools.count(2))
-    places = itertools.chain([path], others)
-    return next(place for place in places if not place.exists())
 
 
 def _absolute(path: str | os.PathLike) -> Path:

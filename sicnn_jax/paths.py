@@ -1,5 +1,6 @@
 """Paths as users write them, in flags, in configs and as arguments of the library."""
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ __all__ = [
     'PathError',
     'check_writable',
     'expand',
+    'free',
     'in_utf8',
     'is_address',
     'local',
@@ -110,6 +112,14 @@ def check_writable(directory: Path, remedy: str = 'choose another directory') ->
         raise PathError(
             f'{directory} takes no files ({error.strerror}): {remedy}.'
         ) from error
+
+
+def free(path: Path) -> Path:
+    """This path, or one like it with a number, that nothing has yet."""
+    others = (path.with_name(f'{path.name}-{i}') for i in itertools.count(2))
+    return next(
+        place for place in itertools.chain([path], others) if not place.exists()
+    )
 
 
 def _remedy(text):

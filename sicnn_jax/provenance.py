@@ -4,7 +4,6 @@ A directory that has networks is not thereby what the config at hand asks for: i
 record says what it is, and what differs and matters is refused.
 """
 
-import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sicnn_jax import checkpoint
+from sicnn_jax import checkpoint, paths
 from sicnn_jax.config.fields import is_stage
 from sicnn_jax.rules import Rule
 
@@ -112,7 +111,7 @@ def admit(
     if not differing:
         return
     if changed == 'anew':
-        aside = _free(directory)
+        aside = paths.free(directory.with_name(f'{directory.name}.before'))
         directory.rename(aside)
         fields = ', '.join(field for field, _, _ in differing)
         print(f'{directory} differs in {fields}: set aside as {aside}', flush=True)
@@ -144,9 +143,3 @@ def admit_earlier(directory: Path, expected: Mapping[str, Any]) -> None:
     checkpoint.check_record(
         checkpoint.read_record(directory) or {}, expected, str(directory), remedy
     )
-
-
-def _free(directory: Path) -> Path:
-    """A directory beside this one that is not there: its name and a number."""
-    places = (directory.with_name(f'{directory.name}.{i}') for i in itertools.count(1))
-    return next(place for place in places if not place.exists())

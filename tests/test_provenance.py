@@ -111,12 +111,12 @@ def test_what_differs_is_refused_with_both_values_and_the_ways_out(trained):
 
 
 def test_it_may_be_set_aside(trained, capsys):
-    (trained.parent / 'recognition.1').mkdir()
+    (trained.parent / 'recognition.before').mkdir()
     provenance.admit(trained, _other(seed=5), 'anew')
     assert 'config.seed: set aside as' in capsys.readouterr().out
     names = sorted(path.name for path in trained.parent.iterdir())
-    assert names == ['recognition.1', 'recognition.2']
-    assert checkpoint.has_networks(trained.parent / 'recognition.2')
+    assert names == ['recognition.before', 'recognition.before-2']
+    assert checkpoint.has_networks(trained.parent / 'recognition.before-2')
 
 
 def test_config_json_keeps_the_stages_that_were_trained(trained):
