@@ -28,7 +28,8 @@ def write_run(workdir, scale=8, degradation='bicubic', recognition=True):
         'models': {'cnnh': CNNH, 'cnnr': CNNR},
     }
     stages = ['recognition', 'sr_only', 'domain_integrated']
-    config = {'stages': stages} | {name: {'checkpoint': ''} for name in stages}
+    config = {'stages': stages, 'data': {}, 'scale': scale}
+    config |= {name: {'checkpoint': ''} for name in stages}
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / 'config.json').write_text(json.dumps(config))
     params = draw_params(models.cnnh_from(record), models.LR_SHAPES[scale])

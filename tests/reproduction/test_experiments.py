@@ -98,7 +98,8 @@ def test_time_is_estimated_from_what_was_trained(cache):
     assert 'known once' in unknown and '80 steps' in unknown
     stage = cache.directory(FIRST) / 'domain_integrated'
     stage.mkdir(parents=True)
-    config = {'domain_integrated': {'update_rule': 'domain_integrated'}}
+    config = {'stages': [stage.name], 'data': {}, 'scale': 8}
+    config |= {stage.name: {'update_rule': 'domain_integrated'}}
     (stage.parent / 'config.json').write_text(json.dumps(config))
     (stage / 'metrics.jsonl').write_text('{"step": 20, "images_per_second": 10.0}\n')
     line, total = experiments.describe(cache, [SECOND])
