@@ -15,6 +15,7 @@ from sicnn_jax.models.convolutions.pieces import (
     over_tiles,
     pad,
     while_tracing,
+    with_steps,
 )
 
 # Multiplying so many tiles by a matrix takes as long as reading it.
@@ -96,7 +97,8 @@ def _winograd_backward(padding, m, residuals, gradient):
     _, h, w, _ = gradient.shape
     padded = pad(gradient, ((0, -h % m), (0, -w % m)))
     outputs = [
-        [padded[:, row::m, column::m] for column in range(m)] for row in range(m)
+        [with_steps(padded, slice(i, None, m), slice(j, None, m)) for j in range(m)]
+        for i in range(m)
     ]
     products = [
         [over_tiles(tile, output) for tile, output in zip(*rows, strict=True)]
@@ -193,7 +195,7 @@ def _input_tiles(x, kernel, padding, m):
         [slice(start, start + m * (count - 1) + 1, m) for start in range(m + side - 1)]
         for count, side in zip(tiles, sides, strict=True)
     )
-    shifted = [[padded[:, row, column] for column in columns] for row in rows]
+    shifted = [[with_steps(padded, row, column) for column in columns] for row in rows]
     return _mix_both(*(_INPUT[m, side] for side in sides), shifted)
 
 
