@@ -63,7 +63,7 @@ setup(
         'flax>=0.10.4,<0.13',
         'jax>=0.5.3,<0.12',
         'jaxtyping>=0.2.38,<0.4',
-        'ml-collections>=1.0,<2',
+        'ml-collections>=1.1,<2',
         'numpy>=1.26,<3',
         'optax>=0.2.4,<0.3',
         'orbax-checkpoint>=0.11.12,<0.13',
