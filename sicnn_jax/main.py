@@ -192,10 +192,14 @@ def _keep_compiled_programs() -> None:
     Not those for CPUs: they compile in seconds, and may use instructions that the next
     machine lacks.
     """
+    on_cpu = jax.default_backend() == 'cpu'
+    if on_cpu and jax.__version_info__ < (0, 6):
+        # Wherever they are kept: reading them damages its memory.
+        jax.config.update('jax_enable_compilation_cache', False)
     given = jax.config.values['jax_compilation_cache_dir']
     # Not every user of a container has a home.
     home = os.path.expanduser('~')
-    if given is None and os.path.isabs(home) and jax.default_backend() != 'cpu':
+    if given is None and os.path.isabs(home) and not on_cpu:
         cache = os.path.join(home, '.cache', 'sicnn_jax')
         jax.config.update('jax_compilation_cache_dir', cache)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_training import xla_flags
+from tests.tiny_training import jaxlib_version, xla_flags
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {xla_flags(8)}'
@@ -21,6 +21,9 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:
     atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
     os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
+# jaxlib 0.5 crashes on what it reads from there.
+if jaxlib_version() < (0, 6):
+    os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
 
 # Each compiled program holds memory mappings, of which a process may have 65,530; XLA
 # crashes without more. Of Linux, where the tests are run.

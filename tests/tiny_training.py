@@ -69,9 +69,14 @@ def xla_flags(devices: int) -> str:
         f'--xla_force_host_platform_device_count={devices}',
         '--xla_backend_optimization_level=0',
     ]
-    if tuple(map(int, version('jaxlib').split('.')[:2])) < (0, 11):
+    if jaxlib_version() < (0, 11):
         flags.append('--xla_cpu_use_fusion_emitters=false')
     return ' '.join(flags)
+
+
+def jaxlib_version() -> tuple[int, ...]:
+    """Major and minor, without importing it, which would read the flags."""
+    return tuple(map(int, version('jaxlib').split('.')[:2]))
 
 
 def environment(devices: int) -> dict[str, str]:
