@@ -155,6 +155,10 @@ def one_process(tmp_path_factory):
     return workdir, fields | {'data.dir': workdir / 'data'}
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 7),
+    reason='broadcasts of two CPU processes with several devices each may overlap',
+)
 @pytest.mark.parametrize('split', [False, True])
 def test_two_processes_train_as_one(one_process, split, tmp_path):
     """Also where each has the class weights of some identities only."""
