@@ -91,12 +91,11 @@ def _check_same(out, data, name):
 def _begin(unfinished, settings):
     """Goes on with what an interrupted run left, which must have had these settings."""
     path = unfinished / 'settings.json'
+    if not any(unfinished.glob('*/*.npy')):
+        results_file.write_results(settings, path)
     try:
         left = json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        left = settings
-        results_file.write_results(settings, path)
-    except ValueError:
+    except (FileNotFoundError, ValueError):
         left = None
     if left != settings:
         raise records.DatasetError(
