@@ -10,7 +10,14 @@ import pytest
 from sicnn_jax.errors import CheckpointError
 from sicnn_jax.onnx.graph import read_graph
 from sicnn_jax.onnx.interpret import evaluate
-from tests.onnx.onnx_files import Network, by_jax, by_runtime, check_same, normal
+from tests.onnx.onnx_files import (
+    Network,
+    by_jax,
+    by_runtime,
+    check_close,
+    check_same,
+    normal,
+)
 
 # A network that takes [n, 3, 112, 96], for whoever has one.
 OUTSIDE = os.environ.get('SICNN_ONNX', '')
@@ -117,7 +124,7 @@ def test_features_are_those_of_onnx_runtime_and_the_same_one_by_one(path):
     together = check_same(path, x)
     one = jax.jit(lambda x: evaluate(graph, graph.parameters, x)[0])
     alone = np.stack([one(face) for face in x])
-    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+    check_close(together, alone)
 
 
 def test_a_trained_network_is_that_of_onnx_runtime():
@@ -192,9 +199,9 @@ def test_outputs_inside_the_network_can_be_named(tmp_path):
         lambda x: evaluate(graph, graph.parameters, x, [inner, last])
     )(x)
     assert first.shape == (8, 28, 24)
-    np.testing.assert_allclose(second, by_jax(path, x[None])[0], atol=1e-5)
+    check_close(second, by_jax(path, x[None])[0])
     network.save(path, ['n', *SIZE], inner)
-    np.testing.assert_allclose(first, by_runtime(path, x[None])[0], atol=1e-5)
+    check_close(first, by_runtime(path, x[None])[0])
     with pytest.raises(CheckpointError, match=f"no output 'fc1'; it has {last}"):
         evaluate(graph, graph.parameters, x, ['fc1'])
 
@@ -225,7 +232,7 @@ def test_a_batch_inside_the_file_does_not_matter(tmp_path, batch, targets):
     x = normal(batch_of(batch), 3, 16, 16)
     expected = by_runtime(path, x)
     more = np.concatenate([x, normal(2, 3, 16, 16)])
-    np.testing.assert_allclose(by_jax(path, more)[: len(x)], expected, atol=1e-5)
+    check_close(by_jax(path, more)[: len(x)], expected)
 
 
 def batch_of(declared):
