@@ -77,13 +77,14 @@ def _params(recipe):
     }
 
 
-def _mapped(function):
+def _mapped(function, compiler_options=None):
     """A jitted function of a state or parameters, with the named axis of a device."""
     return jax.jit(
         lambda x: jax.tree.map(
             lambda leaf: leaf[0],
             jax.vmap(lambda _: function(x), axis_name=AXIS)(jnp.zeros(1)),
-        )
+        ),
+        compiler_options=compiler_options,
     )
 
 
@@ -94,8 +95,10 @@ def _step(recipe, params, rule, batch, count=1):
     names = (*rule.trains, *rule.frozen(recipe.weights))
     networks = {name: params[name] for name in names}
     state = TrainState.create(networks, recipe.optimizers)
-    # Not in one program: XLA's convolutions are slower by five in a loop on a CPU.
-    iterate = _mapped(lambda state: program(recipe, state, batch))
+    # Not in one program: XLA's convolutions are slower by five in a loop on a CPU. What
+    # runs often is compiled better than the other programs of the tests.
+    options = {'xla_backend_optimization_level': 1} if count > 1 else None
+    iterate = _mapped(lambda state: program(recipe, state, batch), options)
     for _ in range(count):
         state, found = iterate(state)
     return jax.device_get((state, found))

@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from PIL import Image
-from scipy import ndimage
 
 from sicnn_jax import text_files
 from sicnn_jax.data.records import DatasetError
@@ -185,8 +185,8 @@ def warp(
     for channel in range(3):
         plane = part[..., channel].astype(np.float32)
         if sigma:
-            plane = ndimage.gaussian_filter(plane, sigma, mode='nearest')
-        warped = ndimage.affine_transform(
+            plane = scipy.ndimage.gaussian_filter(plane, sigma, mode='nearest')
+        warped = scipy.ndimage.affine_transform(
             plane,
             inverse[::-1, ::-1],
             (offset - corner)[::-1],

@@ -308,8 +308,10 @@ class ProceduralFaces(Faces):
     ) -> Iterator[np.ndarray]:
         """Chunks of faces, all rendered at one size, so that this compiles once."""
         render = jax.jit(procedural_faces.render_faces, static_argnums=(0, 3))
+        at_once = procedural_faces.AT_ONCE
+        size = min(_CHUNK, -(-len(identities) // at_once) * at_once)
         for start in range(0, len(identities), _CHUNK):
-            rows = np.arange(start, start + _CHUNK) % len(identities)
+            rows = np.arange(start, start + size) % len(identities)
             chunk = render(self.seed, identities[rows], images[rows], self.misalignment)
             yield np.asarray(chunk)[: len(identities) - start]
 

@@ -1,5 +1,5 @@
 """Procedural faces: the embedded data of the project, drawn on the device."""
 
-from sicnn_jax.data.procedural_faces.drawing import render_face, render_faces
+from sicnn_jax.data.procedural_faces.drawing import AT_ONCE, render_face, render_faces
 
-__all__ = ['render_face', 'render_faces']
+__all__ = ['AT_ONCE', 'render_face', 'render_faces']

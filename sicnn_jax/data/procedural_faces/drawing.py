@@ -26,6 +26,9 @@ from sicnn_jax.template import HEIGHT, WIDTH
 
 _ORIGIN = (47.9, 51.6)  # x, y of the point between the eyes, from the template
 
+# Faces that `render_faces` draws at once: a multiple of it needs no second program.
+AT_ONCE = 16
+
 _Grid = collections.namedtuple('_Grid', 'x y u v a side nose_u nose_v')
 
 # Few and close clusters: many people share a colour, and light moves it further than
@@ -94,7 +97,7 @@ def render_faces(
         return jnp.round(face).astype(jnp.uint8)
 
     indices = jnp.stack([jnp.asarray(identities), jnp.asarray(images)], axis=-1)
-    return jax.lax.map(render, indices, batch_size=16)
+    return jax.lax.map(render, indices, batch_size=AT_ONCE)
 
 
 def _misalign(view, key, amount):
