@@ -60,6 +60,7 @@ setup(
     install_requires=[
         'absl-py>=2.1',
         'chex>=0.1.89,<0.2',
+        'etils[epy]>=1.9,<2',
         'flax>=0.10.4,<0.13',
         'jax>=0.5.3,<0.12',
         'jaxtyping>=0.2.38,<0.4',
@@ -71,6 +72,8 @@ setup(
         'safetensors>=0.4.5,<1',
         'scipy>=1.11,<2',
         'tensorboardX>=2.6.2.2,<3',
+        # JAX compresses the programs that it keeps; its zlib takes ten times as long.
+        'zstandard>=0.22,<1',
     ],
     extras_require={
         # Data sets on disk: prepared, described, trained on. Procedural faces that are

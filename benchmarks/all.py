@@ -63,6 +63,7 @@ QUICK = {
     'speed.preparing': ['--images=64', '--rounds=1', '--sample=32'],
     'speed.reading': ['--images=1024', '--epochs=2'],
     'speed.schedule': ['--iterations=1', '--dtype=float32', '--batch=2'],
+    'speed.start_up': ['--rounds=1'],
     'studies.alpha': ['--alphas=8', *_TINY_RUN],
     'studies.clipping': ['--steps=10', '--batch=4'],
     'studies.depthwise': ['--faces=1', '--rounds=1'],

@@ -12,7 +12,7 @@ recognition stage, if there is one, finds the two. It needs the extras `demo` an
 import sys
 from collections.abc import Sequence
 
-from sicnn_jax import command, weights, workdir
+from sicnn_jax import command, compilation_cache, weights, workdir
 from sicnn_jax.inference import Hallucinator, web_page
 
 
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(options):
     web_page.check_port(options.port)
+    compilation_cache.keep_programs()
     with web_page.environment():
         try:
             page = web_page.build(Hallucinator(options.checkpoint, scale=options.scale))

@@ -19,7 +19,7 @@ docs/evaluation.md has the sets and options.
 import sys
 from collections.abc import Sequence
 
-from sicnn_jax import command, paths, weights
+from sicnn_jax import command, compilation_cache, paths, weights
 from sicnn_jax.evaluation import compare, features, verify
 from sicnn_jax.workdir import CONFIG, read_config, shipped_config, write_config
 
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error('--images needs --pairs and goes without --data.')
 
     def evaluate():
+        compilation_cache.keep_programs()
         config = read_config(workdir) if workdir else _open_shipped(scale or 8, out)
         directory = workdir or out
         paths.check_writable(out, 'give --out=DIRECTORY')

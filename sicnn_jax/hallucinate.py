@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sicnn_jax import command, lock, weights, workdir
+from sicnn_jax import command, compilation_cache, lock, weights, workdir
 from sicnn_jax.columns import text_table
 from sicnn_jax.data import align, detect
 from sicnn_jax.data.detect import DetectedFace
@@ -150,6 +150,7 @@ def _hallucinate(options):
     out = options.out
     entries: list[dict[str, Any]] = []
     stopped = False
+    compilation_cache.keep_programs()
     hallucinator = Hallucinator(options.checkpoint, scale=options.scale)
     if options.checkpoint is None:
         print(weights.NOTICE, flush=True)

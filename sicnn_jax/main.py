@@ -25,6 +25,7 @@ from absl import app, flags, logging
 from sicnn_jax import (
     checkpoint,
     command,
+    compilation_cache,
     parallel,
     paths,
     provenance,
@@ -93,7 +94,7 @@ def _train(name, overrides, workdir):
             parallel.divide_cpu(config.cpu_devices)
             parallel.connect()
             asked_to_stop = stop_on_signals()
-            _keep_compiled_programs()
+            compilation_cache.keep_programs()
             train.run(
                 config,
                 workdir,
@@ -184,24 +185,6 @@ def stop_on_signals() -> Callable[[], bool]:
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     return lambda: bool(came)
-
-
-def _keep_compiled_programs() -> None:
-    """Programs for accelerators, which take minutes to compile, are kept for next time.
-
-    Not those for CPUs: they compile in seconds, and may use instructions that the next
-    machine lacks.
-    """
-    on_cpu = jax.default_backend() == 'cpu'
-    if on_cpu and jax.__version_info__ < (0, 6):
-        # Wherever they are kept: reading them damages its memory.
-        jax.config.update('jax_enable_compilation_cache', False)
-    given = jax.config.values['jax_compilation_cache_dir']
-    # Not every user of a container has a home.
-    home = os.path.expanduser('~')
-    if given is None and os.path.isabs(home) and not on_cpu:
-        cache = os.path.join(home, '.cache', 'sicnn_jax')
-        jax.config.update('jax_compilation_cache_dir', cache)
 
 
 def default_workdir(config: str) -> Path:

@@ -4,9 +4,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Float64, UInt8
-from scipy import ndimage
 
 _PEAK = 255
 _WINDOW, _SIGMA = 11, 1.5
@@ -111,7 +111,9 @@ def _ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _blur(image):
-    return ndimage.gaussian_filter(image, _SIGMA, radius=_WINDOW // 2, axes=(0, 1))
+    return scipy.ndimage.gaussian_filter(
+        image, _SIGMA, radius=_WINDOW // 2, axes=(0, 1)
+    )
 
 
 def _check(sr: ArrayLike, hr: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,9 @@ accepted or rejected together.
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float64
-from scipy import stats
 
 from sicnn_jax.metrics.verification import check_scores
 
@@ -34,7 +34,7 @@ def auc(scores: Float[ArrayLike, ' n'], same: Bool[ArrayLike, ' n']) -> float:
     """
     scores, same = _check(scores, same)
     num_same, num_different = np.sum(same), np.sum(~same)
-    ranks = stats.rankdata(scores)
+    ranks = scipy.stats.rankdata(scores)
     above = ranks[same].sum() - num_same * (num_same + 1) / 2
     return float(above / (num_same * num_different))
 

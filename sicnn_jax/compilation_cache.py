@@ -1,0 +1,59 @@
+"""Compiled programs that are kept for the next process."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import jax
+
+_CPU_INFO = Path('/proc/cpuinfo')
+# Fields of it that say what instructions there are, by processor.
+_FEATURES = ('model name', 'flags', 'Features')
+# Seconds of compilation from which on a program is kept.
+_WORTH_KEEPING = 0.2
+
+
+def keep_programs() -> None:
+    """Has JAX keep compiled programs in `~/.cache/sicnn_jax`, and take them from there.
+
+    A program for a CPU may use instructions that another CPU lacks, so each kind of CPU
+    has a directory of its own. JAX itself distinguishes programs, releases and flags.
+
+    `JAX_COMPILATION_CACHE_DIR` names another directory, and
+    `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing. Nor is anything kept where there
+    is no home that can be written to, or on a CPU by JAX 0.5, which crashes on what it
+    reads.
+    """
+    on_cpu = jax.default_backend() == 'cpu'
+    if on_cpu and jax.__version_info__ < (0, 6):
+        jax.config.update('jax_enable_compilation_cache', False)
+    if jax.config.values['jax_compilation_cache_dir'] is not None:
+        return
+    # Not every user of a container has a home.
+    home = os.path.expanduser('~')
+    kind = _cpu() if on_cpu else jax.default_backend()
+    directory = os.path.join(home, '.cache', 'sicnn_jax', kind)
+    if os.path.isabs(home) and _is_writable(directory):
+        jax.config.update('jax_compilation_cache_dir', directory)
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', _WORTH_KEEPING)
+
+
+def _cpu():
+    """A name for processors with the same instructions, or else for this machine."""
+    try:
+        lines = _CPU_INFO.read_text('utf-8').splitlines()
+    except OSError:
+        lines = []
+    said = sorted({line for line in lines if line.startswith(_FEATURES)})
+    known = '\n'.join([platform.machine(), *(said or [platform.node()])])
+    return f'cpu-{hashlib.sha256(known.encode()).hexdigest()[:12]}'
+
+
+def _is_writable(directory):
+    try:
+        # Whoever may write here may have this user run a program.
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(directory, os.W_OK)
