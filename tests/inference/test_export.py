@@ -117,8 +117,8 @@ def test_a_missing_package_names_the_extra(network, monkeypatch):
         onnx_model.to_onnx(params, record)
 
 
-def test_the_readme_runs_an_onnx_file_without_jax(tmp_path):
-    """The README's snippet, on a file, where importing JAX fails."""
+def test_an_onnx_file_runs_without_jax(tmp_path):
+    """The snippet of the docs, on a file, where importing JAX fails."""
     pytest.importorskip('onnx')
     pytest.importorskip('onnxruntime')
     from PIL import Image
@@ -127,7 +127,8 @@ def test_the_readme_runs_an_onnx_file_without_jax(tmp_path):
     exporting.export(tmp_path / 'run', 'onnx', tmp_path / 'cnnh.onnx')
     face = np.random.default_rng(0).integers(0, 256, (14, 12, 3), np.uint8)
     Image.fromarray(face).save(tmp_path / 'small.png')
-    code = "import sys; sys.modules['jax'] = None\n" + snippet('README.md', 'onnxrun')
+    shown = snippet('docs/export.md', 'onnxruntime.Inf')
+    code = f"import sys; sys.modules['jax'] = None\n{shown}"
     subprocess.run([sys.executable, '-I', '-c', code], check=True, cwd=tmp_path)
 
     from sicnn_jax.inference import Hallucinator
