@@ -31,11 +31,22 @@ def speak() -> None:
             stream.reconfigure(errors='backslashreplace')
 
 
-def parser(name: str, doc: str) -> argparse.ArgumentParser:
-    """Of `python -m sicnn_jax.NAME`; its help begins with the module's first line."""
+def parser(
+    name: str, doc: str, *, epilog: str | None = None
+) -> argparse.ArgumentParser:
+    """The parser of `python -m sicnn_jax.NAME`.
+
+    Args:
+      name: of the module.
+      doc: its docstring, which begins the help: what the command does, and examples.
+      epilog: ends the help.
+    """
     speak()
     return argparse.ArgumentParser(
-        prog=f'python -m sicnn_jax.{name}', description=doc.splitlines()[0]
+        prog=f'python -m sicnn_jax.{name}',
+        description=doc,
+        epilog=epilog,
+        formatter_class=_Help,
     )
 
 
@@ -107,6 +118,17 @@ def fail(error: object, status: int = ERROR) -> int:
     first = '\033[31mError:\033[0m' if in_colour else 'Error:'
     print(f'{first} {error}', file=sys.stderr)
     return status
+
+
+class _Help(
+    argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter
+):
+    """Keeps the lines of the docstring, and shows each default that is a value."""
+
+    def _get_help_string(self, action):
+        if action.default in (None, False, '', [], ()) or 'default' in action.help:
+            return action.help
+        return super()._get_help_string(action)
 
 
 def _typed(function, text):

@@ -20,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = command.parser('demo', __doc__)
     workdir.add_network_flags(parser)
-    parser.add_argument('--port', type=command.count, default=7860)
+    parser.add_argument(
+        '--port', type=command.count, default=7860, help='port of the page'
+    )
     return command.run(_serve, parser.parse_args(arguments))
 
 

@@ -9,7 +9,6 @@ pixels that it wants to see, of the original pixels. An interrupted run goes on 
 same command.
 """
 
-import argparse
 import sys
 
 from sicnn_jax import command
@@ -18,25 +17,27 @@ from sicnn_jax.data.preparing.teacher import describe
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog='python -m sicnn_jax.describe',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command.parser('describe', __doc__)
+    parser.add_argument(
+        '--data', type=command.path, required=True, help='data set of shards'
     )
-    parser.add_argument('--data', type=command.path, required=True, help='shards')
     parser.add_argument(
         '--teacher',
         type=command.path_or_name,
         default='dlib',
-        help='dlib, a .onnx file or a finished stage',
+        help='dlib, an .onnx file or a finished stage',
     )
     parser.add_argument(
         '--photographs',
         type=command.path,
-        help='what the data set was prepared from',
+        help='directory that the data set was prepared from',
     )
-    parser.add_argument('--landmarks', type=command.path, help='of the photographs')
-    parser.add_argument('--out', type=command.path, help='by default in the data set')
+    parser.add_argument(
+        '--landmarks', type=command.path, help='landmarks file of the photographs'
+    )
+    parser.add_argument(
+        '--out', type=command.path, help='file to write; default: in the data set'
+    )
     options = vars(parser.parse_args(argv))
     return command.run(lambda: print(describe(**options)), goes_on=True)
 

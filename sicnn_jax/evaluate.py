@@ -75,61 +75,67 @@ def _parser():
     parser.add_argument(
         '--workdir',
         type=command.path,
-        help='of a finished run; default: the network that ships',
+        help='workdir of a finished run; default: the network that ships',
     )
     parser.add_argument(
-        '--scale', type=int, choices=tuple(weights.CNNH), help='of that one; default: 8'
+        '--scale',
+        type=int,
+        choices=tuple(weights.CNNH),
+        help='scale of the network that ships; default: 8',
     )
     parser.add_argument(
         '--out',
         type=command.path,
-        help='where results are written; default: the workdir',
+        help='directory to write to; default: the workdir',
     )
     parser.add_argument(
         '--data',
         type=command.path_or_name,
         default='',
-        help='shards; default: those of the run',
+        help='data set of shards; default: the data of the run',
     )
-    parser.add_argument('--split', default='test', help='of the shards')
+    parser.add_argument('--split', default='test', help='split of the shards')
     parser.add_argument(
         '--pairs',
         type=command.path_or_name,
         default='',
-        help="LFW's pairs.txt, YTF's splits.txt, path_a,path_b,same[,fold] as .csv, or "
-        'a .bin of InsightFace',
+        help="LFW's pairs.txt, YTF's splits.txt, a .csv with the columns path_a, "
+        'path_b, same[, fold], or a .bin of InsightFace',
     )
     for name, text in (
-        ('--folds', 'of --pairs, from 1; default: all'),
-        ('--report', 'folds to average; default: all'),
+        ('--folds', 'folds of --pairs to use, numbered from 1; default: all'),
+        ('--report', 'folds to average over; default: all'),
     ):
         parser.add_argument(name, help=text, type=_numbers, default=(), metavar='N,N,…')
     parser.add_argument(
         '--images',
         type=command.path_or_name,
         default='',
-        help='directory of the images of pairs',
+        help='directory with the images that --pairs names',
     )
     parser.add_argument(
         '--landmarks',
         type=command.path_or_name,
         default='',
-        help='five points of each image; default: the faces are in the middle',
+        help='file with five points of each image; default: faces are in the middle',
     )
     parser.add_argument(
         '--flip',
         choices=features.FLIPS,
         default='concat',
-        help='features of a face and its mirror image; default: %(default)s',
+        help='how the features of a face and of its mirror image become one',
     )
     parser.add_argument(
         '--video',
         choices=verify.VIDEOS,
         default='feature',
-        help='average the features of frames or their scores; default: %(default)s',
+        help='whether to average the features or the scores of frames',
     )
     parser.add_argument(
-        '--frames', type=int, default=0, help='of a video at most; default: all'
+        '--frames',
+        type=int,
+        default=0,
+        help='most frames of a video to use; default: all',
     )
     parser.add_argument(
         '--judge',

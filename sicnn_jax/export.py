@@ -23,11 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = command.parser('export', __doc__)
     workdir.add_network_flags(parser)
-    parser.add_argument('--format', required=True, choices=FORMATS)
     parser.add_argument(
-        '--out', required=True, type=command.path, help='the file to write'
+        '--format', required=True, choices=FORMATS, help='format of the file'
     )
-    parser.add_argument('--half', action='store_true', help='safetensors in float16')
+    parser.add_argument('--out', required=True, type=command.path, help='file to write')
+    parser.add_argument(
+        '--half', action='store_true', help='store safetensors in float16'
+    )
     return command.run(_export, parser.parse_args(arguments))
 
 

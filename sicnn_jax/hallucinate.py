@@ -2,14 +2,13 @@
 
     python -m sicnn_jax.hallucinate photo.jpg folder --out=faces
 
-It uses the network that ships; --checkpoint=runs/di takes one of yours. INPUT is a
-photograph, a folder of them (with all its folders), or a face that is aligned already
-and of exactly the network's size, 12×14 or 24×28. Finding faces needs the extra
-`detect`, or --landmarks; --rotations finds those that are turned, too. For
-`folder/a/b.jpg` it writes `a/b_face0.png`, `a/b_face0_compare.png`, with --paste
-`a/b_pasted.png`, and for all of them `report.json`, also if Ctrl-C stops it. Exit
-status: 0 if there was a face, 1 if there was none or an error is named, 2 for bad
-arguments, 130 if it was stopped.
+The command uses the network that ships, or one of yours with --checkpoint=runs/di.
+INPUT is a photograph, a folder of photographs (with its subfolders), or an aligned face
+of exactly the network's input size, 12×14 or 24×28. Finding faces needs the extra
+`detect`; a landmarks file needs no extra. For `folder/a/b.jpg` the command writes
+`a/b_face0.png`, `a/b_face0_compare.png` and, with --paste, `a/b_pasted.png`. It ends
+with `report.json`, also when Ctrl-C stops it. Exit status: 0 if it found a face, 1 if
+it found none or on an error, 2 for wrong arguments, 130 if it was stopped.
 """
 
 import argparse
@@ -98,37 +97,53 @@ def _without_infinities(report):
 
 def _parse(arguments):
     parser = command.parser('hallucinate', __doc__)
-    parser.add_argument('inputs', nargs='+', metavar='INPUT', type=command.path)
-    workdir.add_network_flags(parser)
-    parser.add_argument('--out', required=True, type=command.path, help='directory')
     parser.add_argument(
-        '--paste', action='store_true', help='write photographs with the faces, too'
+        'inputs',
+        nargs='+',
+        metavar='INPUT',
+        type=command.path,
+        help='photograph, folder of photographs, or aligned face of 12×14 or 24×28',
     )
-    parser.add_argument('--faces', choices=detect.CHOICES, default='all')
+    workdir.add_network_flags(parser)
+    parser.add_argument(
+        '--out', required=True, type=command.path, help='directory to write to'
+    )
+    parser.add_argument(
+        '--paste', action='store_true', help='also write each photograph with its faces'
+    )
+    parser.add_argument(
+        '--faces',
+        choices=detect.CHOICES,
+        default='all',
+        help='which faces of a photograph to hallucinate',
+    )
     parser.add_argument(
         '--landmarks',
         type=command.path,
-        help='PATH and ten numbers a line; finds no faces',
+        help='file with PATH and ten numbers on each line, instead of finding faces',
     )
     parser.add_argument(
         '--rotations',
         action='store_true',
-        help='where no face is upright, find those turned by 90° or 180°',
+        help='where no face is upright, find faces turned by 90° or 180°',
     )
     parser.add_argument(
-        '--min_score', type=float, default=detect.MIN_SCORE, help='of a face, 0 to 1'
+        '--min_score',
+        type=float,
+        default=detect.MIN_SCORE,
+        help='least score of a face, 0 to 1',
     )
     parser.add_argument(
         '--min_size',
         type=float,
-        help=f'of a face in pixels; default: {detect.SMALLEST}, and 1/45 of the longer '
-        'side',
+        help=f'least size of a face in pixels; default: {detect.SMALLEST}, and at '
+        'least 1/45 of the longer side',
     )
     parser.add_argument(
         '--compare',
         type=command.path,
         metavar='REFERENCE',
-        help='originals of the same names to measure against',
+        help='folder or file with originals of the same names to measure against',
     )
     parsed = parser.parse_args(arguments)
     if not 0 <= parsed.min_score <= 1:

@@ -23,9 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         '--weights',
         required=True,
         type=command.path,
-        help='.pt, .pth or .safetensors',
+        help='file of the weights: .pt, .pth or .safetensors',
     )
-    add('--network', required=True, choices=NETWORKS)
+    add('--network', required=True, choices=NETWORKS, help='which network it is')
     add(
         '--out',
         required=True,
@@ -36,11 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         '--deconv',
         choices=DECONVS,
         default='output_padding',
-        help='ConvTranspose2d with padding (k − 1) // 2 (default), or that on mirrored '
+        help='ConvTranspose2d with padding (k − 1) // 2, or the same on mirrored '
         'images',
     )
-    add('--degradation', choices=images.DEGRADATIONS, default='bicubic')
-    add('--dtype', choices=('float32', 'bfloat16'), default='float32')
+    add(
+        '--degradation',
+        choices=images.DEGRADATIONS,
+        default='bicubic',
+        help='how its training faces were made small',
+    )
+    add(
+        '--dtype',
+        choices=('float32', 'bfloat16'),
+        default='float32',
+        help='type that it computes in',
+    )
     options = vars(parser.parse_args(arguments))
 
     def convert():

@@ -21,10 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         '--workdir',
         required=True,
         type=command.path,
-        help='of a run, finished or not',
+        help='workdir of a run, finished or not',
     )
-    add('--out', type=command.path, help='default: report.html in the workdir')
-    add('--faces', type=int, default=256, help='held-out faces; default: %(default)s')
+    add(
+        '--out',
+        type=command.path,
+        help='file to write; default: report.html in the workdir',
+    )
+    add('--faces', type=int, default=256, help='number of held-out faces')
     options = parser.parse_args(arguments)
     if options.faces < 1:
         parser.error(f'--faces is {options.faces}; expected at least 1.')

@@ -29,8 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = command.parser('reproduce', __doc__)
     add = parser.add_argument
-    add('--table', type=several(int, (2, 3, 4, 5, 6)), default=[], metavar='N,N')
-    add('--figure', type=several(int, (1, 3, 4, 5, 6, 7)), default=[], metavar='N,N')
+    for name, numbers in (('table', (2, 3, 4, 5, 6)), ('figure', (1, 3, 4, 5, 6, 7))):
+        add(
+            f'--{name}',
+            type=several(int, numbers),
+            default=[],
+            metavar='N,N',
+            help=f'{name}s to make, of {", ".join(map(str, numbers))}',
+        )
     add(
         '--without_recognisability',
         action='store_true',

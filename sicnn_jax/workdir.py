@@ -180,14 +180,15 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--checkpoint',
         type=command.path,
-        help='a finished stage, the workdir of a run, or a packed network '
-        '(.safetensors); default: the network that ships',
+        help='finished stage, workdir of a run, or packed network (.safetensors); '
+        'default: the network that ships',
     )
     parser.add_argument(
         '--scale',
         type=int,
         choices=tuple(weights.CNNH),
-        help='of the network that ships: 8 (the default, 12×14 pixels in) or 4 (24×28)',
+        help='scale of the network that ships: 8 (from 12×14 pixels, the default) or 4 '
+        '(from 24×28)',
     )
 
 

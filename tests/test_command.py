@@ -97,3 +97,14 @@ def test_whoever_has_seen_enough_is_no_error():
         text=True,
     )
     assert (ran.stdout, ran.stderr) == ('0\n', '')
+
+
+def test_help_has_the_example_and_the_defaults():
+    parser = command.parser('demo', 'Shows it.\n\n    python -m demo --port=1\n')
+    parser.add_argument('--port', type=int, default=7860, help='port of the page')
+    parser.add_argument('--out', help='file to write; default: none')
+    parser.add_argument('--name', default='', help='name of it')
+    shown = parser.format_help()
+    assert 'Shows it.\n\n    python -m demo --port=1\n' in shown
+    assert 'port of the page (default: 7860)' in shown
+    assert shown.count('default') == 2

@@ -83,11 +83,8 @@ class _ProgressLine:
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog='python -m sicnn_jax.data.prepare',
-        description=__doc__,
-        epilog=f'sources:\n{sources.CHOICES}',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command.parser(
+        'data.prepare', __doc__, epilog=f'sources:\n{sources.CHOICES}'
     )
     _add_places(parser.add_argument_group('from and to'))
     _add_alignment(parser.add_argument_group('alignment'))
@@ -103,14 +100,14 @@ def _add_places(group):
         '--source',
         required=True,
         type=command.path_or_name,
-        help='where the photographs are, see below',
+        help='where the photographs are: one of the sources below',
     )
     add(
         '--out',
         required=True,
         type=command.path,
         metavar='DIR',
-        help='directory of the data set',
+        help='directory to write the data set to',
     )
     add('--overwrite', action='store_true', help='replace the data set in --out')
     add('--data_dir', metavar='DIR', help='where TFDS keeps its data sets')

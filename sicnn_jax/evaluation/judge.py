@@ -6,7 +6,6 @@ whether what it sees is there. One for the procedural faces ships with the packa
 `python -m sicnn_jax.evaluation.judge` packs a trained recognition stage as such a file.
 """
 
-import argparse
 import dataclasses
 import os
 import sys
@@ -193,8 +192,9 @@ def _dlib_judge() -> Judge:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog='python -m sicnn_jax.evaluation.judge', description=pack_judge.__doc__
+    parser = command.parser(
+        'evaluation.judge',
+        'Writes CNNR of a finished recognition stage as float16 safetensors.',
     )
     add = parser.add_argument
     add(

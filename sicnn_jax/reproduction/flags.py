@@ -26,19 +26,29 @@ def several(kind: Callable[[str], Any], choices: Collection) -> Callable[[str], 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """What every command has that trains the rows of tables."""
     add = parser.add_argument
-    add('--scale', choices=tuple(SCALES), default='demo')
-    add('--seeds', type=several(int, ()), default=[0], metavar='N,N')
+    add('--scale', choices=tuple(SCALES), default='demo', help='size of the networks')
+    add(
+        '--seeds',
+        type=several(int, ()),
+        default=[0],
+        metavar='N,N',
+        help='seeds of the rows that several are trained of; default: 0',
+    )
     add(
         '--row',
         action='append',
         default=[],
         metavar='TITLE',
-        help='of the tables, train what this one needs (may be repeated); what the '
-        'others need is shown where it is trained already. Default: all',
+        help='train only what this row needs (may be repeated); other rows are shown '
+        'if they are trained already. Default: all rows',
     )
-    add('--cache', type=command.path, help='of runs; default: runs/reproduce/SCALE')
-    add('--out', type=command.path, help='default: the cache')
-    add('--dry_run', action='store_true', help='say what would be trained')
+    add(
+        '--cache',
+        type=command.path,
+        help='directory of the runs; default: runs/reproduce/SCALE',
+    )
+    add('--out', type=command.path, help='directory to write to; default: the cache')
+    add('--dry_run', action='store_true', help='only say what would be trained')
 
 
 def parse(
