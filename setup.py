@@ -60,7 +60,7 @@ setup(
     install_requires=[
         'absl-py>=2.1',
         'chex>=0.1.89,<0.2',
-        'etils[epy]>=1.9,<2',
+        'etils[epy]>=1.12,<2',
         'flax>=0.10.4,<0.13',
         'jax>=0.5.3,<0.12',
         'jaxtyping>=0.2.38,<0.4',
