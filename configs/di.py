@@ -157,7 +157,7 @@ def domain_integrated_stage(variant: str) -> ConfigDict:
 
 
 def alpha(variant: str) -> float:
-    """α. Where little is trained, the paper's 8 moves nothing: docs/results.md."""
+    """α; the paper's 8 changes nothing in short training (docs/notes)."""
     return 256.0 if variant in _BY_ADAM else 8.0
 
 

@@ -10,8 +10,8 @@ finished demo, whose recognition network the one here starts from:
     python -m sicnn_jax.evaluate --workdir=runs/lfw --pairs=pairs.txt --folds=7,8 \\
         --report=8 --judge=dlib
 
-What it came to with the demo's networks of commit 60a0519 is in docs/results.md, "Real
-faces"; with light networks it was not trained yet.
+"Real faces" in docs/notes/narrow_networks.md has its results with narrow networks. It
+has not been trained with light networks yet.
 """
 
 from collections.abc import Mapping

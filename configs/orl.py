@@ -8,8 +8,8 @@ are held out:
     python -m sicnn_jax.main --config=configs/orl.py --config.data.dir=data/orl
     python -m sicnn_jax.evaluate --workdir=runs/orl --judge=dlib
 
-What it came to with the demo's networks of commit 60a0519 is in docs/results.md, "Real
-faces"; with light networks it was not trained yet.
+"Real faces" in docs/notes/narrow_networks.md has its results with narrow networks. It
+has not been trained with light networks yet.
 """
 
 from ml_collections import ConfigDict

@@ -13,8 +13,8 @@ network, which UR-DGN* is trained against, and the faces:
         --config.recognition.checkpoint=runs/di-demo/recognition \\
         --config.data.dir=runs/di-demo/data
 
-What it came to with the demo's networks of before is in docs/results.md; with those of
-today it was not trained yet.
+docs/notes/narrow_networks.md has its results with narrow networks. It has not been
+trained with light networks yet.
 """
 
 from ml_collections import ConfigDict

@@ -19,7 +19,7 @@ from tests.documents import ROOT, blocks, commands
 from tests.tiny_training import xla_flags
 
 PAGES = ['README.md', 'CONTRIBUTING.md'] + [
-    str(path.relative_to(ROOT)) for path in sorted((ROOT / 'docs').glob('*.md'))
+    str(path.relative_to(ROOT)) for path in sorted((ROOT / 'docs').rglob('*.md'))
 ]
 # Packages whose names the pages use, and names of files.
 ELSEWHERE = ('jax', 'tests')

@@ -10,7 +10,7 @@ from sicnn_jax.reproduction.experiments import Run
 
 SCALES = {'demo': ':demo', 'small': ':small', 'paper': ''}
 # What the paper's α is multiplied by. At demo scale α = 8 moves nothing, and 256 is
-# what configs/di.py:demo has in its place (docs/results.md).
+# what configs/di.py:demo has in its place (docs/notes/narrow_networks.md).
 _ALPHA_FACTOR = {'demo': 32.0, 'small': 1.0, 'paper': 1.0}
 # Methods of others → config and variant.
 COMPARED = {
