@@ -11,6 +11,8 @@ ROOT = pathlib.Path(__file__).parent
 # It has wheels for x86-64 Linux alone; elsewhere the full package stands in.
 ON_LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 ELSEWHERE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
+# JAX compresses the programs that it keeps; without this, in ten times the time.
+ZSTANDARD = 'zstandard>=0.22,<1'
 # Reads and writes TFRecord shards, and thereby most of what an installation weighs.
 RECORDS = [
     f'tensorflow-cpu>=2.18,<2.22; {ON_LINUX_X86}',
@@ -18,6 +20,7 @@ RECORDS = [
     # TFDS needs it to download and generate data sets, and does not say so.
     'importlib_resources>=6',
     'tensorflow-datasets>=4.9.7,<5',
+    ZSTANDARD,
 ]
 
 
@@ -72,8 +75,6 @@ setup(
         'safetensors>=0.4.5,<1',
         'scipy>=1.11,<2',
         'tensorboardX>=2.6.2.2,<3',
-        # JAX compresses the programs that it keeps; its zlib takes ten times as long.
-        'zstandard>=0.22,<1',
     ],
     extras_require={
         # Data sets on disk: prepared, described, trained on. Procedural faces that are
@@ -105,11 +106,11 @@ setup(
             'torch>=2.6,<3',
         ],
         # Finds faces in photographs; weights included.
-        'detect': ['mtcnn>=1,<2'],
+        'detect': ['mtcnn>=1,<2', ZSTANDARD],
         # Figure 4 and how far apart two domains are.
         'reproduce': ['scikit-learn>=1.4,<2'],
         # The web page; it needs Pillow < 13.
-        'demo': ['gradio>=5,<7'],
+        'demo': ['gradio>=5,<7', ZSTANDARD],
         # The documentation as a site: mkdocs serve.
         'docs': ['mkdocs-material>=9.5,<10', 'mkdocstrings[python]>=0.27,<2'],
         # To run the notebooks of launch/ without a browser.
