@@ -126,7 +126,9 @@ class _Help(
     """Keeps the lines of the docstring, and shows each default that is a value."""
 
     def _get_help_string(self, action):
-        if action.default in (None, False, '', [], ()) or 'default' in action.help:
+        # 0 is a value, though it equals False.
+        unsaid = action.default in (None, '', [], ()) or action.default is False
+        if unsaid or 'default' in action.help:
             return action.help
         return super()._get_help_string(action)
 

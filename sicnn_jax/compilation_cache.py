@@ -7,6 +7,8 @@ from pathlib import Path
 
 import jax
 
+from sicnn_jax import paths
+
 _CPU_INFO = Path('/proc/cpuinfo')
 # Fields of it that say what instructions there are, by processor.
 _FEATURES = ('model name', 'flags', 'Features')
@@ -31,12 +33,17 @@ def keep_programs() -> None:
     if jax.config.values['jax_compilation_cache_dir'] is not None:
         return
     # Not every user of a container has a home.
-    home = os.path.expanduser('~')
+    home = Path(os.path.expanduser('~'))
+    if not home.is_absolute():
+        return
     kind = _cpu() if on_cpu else jax.default_backend()
-    directory = os.path.join(home, '.cache', 'sicnn_jax', kind)
-    if os.path.isabs(home) and _is_writable(directory):
-        jax.config.update('jax_compilation_cache_dir', directory)
-        jax.config.update('jax_persistent_cache_min_compile_time_secs', _WORTH_KEEPING)
+    directory = home / '.cache' / 'sicnn_jax' / kind
+    try:
+        paths.check_writable(directory)
+    except paths.PathError:
+        return
+    jax.config.update('jax_compilation_cache_dir', str(directory))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', _WORTH_KEEPING)
 
 
 def _cpu():
@@ -48,12 +55,3 @@ def _cpu():
     said = sorted({line for line in lines if line.startswith(_FEATURES)})
     known = '\n'.join([platform.machine(), *(said or [platform.node()])])
     return f'cpu-{hashlib.sha256(known.encode()).hexdigest()[:12]}'
-
-
-def _is_writable(directory):
-    try:
-        # Whoever may write here may have this user run a program.
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(directory, os.W_OK)

@@ -30,6 +30,7 @@ from sicnn_jax.models import CNNR, URDGN, Discriminator, LapSRN
 from sicnn_jax.recipe import Recipe
 from sicnn_jax.rules import find_rule
 from sicnn_jax.train_state import TrainState
+from tests.tiny_training import RUNS_LONG
 
 
 def _faces(count=16):
@@ -95,9 +96,8 @@ def _step(recipe, params, rule, batch, count=1):
     names = (*rule.trains, *rule.frozen(recipe.weights))
     networks = {name: params[name] for name in names}
     state = TrainState.create(networks, recipe.optimizers)
-    # Not in one program: XLA's convolutions are slower by five in a loop on a CPU. What
-    # runs often is compiled better than the other programs of the tests.
-    options = {'xla_backend_optimization_level': 1} if count > 1 else None
+    # Not in one program: XLA's convolutions are slower by five in a loop on a CPU.
+    options = RUNS_LONG if count > 1 else None
     iterate = _mapped(lambda state: program(recipe, state, batch), options)
     for _ in range(count):
         state, found = iterate(state)

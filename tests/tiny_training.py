@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of `jax.jit`, for what takes longer to run than to compile: see `xla_flags`.
+RUNS_LONG = {'xla_backend_optimization_level': 1}
 STAGES = ('recognition', 'hallucination', 'domain_integrated')
 _FIELDS = {
     'data.identities': 4,

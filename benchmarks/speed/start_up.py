@@ -4,8 +4,8 @@
 
 Runs `sicnn --help`, and `sicnn hallucinate` for a face of 12×14 pixels and for a
 photograph with landmarks, each in a process of its own: with no program kept, as the
-first run ever has it, and with those that this run has kept. The phases of the latter
-command are timed inside such a process.
+first run ever has it, and with those that this run has kept. The phases of what is
+done for the face are timed inside such a process.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from benchmarks.measuring import append_record, markdown, versions
 from sicnn_jax.template import TEMPLATE
 
 FIRST, LATER = 'first run ever', 'later'
-COMMANDS = ('--help', 'face', 'photograph')
 PHASES = ('import', 'read', 'first face', 'second face')
 # In a process of its own: the parts of what `hallucinate` does with a face of 12×14.
 _PHASES = """
@@ -87,12 +86,12 @@ def _timed(command, home):
 def measure(directory: Path, rounds: int) -> tuple[dict, dict]:
     """Seconds of each command and phase, as (first run ever, later) of each round."""
     commands = write_inputs(directory)
-    whole = {name: [] for name in COMMANDS}
+    whole = {name: [] for name in commands}
     parts = {name: [] for name in PHASES}
     for number in range(rounds):
-        for name in COMMANDS:
+        for name, arguments in commands.items():
             home = directory / f'home-{name.strip("-")}-{number}'
-            whole[name].append([run(commands[name], home) for _ in range(2)])
+            whole[name].append([run(arguments, home) for _ in range(2)])
         home = directory / f'home-phases-{number}'
         both = [phases(home) for _ in range(2)]
         for name, pair in zip(PHASES, zip(*both, strict=True), strict=True):

@@ -27,7 +27,6 @@ from sicnn_jax.reports import dataset_page
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    command.speak()
     return command.run(_prepare, vars(_parser().parse_args(argv)), goes_on=True)
 
 
@@ -127,8 +126,7 @@ def _add_places(group):
         '--encoding',
         choices=records.ENCODINGS,
         default='png',
-        help='png is exact, some 18 KB a face; jpeg (quality 95) some 6 KB '
-        '(default: %(default)s)',
+        help='png is exact, some 18 KB a face; jpeg (quality 95) some 6 KB',
     )
     add(
         '--name',
@@ -157,22 +155,21 @@ def _add_alignment(group):
         '--faces',
         choices=convert.FACES,
         default='largest',
-        help='with --detect, which of those found (default: %(default)s)',
+        help='with --detect, which of those found',
     )
     add(
         '--min_size',
         type=int,
         default=0,
         metavar='PIXELS',
-        help='skip images whose shorter side is below that (default: %(default)s)',
+        help='skip images whose shorter side is below that',
     )
     add(
         '--min_height',
         type=float,
         default=convert.MIN_HEIGHT,
         metavar='PIXELS',
-        help='skip faces of fewer rows of original pixels; with 112 none is enlarged '
-        '(default: %(default)s)',
+        help='skip faces of fewer rows of original pixels; with 112 none is enlarged',
     )
 
 
@@ -198,8 +195,7 @@ def _add_selection(group):
         type=int,
         default=1,
         metavar='K',
-        help='skip identities with fewer images, except those of --test_list '
-        '(default: %(default)s)',
+        help='skip identities with fewer images, except those of --test_list',
     )
     add(
         '--exclude',
@@ -216,14 +212,13 @@ def _add_selection(group):
         default=overlap.DUPLICATE_BITS,
         metavar='N',
         help='training faces are copies of test faces if so many of 256 bits of their '
-        'fingerprints differ, or fewer; -1 keeps copies (default: %(default)s)',
+        'fingerprints differ, or fewer; -1 keeps copies',
     )
     add(
         '--seed',
         type=int,
         default=0,
-        help='of the choice of test identities and of the order of training faces '
-        '(default: %(default)s)',
+        help='of the choice of test identities and of the order of training faces',
     )
 
 
@@ -240,7 +235,7 @@ def _add_degradation(group):
         '--degradation',
         choices=('bicubic', 'area'),
         default='bicubic',
-        help='how (default: %(default)s)',
+        help='how',
     )
     add(
         '--checkpoint',

@@ -15,13 +15,13 @@ from sicnn_jax.data.procedural_faces import (
     render_faces,
 )
 from sicnn_jax.template import HEIGHT, WIDTH
+from tests.tiny_training import RUNS_LONG
 
 PEOPLE, VIEWS = 16, 8
 IDENTITIES = np.repeat(np.arange(PEOPLE, dtype=np.int32), VIEWS)
 IMAGES = np.tile(np.arange(VIEWS, dtype=np.int32), PEOPLE)
-# Two thousand faces are drawn here: unlike other programs of the tests, this one takes
-# longer to run than to compile.
-render = jax.jit(render_faces, compiler_options={'xla_backend_optimization_level': 1})
+# It draws two thousand faces.
+render = jax.jit(render_faces, compiler_options=RUNS_LONG)
 
 
 @pytest.fixture(scope='module')
