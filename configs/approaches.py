@@ -4,9 +4,11 @@
     --config=configs/approaches.py:small   as configs/di.py:small
     --config=configs/approaches.py:light   as configs/di.py:light
     --config=configs/approaches.py:demo    as configs/di.py:demo
+    --config=configs/approaches.py:real    as configs/di.py:real
 
 I: both networks from scratch, in one update by L_SR + α L_SI + β L_FR, over the batches
-that CNNH sees elsewhere in two stages. II: CNNH of the hallucination stage against the
+that CNNH sees elsewhere in two stages (`:real`: from where the others start, in a third
+stage like theirs). II: CNNH of the hallucination stage against the
 CNNR of the recognition stage, frozen. III: that CNNR trained on the faces of a frozen
 CNNH and on their originals first (mixed), then CNNH against it as in II. The third
 stages have the batches, schedule, optimisers and α of domain-integrated training. A run
@@ -40,22 +42,12 @@ def get_config(variant: str = '') -> ConfigDict:
         'approach_iii',
     )
     config.hallucination = di.second_stage(variant, 'hallucination')
-    # From scratch, over the batches that CNNH sees elsewhere in two stages.
-    _, second, third = di.STEPS[variant]
-    config.approach_i = di.second_stage(
-        variant,
-        'joint',
-        steps=second + third,
-        data_seed=2,
-        optimizers={**config.recognition.optimizer, **config.hallucination.optimizer},
-        alpha=di.alpha(variant),
-        annealing=config.recognition.annealing.to_dict(),
-    )
+    config.approach_i = _joint_stage(config, variant)
     config.mixed = di.third_stage(
         variant,
         'mixed_recognition',
         optimizers=di.recogniser_optimizers(variant),
-        init=di.FROM_BOTH,
+        init=di.from_both(variant),
         annealing=di.mixed_annealing(variant),
         best='verification_accuracy',
     )
@@ -64,6 +56,29 @@ def get_config(variant: str = '') -> ConfigDict:
             variant,
             'hallucination',
             init={'cnnr': cnnr, 'cnnh': 'hallucination'},
-            alpha=di.alpha(variant),
+            **di.identity(variant),
         )
     return config
+
+
+def _joint_stage(config, variant):
+    if variant == 'real':
+        return di.third_stage(
+            variant,
+            'joint',
+            optimizers=di.recogniser_optimizers(variant)
+            | {'cnnh': di.cnnh_optimizer(variant)},
+            init=di.from_both(variant),
+            annealing=di.mixed_annealing(variant),
+            **di.identity(variant),
+        )
+    _, second, third = di.STEPS[variant]
+    return di.second_stage(
+        variant,
+        'joint',
+        steps=second + third,
+        data_seed=2,
+        optimizers={**config.recognition.optimizer, **config.hallucination.optimizer},
+        annealing=config.recognition.annealing.to_dict(),
+        **di.identity(variant),
+    )

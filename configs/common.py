@@ -1,6 +1,14 @@
 """Networks that several experiments have."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
+
+from sicnn_jax.config import schema
+
+# How the network of L_SI sees SR and HR: moved and blurred alike, so that CNNH does not
+# learn a grid that pleases it.
+VIEWS = {'identity_shift': 3, 'identity_blur': 2.0}
 
 
 def light_networks(config: ConfigDict) -> None:
@@ -25,3 +33,45 @@ def light_networks(config: ConfigDict) -> None:
     config.cnnh.reconstruction_gain = 0.1
     config.cnnh.bicubic_skip = True
     config.cnnh.dtype = 'float32'
+
+
+def photographs(config: ConfigDict) -> None:
+    """Real faces of shards, augmented on the device, for minutes on two CPU cores."""
+    config.data.source = 'records'
+    config.data.placement = 'device'
+    config.data.shift = 2
+    config.data.zoom = 0.04
+    config.data.rotation = 4.0
+    config.data.brightness = 0.08
+    config.data.contrast = 0.15
+    config.data.saturation = 0.2
+    config.log_every = 20
+    config.evaluation.faces = 200
+    config.evaluation.final_pairs = 2_000
+
+
+def taught_recogniser(config: ConfigDict, steps: int) -> ConfigDict:
+    """Makes CNNR wide enough for what a teacher knows.
+
+    Returns:
+      The stage in which it learns the teacher's features.
+    """
+    config.cnnr.widths = (16, 32, 96, 192)
+    config.cnnr.depths = (1, 1, 2, 2)
+    return schema.stage(
+        'distillation',
+        steps=steps,
+        batch_size=32,
+        optimizers={'cnnr': adam(1e-3, clip=1.0, warmup_steps=100, weight_decay=0.01)},
+        data_seed=0,
+        best='verification_accuracy',
+        evaluate_every=500,
+        checkpoint_every=100,
+    )
+
+
+def adam(learning_rate: float, clip: float, **settings: Any) -> ConfigDict:
+    """Adam whose learning rate falls to zero along a cosine."""
+    return schema.optimizer(
+        'adam', learning_rate, schedule='cosine', clip=clip, **settings
+    )

@@ -4,6 +4,8 @@
     --config=configs/di.py:small   one modest GPU or a Colab TPU: half the widths
     --config=configs/di.py:light   light networks, for two CPU cores and an hour or two
     --config=configs/di.py:demo    the same networks in eight minutes
+    --config=configs/di.py:real    the same networks on photographs, with a CNNR that a
+                                   teacher taught, as in configs/real.py:distilled
 
 Stages: CNNR by L_FR (recognition); CNNH by L_SR (hallucination); Algorithm 1
 (domain_integrated); and sr_only, the control: the same batches, schedule and
@@ -24,7 +26,7 @@ from ml_collections import ConfigDict
 from configs import common
 from sicnn_jax.config import schema
 
-VARIANTS = ('', 'small', 'light', 'demo')
+VARIANTS = ('', 'small', 'light', 'demo', 'real')
 
 # Steps of the recognition stage, and of CNNH's first and last one.
 STEPS = {
@@ -32,25 +34,21 @@ STEPS = {
     'small': (10_000, 10_000, 2_000),
     'light': (6_000, 6_000, 2_000),
     'demo': (1_600, 200, 80),
+    'real': (2_400, 1_000, 600),
 }
 BATCHES = {
     '': (512, 128, 128),
     'small': (128, 64, 64),
     'light': (16, 16, 16),
     'demo': (16, 16, 16),
+    'real': (32, 16, 16),
 }
 # Steps after which SGD's learning rate falls to a tenth: Sec. 4.1, and the same shares.
 BOUNDARIES = {
     '': ((20_000, 30_000), (30_000, 60_000), (6_000,)),
     'small': ((5_714, 8_571), (3_750, 7_500), (1_333,)),
 }
-_BY_ADAM = ('light', 'demo')
-# Where the networks of a last stage come from.
-FROM_BOTH = {
-    'cnnr': 'recognition',
-    'class_weights': 'recognition',
-    'cnnh': 'hallucination',
-}
+_BY_ADAM = ('light', 'demo', 'real')
 
 
 def get_config(variant: str = '') -> ConfigDict:
@@ -85,6 +83,11 @@ def start(file: str, variant: str) -> ConfigDict:
         config.cnnh.deconv_width = 64
         config.data.identities = 4_000
         config.data.test_identities = 200
+    elif variant == 'real':
+        common.light_networks(config)
+        common.photographs(config)
+        config.recognition = common.taught_recogniser(config, STEPS[variant][0])
+        return config
     elif variant in _BY_ADAM:
         common.light_networks(config)
         config.data.source = 'embedded'
@@ -103,7 +106,7 @@ def start(file: str, variant: str) -> ConfigDict:
 def recognition_stage(variant: str = '') -> ConfigDict:
     """Stage 1 of Sec. 4.1: CNNR by A-Softmax."""
     if variant in _BY_ADAM:
-        optimizer = _adam(8e-4, clip=5.0)
+        optimizer = common.adam(8e-4, clip=5.0)
     else:
         optimizer = schema.optimizer(
             'sgd',
@@ -126,7 +129,7 @@ def recognition_stage(variant: str = '') -> ConfigDict:
 def second_stage(variant: str, update_rule: str, **fields: Any) -> ConfigDict:
     """Stage 2 of Sec. 4.1, CNNH from scratch; `fields` are those of `schema.stage`."""
     if variant in _BY_ADAM:
-        optimizer = _adam(2e-3, clip=2_000.0)
+        optimizer = common.adam(2e-3, clip=2_000.0)
     else:
         optimizer = _sgd(0.02, BOUNDARIES[variant][1], clip=1.0)
     defaults = {'optimizers': {'cnnh': optimizer}, 'best': 'psnr'}
@@ -148,23 +151,38 @@ def domain_integrated_stage(variant: str) -> ConfigDict:
         variant,
         'domain_integrated',
         optimizers=recogniser_optimizers(variant) | {'cnnh': cnnh_optimizer(variant)},
-        init=FROM_BOTH,
-        alpha=alpha(variant),
+        init=from_both(variant),
         annealing=mixed_annealing(variant),
+        **identity(variant),
         # Both updates in one program, which saves one forward pass of CNNH.
         fused=variant in _BY_ADAM,
     )
 
 
-def alpha(variant: str) -> float:
-    """α; the paper's 8 changes nothing in short training (docs/notes)."""
-    return 256.0 if variant in _BY_ADAM else 8.0
+def from_both(variant: str) -> dict[str, str]:
+    """Where the networks of a last stage come from.
+
+    A CNNR that a teacher taught has learned no class weights.
+    """
+    weights = 'centroids' if variant == 'real' else 'recognition'
+    return {'cnnr': 'recognition', 'class_weights': weights, 'cnnh': 'hallucination'}
+
+
+def identity(variant: str) -> dict[str, Any]:
+    """α, and how CNNR sees faces for L_SI.
+
+    The paper's 8 changes nothing in short training (docs/notes).
+    """
+    alpha = {'alpha': 256.0 if variant in _BY_ADAM else 8.0}
+    return alpha | (common.VIEWS if variant == 'real' else {})
 
 
 def recogniser_optimizers(variant: str) -> dict[str, ConfigDict]:
     """Of CNNR and its class weights where they go on from the recognition stage."""
-    if variant in _BY_ADAM:
-        optimizer = _adam(2e-4, clip=5.0)
+    if variant == 'real':
+        optimizer = common.adam(1e-4, clip=1.0)
+    elif variant in _BY_ADAM:
+        optimizer = common.adam(2e-4, clip=5.0)
     else:
         optimizer = _sgd(0.01, BOUNDARIES[variant][2], clip=5.0)
     return {'cnnr': optimizer, 'class_weights': optimizer}
@@ -173,7 +191,7 @@ def recogniser_optimizers(variant: str) -> dict[str, ConfigDict]:
 def cnnh_optimizer(variant: str) -> ConfigDict:
     """Of CNNH in its last stage."""
     if variant in _BY_ADAM:
-        return _adam(1e-3, clip=2_000.0)
+        return common.adam(1e-3, clip=2_000.0)
     return _sgd(0.01, BOUNDARIES[variant][2], clip=1.0)
 
 
@@ -203,7 +221,3 @@ def _sgd(learning_rate, boundaries, clip):
     return schema.optimizer(
         'sgd', learning_rate, boundaries=boundaries, weight_decay=2.5e-4, clip=clip
     )
-
-
-def _adam(learning_rate, clip):
-    return schema.optimizer('adam', learning_rate, schedule='cosine', clip=clip)

@@ -4,6 +4,7 @@
     --config=configs/lapsrn.py:small   as configs/di.py:small
     --config=configs/lapsrn.py:light   as configs/di.py:light
     --config=configs/lapsrn.py:demo    as configs/di.py:demo
+    --config=configs/lapsrn.py:real    as configs/di.py:real
 
 A run of configs/di.py gives the recognition network and the faces, so that all methods
 are measured by the same one and nothing is trained again:
@@ -22,9 +23,9 @@ from configs import di
 
 VARIANTS = di.VARIANTS
 
-WIDTHS = {'': 64, 'small': 32, 'light': 16, 'demo': 16}
+WIDTHS = {'': 64, 'small': 32, 'light': 16, 'demo': 16, 'real': 16}
 # Of its 8× network; 10 for 4×.
-DEPTHS = {'': 5, 'small': 5, 'light': 3, 'demo': 3}
+DEPTHS = {'': 5, 'small': 5, 'light': 3, 'demo': 3, 'real': 3}
 
 
 def get_config(variant: str = '') -> ConfigDict:

@@ -76,7 +76,7 @@ def experiment(
     config.recognition = stage(
         0,
         'recognition',
-        {'cnnr': _adam(8e-4, 5.0), 'class_weights': _adam(8e-4, 5.0)},
+        {'cnnr': common.adam(8e-4, 5.0), 'class_weights': common.adam(8e-4, 5.0)},
         init={'cnnr': cnnr},
         annealing={'base': 1500.0, 'gamma': 0.05},
         best='verification_accuracy',
@@ -84,14 +84,14 @@ def experiment(
     config.hallucination = stage(
         1,
         'hallucination',
-        {'cnnh': _adam(2e-3, 2_000.0)},
+        {'cnnh': common.adam(2e-3, 2_000.0)},
         init={'cnnh': cnnh},
         best='psnr',
     )
     config.sr_only = stage(
         2,
         'hallucination',
-        {'cnnh': _adam(1e-3, 2_000.0)},
+        {'cnnh': common.adam(1e-3, 2_000.0)},
         init={'cnnh': 'hallucination'},
         best='identity_similarity',
     )
@@ -99,9 +99,9 @@ def experiment(
         2,
         'domain_integrated',
         {
-            'cnnr': _adam(2e-4, 5.0),
-            'class_weights': _adam(2e-4, 5.0),
-            'cnnh': _adam(1e-3, 2_000.0),
+            'cnnr': common.adam(2e-4, 5.0),
+            'class_weights': common.adam(2e-4, 5.0),
+            'cnnh': common.adam(1e-3, 2_000.0),
         },
         init={
             'cnnr': 'recognition',
@@ -115,7 +115,3 @@ def experiment(
         best='identity_similarity',
     )
     return config
-
-
-def _adam(learning_rate, clip):
-    return schema.optimizer('adam', learning_rate, schedule='cosine', clip=clip)

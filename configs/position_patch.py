@@ -4,6 +4,7 @@
     --config=configs/position_patch.py:small   the same, faces of configs/di.py:small
     --config=configs/position_patch.py:light   the same, faces of configs/di.py:light
     --config=configs/position_patch.py:demo    the same, faces of configs/di.py:demo
+    --config=configs/position_patch.py:real    the same, faces of configs/di.py:real
 
 It is not trained: its stage takes one step. A run of configs/di.py gives the
 recognition network and the faces:

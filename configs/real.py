@@ -37,13 +37,14 @@ from configs import common
 from sicnn_jax.config import schema
 
 VARIANTS = ('', 'dlib', 'onnx', 'distilled', 'labels')
-# Weight of L_SI, how its network sees faces, and where that network comes from.
+# Weight of L_SI.
 ALPHA = 300.0
-VIEWS = {'identity_shift': 3, 'identity_blur': 2.0}
 # Groups of dlib's network that are compared beside its features. Groups 3 and 4 please
 # a judge no more than 3 alone by what the grid costs that they leave in the pictures.
 ACTIVATIONS = (3,)
 FROZEN = {'cnnr': 'recognition'}
+# Of CNNH's gradient.
+CLIP = 2_000.0
 
 
 def get_config(variant: str = '') -> ConfigDict:
@@ -55,24 +56,12 @@ def get_config(variant: str = '') -> ConfigDict:
         )
     config = schema.base()
     common.light_networks(config)
-    config.data.source = 'records'
-    config.data.placement = 'device'
-    config.data.shift = 2
-    config.data.zoom = 0.04
-    config.data.rotation = 4.0
-    config.data.brightness = 0.08
-    config.data.contrast = 0.15
-    config.data.saturation = 0.2
-
-    config.log_every = 20
-    config.evaluation.faces = 200
-    config.evaluation.final_pairs = 2_000
-
+    common.photographs(config)
     config.hallucination = schema.stage(
         'hallucination',
         steps=2_000,
         batch_size=16,
-        optimizers={'cnnh': _adam(2e-3)},
+        optimizers={'cnnh': common.adam(2e-3, CLIP)},
         data_seed=1,
         best='psnr',
         evaluate_every=500,
@@ -88,7 +77,10 @@ def get_config(variant: str = '') -> ConfigDict:
         config.approach_ii.perceptual_weight = ALPHA
     if variant == 'distilled':
         config.taught_integrated = _last_stage(
-            'taught_integrated', alpha=ALPHA, init=FROZEN, cnnr=_adam(1e-4, clip=1.0)
+            'taught_integrated',
+            alpha=ALPHA,
+            init=FROZEN,
+            cnnr=common.adam(1e-4, clip=1.0),
         )
         config.stages += ('taught_integrated',)
     if variant in ('distilled', 'labels'):
@@ -98,8 +90,8 @@ def get_config(variant: str = '') -> ConfigDict:
             alpha=ALPHA,
             init=FROZEN | {'class_weights': weights},
             annealing={'base': 1500.0, 'gamma': 0.05, 'offset': 1_600},
-            cnnr=_adam(1e-4, clip=1.0),
-            class_weights=_adam(1e-4, clip=1.0),
+            cnnr=common.adam(1e-4, clip=1.0),
+            class_weights=common.adam(1e-4, clip=1.0),
         )
         config.stages += ('domain_integrated',)
     return config
@@ -123,17 +115,8 @@ def _recognition_stage(config, variant):
             'pretrained', steps=1, batch_size=16, optimizers={}, **budget
         )
     if variant == 'distilled':
-        config.cnnr.widths = (16, 32, 96, 192)
-        config.cnnr.depths = (1, 1, 2, 2)
-        optimizer = _adam(1e-3, clip=1.0, warmup_steps=100, weight_decay=0.01)
-        return schema.stage(
-            'distillation',
-            steps=4_000,
-            batch_size=32,
-            optimizers={'cnnr': optimizer},
-            **budget,
-        )
-    optimizer = _adam(8e-4, clip=5.0)
+        return common.taught_recogniser(config, steps=4_000)
+    optimizer = common.adam(8e-4, clip=5.0)
     return schema.stage(
         'recognition',
         steps=1_600,
@@ -150,19 +133,13 @@ def _last_stage(update_rule, *, init=None, alpha=0.0, annealing=None, **optimize
         update_rule,
         steps=2_000,
         batch_size=16,
-        optimizers={**optimizers, 'cnnh': _adam(1e-3)},
+        optimizers={**optimizers, 'cnnh': common.adam(1e-3, CLIP)},
         init={'cnnh': 'hallucination'} | (init or {}),
         alpha=alpha,
-        **(VIEWS if alpha else {}),
+        **(common.VIEWS if alpha else {}),
         annealing=annealing,
         data_seed=2,
         best='psnr',
         evaluate_every=500,
         checkpoint_every=100,
-    )
-
-
-def _adam(learning_rate, clip=2_000.0, **settings):
-    return schema.optimizer(
-        'adam', learning_rate, schedule='cosine', clip=clip, **settings
     )

@@ -4,6 +4,7 @@
     --config=configs/ur_dgn.py:small   as configs/di.py:small
     --config=configs/ur_dgn.py:light   as configs/di.py:light
     --config=configs/ur_dgn.py:demo    as configs/di.py:demo
+    --config=configs/ur_dgn.py:real    as configs/di.py:real
 
 and each with the perceptual loss through CNNR, which is UR-DGN*: `:perceptual`,
 `:small_perceptual` and so on. A run of configs/di.py gives the recognition
@@ -41,6 +42,7 @@ WIDTHS = {
     'small': ((128, 64, 32), (16, 32, 64, 128)),
     'light': ((48, 32, 16), (8, 16, 32, 64)),
     'demo': ((48, 32, 16), (8, 16, 32, 64)),
+    'real': ((48, 32, 16), (8, 16, 32, 64)),
 }
 
 

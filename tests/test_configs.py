@@ -107,7 +107,8 @@ def test_every_config_fits_together(name, tmp_path):
     config = SHIPPED[name].copy_and_resolve_references()
     # lfw.py, orl.py and real.py leave it to the command line.
     config.data.dir = 'faces'
-    config.data.targets = 'targets' if name.endswith(':distilled') else ''
+    taught = config.get('recognition', {}).get('update_rule') == 'distillation'
+    config.data.targets = 'targets' if taught else ''
     if config.cnnr.kind == 'onnx':
         pytest.importorskip('onnx')
         from tests.models.test_onnx_recogniser import small_network
@@ -149,7 +150,7 @@ def test_ur_dgn_star_differs_by_the_perceptual_loss_only(size):
 
 @pytest.mark.parametrize('module', [di, *COMPARED])
 def test_unknown_variant_names_the_choices(module):
-    with pytest.raises(ValueError, match='small, light, demo'):
+    with pytest.raises(ValueError, match='small, light, demo, real'):
         module.get_config('large')
 
 
@@ -158,7 +159,7 @@ def test_algorithm_1_is_two_programs_but_where_it_is_fused(variant, tmp_path):
     config = di.get_config(variant)
     config.seed = 3
     stage = build_stage(config, 'domain_integrated', tmp_path)
-    fused = variant in ('light', 'demo')
+    fused = variant in ('light', 'demo', 'real')
     assert len(stage.rule.iteration(fused=stage.config.fused)) == 2 - fused
     assert stage.recipe.seed == 3
     # Every other rule has one program, and nothing to fuse.

@@ -669,6 +669,13 @@ def test_only_reported_folds_are_reported(finished, tmp_path, monkeypatch):
         assert mean == pytest.approx((one + other) / 2, rel=1e-5)
     with pytest.raises(ValueError, match='names fold 3'):
         evaluated((3,))
+    # A run may also say itself what it is measured on at its end.
+    config = config.copy_and_resolve_references()
+    config.data.dir = str(tmp_path / 'data')
+    config.evaluation.update(
+        judge=str(workdir / 'recognition'), pairs_file=str(pairs), reported_folds=(2,)
+    )
+    assert compare.run(config, workdir)['rows'] == second['rows']
 
 
 def test_pairs_of_photographs_are_verified_by_the_command(finished, tmp_path, capsys):

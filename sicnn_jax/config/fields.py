@@ -14,7 +14,7 @@ from sicnn_jax.rules import RULES
 # Fields that None turns off.
 _OPTIONAL = {'init_std'}
 # What is in tuples whose default is empty.
-_ITEMS = {'stages': 'recognition', 'boundaries': 1}
+_ITEMS = {'stages': 'recognition', 'boundaries': 1, 'folds': 1, 'reported_folds': 1}
 # As large as a seed can be; what counts is smaller.
 _LARGEST = 2**32 - 1
 # Fields of this one stand in for those of a stage whose rule is unknown.

@@ -13,6 +13,7 @@ _FIELDS = (
     ('data', 'targets'),
     ('cnnr', 'file'),
     ('evaluation', 'judge'),
+    ('evaluation', 'pairs_file'),
 )
 
 

@@ -152,8 +152,14 @@ def _evaluation() -> ConfigDict:
     # pairs as many as there are, where these are fewer.
     config.final_faces = 0
     config.final_pairs = 6_000
-    # Independent recognition network: '' is the one shipped for procedural faces,
-    # else the directory of a finished recognition stage.
+    # Instead, pairs of keys of the shards, LFW's pairs.txt or a file like it: those of
+    # some folds, numbered from 1 (empty: all), of which some are reported (empty: all)
+    # and the others give the threshold. Only the faces of these pairs are measured.
+    config.pairs_file = ''
+    config.folds = ()
+    config.reported_folds = ()
+    # Independent recognition network: '' is the one shipped for procedural faces, else
+    # 'dlib', an .onnx file, a packed network or the directory of a finished stage.
     config.judge = ''
     return config
 

@@ -65,7 +65,8 @@ def load_test_faces(
       data: a directory of shards instead.
       split: of the shards.
       pairs: LFW's pairs.txt, a file like it or CSV, of keys of the shards; else pairs
-        are drawn, in ten folds.
+        are drawn, in ten folds. Where neither is given, the file of the config, if it
+        names one, with its folds.
       folds: of `pairs`, numbered from 1 as LFW does; all by default. Only faces
         that are in their pairs are evaluated.
       report: folds to average over; all by default. The others only give the
@@ -79,6 +80,9 @@ def load_test_faces(
       DatasetError: the faces cannot be read, or those of the pairs are not there.
     """
     limit = config.evaluation.final_faces or None
+    if not data and not pairs and config.evaluation.get('pairs_file'):
+        pairs = config.evaluation.pairs_file
+        folds, report = config.evaluation.folds, config.evaluation.reported_folds
     if not data and not pairs:
         faces = dataset.open_faces(config.data, workdir)
         hr, labels = faces.test_faces(limit)

@@ -14,6 +14,8 @@ _QUALITY = ('psnr', 'ssim')
 # Our column → the paper's, where it is another.
 _OF_THE_PAPER = {'recognisability': 'lfw'}
 SIMILARITIES = ('identity_similarity', 'judge_similarity')
+# Rows of Tables 4 and 5 that a claim compares.
+_SEVERAL = ('bicubic', 'lapsrn', 'ur_dgn_perceptual', 'sicnn')
 _EVERYTHING = (*SIMILARITIES, 'verification_accuracy', 'recognisability')
 
 
@@ -85,7 +87,7 @@ def _of_approaches(runs):
             title,
             method,
             run,
-            several=title != 'I',
+            several=runs.from_one_start or title != 'I',
             paper=_columns(published.FIGURES[8][method], _IDENTITY),
         )
         for title, method, run in (
@@ -145,7 +147,7 @@ def _methods(runs):
             runs.sicnn
             if method in ('bicubic', 'sicnn')
             else functools.partial(runs.compared, method),
-            several=method in ('bicubic', 'sicnn'),
+            several=method in _SEVERAL,
             paper=_columns(published.FIGURES[8][method], (*_QUALITY, *_IDENTITY)),
         )
         for method in ('bicubic', *COMPARED, 'sicnn')

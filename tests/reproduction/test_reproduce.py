@@ -45,7 +45,12 @@ def test_alpha_of_the_config_is_the_main_run(runs):
     assert other.own_stages == ('domain_integrated',)
 
 
-def test_every_run_fits_together(runs):
+ON_PHOTOGRAPHS = [('data.dir', 'faces'), ('data.targets', 'targets')]
+
+
+@pytest.mark.parametrize(('scale', 'given'), [('demo', []), ('real', ON_PHOTOGRAPHS)])
+def test_every_run_fits_together(scale, given):
+    runs = Runs(scale, given)
     rows = [row for table in tables.tables(runs).values() for row in table.rows]
     needed = tables.needed(runs, rows, [0, 1], recognisability=True)
     assert len({run.key for run in needed}) == len(needed)
@@ -63,6 +68,34 @@ def test_overrides_reach_the_runs_that_have_the_field():
         Runs('demo', [('sr_onli.steps', '7')])
     with pytest.raises(ValueError, match='--seeds'):
         Runs('demo', [('seed', '5')])
+
+
+def test_real_faces_have_one_recogniser_and_approaches_from_one_start():
+    runs = Runs('real', ON_PHOTOGRAPHS)
+    for seed in (0, 1):
+        sicnn, joint = runs.sicnn(seed), runs.approach_i(seed)
+        assert dict(sicnn.given) == {'recognition': runs.recogniser()}
+        assert dict(joint.given) == {
+            'recognition': runs.recogniser(),
+            'hallucination': sicnn,
+        }
+        stages = [
+            sicnn.resolved.domain_integrated,
+            joint.resolved.approach_i,
+            runs.approaches(seed).resolved.approach_ii,
+        ]
+        for field in ('steps', 'batch_size', 'data_seed', 'alpha', 'identity_blur'):
+            assert len({stage[field] for stage in stages}) == 1
+        assert {stage.init.cnnh for stage in stages} == {'hallucination'}
+    several = [row.title for row in tables.tables(runs)[3].rows if row.several]
+    assert several == ['I', 'II', 'III', 'domain-integrated']
+
+
+def test_real_faces_have_to_be_given(tmp_path, capsys):
+    arguments = ['--table=3', '--scale=real', '--dry_run', f'--cache={tmp_path}']
+    assert reproduce.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert '--config.data.dir' in said and 'sicnn_jax.describe' in said
 
 
 def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
