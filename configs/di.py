@@ -60,6 +60,9 @@ def get_config(variant: str = '') -> ConfigDict:
         variant, 'hallucination', init={'cnnh': 'hallucination'}
     )
     config.domain_integrated = domain_integrated_stage(variant)
+    if variant == 'real':
+        # Not among the stages: it is compared in benchmarks/studies/variations.py.
+        config.taught_integrated = taught_integrated_stage(variant)
     return config
 
 
@@ -156,6 +159,19 @@ def domain_integrated_stage(variant: str) -> ConfigDict:
         **identity(variant),
         # Both updates in one program, which saves one forward pass of CNNH.
         fused=variant in _BY_ADAM,
+    )
+
+
+def taught_integrated_stage(variant: str) -> ConfigDict:
+    """Algorithm 1 with the teacher's features of SR ∪ HR in the place of names."""
+    stage = domain_integrated_stage(variant)
+    return third_stage(
+        variant,
+        'taught_integrated',
+        optimizers={name: stage.optimizer[name] for name in ('cnnr', 'cnnh')},
+        init={name: stage.init[name] for name in ('cnnr', 'cnnh')},
+        fused=stage.fused,
+        **identity(variant),
     )
 
 

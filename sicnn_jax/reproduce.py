@@ -3,12 +3,16 @@
     python -m sicnn_jax.reproduce --table=2,3,4,5,6 --scale=demo
     python -m sicnn_jax.reproduce --figure=5 --scale=small \\
         --config.data.source=records --config.data.dir=/data/faces
+    python -m sicnn_jax.reproduce --table=3 --scale=real --seeds=0,1,2 \\
+        --config.data.dir=/data/faces \\
+        --config.data.targets=/data/faces/targets-dlib.safetensors
     python -m sicnn_jax.reproduce --table=3 --dry_run
 
 Trains what is missing in a cache of runs, which tables and figures share, and writes
-`tableN.md`, `tableN.json` and `figureN.png`. An interrupted call continues with the
-same command; a second one trains nothing. `--config.FIELD=VALUE` holds for every run
-that has the field. Figures of ours are means over `--seeds` where a row has several
+`tableN.md`, `tableN.json` and `figureN.png`; with --scale=real, which trains light
+networks on photographs, `real_tableN.md` and so on. An interrupted call continues with
+the same command; a second one trains nothing. `--config.FIELD=VALUE` holds for every
+run that has the field. Figures of ours are means over `--seeds` where a row has several
 (± standard deviation), and stand beside the paper's.
 """
 
@@ -63,15 +67,17 @@ def _reproduce(options, overrides):
         return
     results = Results(cache, runs)
     for number in options.table:
+        name = f'{runs.prefix}table{number}'
         if number == 6:
-            write_table_6(results, runs, seed, out)
+            write_table_6(name, results, runs, seed, out)
         else:
-            write_table(f'table{number}', wanted[number], results, options.seeds, out)
+            write_table(name, wanted[number], results, options.seeds, out)
     for number in options.figure:
+        path = out / f'{runs.prefix}figure{number}.png'
         if number == 4:
-            write_figure_4(runs, cache, seed, out)
+            write_figure_4(path, runs, cache, seed)
         else:
-            write_figure(number, shown[number], cache, seed, out)
+            write_figure(path, shown[number], cache, seed)
 
 
 def _needs(options, runs, wanted, shown):

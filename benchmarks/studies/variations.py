@@ -138,6 +138,21 @@ _REMEDIES = {
     'faster_cnnr': _rate_of_cnnr('domain-integrated, CNNR at four times its rate', 4),
     'ii_weaker': _approach_ii('II, a quarter of α', (('approach_ii.alpha', 1 / 4),)),
 }
+# Where CNNR was taught by a teacher and not by names.
+_OF_A_TEACHER = {
+    'much_slower_cnnr': _rate_of_cnnr(
+        'domain-integrated, CNNR at a 16th of its rate', 1 / 16
+    ),
+    'fresh_weights': Variation(
+        'domain-integrated, class weights from nothing',
+        (('domain_integrated.init.class_weights', ''),),
+    ),
+    'by_teacher': Variation(
+        'domain-integrated, by the teacher and not by names',
+        stage='taught_integrated',
+        method='taught_integrated',
+    ),
+}
 
 
 def _all_longer(title, networks, **of):
@@ -230,20 +245,22 @@ def remedies(runs: Runs) -> Table:
     The paper has the latter above (Table 3).
     """
     two, integrated = 'II', 'domain-integrated'
-    titles = {name: variation.title for name, variation in _REMEDIES.items()}
+    variations = _REMEDIES | (_OF_A_TEACHER if runs.from_one_start else {})
+    titles = {name: variation.title for name, variation in variations.items()}
     pairs = (
         (two, integrated),
         (titles['ii_longer'], titles['longer']),
         (two, titles['slower_cnnr']),
         (two, titles['faster_cnnr']),
         (titles['ii_weaker'], integrated),
+        *((two, titles[name]) for name in _OF_A_TEACHER if name in titles),
     )
     return Table(
         'Approach II and domain-integrated training: remedies',
         (
             Row(two, 'approach_ii', runs.approaches),
             Row(integrated, 'sicnn', runs.sicnn),
-            *_varied(runs, _REMEDIES),
+            *_varied(runs, variations),
         ),
         _MEASURED,
         tuple((column, pair) for column in SIMILARITIES for pair in pairs),
@@ -327,7 +344,7 @@ def _study(options, overrides):
         return
     results = Results(cache, runs)
     for name, table in wanted.items():
-        write_table(name, table, results, options.seeds, options.out)
+        write_table(runs.prefix + name, table, results, options.seeds, options.out)
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,11 @@ class Results:
         with np.load(path) as arrays:
             name = f'{row.method}/{column}'
             return arrays[name].astype(np.float64) if name in arrays else None
+
+    def about(self, row: Row, seed: int) -> dict[str, Any] | None:
+        """What a run says it was measured on; None where it is not finished."""
+        path = self._cache.directory(row.run(seed)) / 'results.json'
+        return results_file.read_json(path) if path.is_file() else None
 
     def recognition(self, run: Run) -> np.ndarray | None:
         """Which held-out pairs the CNNR of a run verifies; None if it is not trained.

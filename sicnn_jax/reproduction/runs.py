@@ -38,6 +38,8 @@ class Runs:
         self.alpha_factor = _ALPHA_FACTOR[scale]
         # All third stages begin from the same networks, and none takes longer.
         self.from_one_start = scale == 'real'
+        # Of the names of tables and figures.
+        self.prefix = 'real_' if scale == 'real' else ''
         self._overrides = tuple(overrides)
         if 'seed' in dict(self._overrides):
             raise ConfigError('config.seed is not for all runs: give --seeds=N,N.')

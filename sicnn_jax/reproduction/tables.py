@@ -4,8 +4,10 @@ import dataclasses
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+from ml_collections import ConfigDict
+
 from sicnn_jax.evaluation import published
-from sicnn_jax.evaluation.methods import TITLES
+from sicnn_jax.evaluation.methods import TITLES, compared_stages
 from sicnn_jax.reproduction.experiments import Run
 from sicnn_jax.reproduction.runs import COMPARED, Runs
 
@@ -178,6 +180,21 @@ def needed(
 def seeds_of(row: Row, seeds: Sequence[int]) -> Sequence[int]:
     """Those that a row is trained with."""
     return seeds if row.several else seeds[:1]
+
+
+def training_steps(config: ConfigDict, method: str) -> tuple[tuple[int, int], ...]:
+    """(steps, faces a step) of each stage that CNNH of a method passes through.
+
+    Args:
+      config: of the method's run.
+      method: as in results.json; bicubic has no stages.
+    """
+    stages = []
+    name = compared_stages(config).get(method)
+    while name in config:
+        stages.append((config[name].steps, config[name].batch_size))
+        name = config[name].init.get('cnnh')
+    return tuple(reversed(stages))
 
 
 def recognised(runs: Runs, row: Row, seed: int) -> Run:

@@ -17,9 +17,7 @@ from sicnn_jax.workdir import load_cnnh
 _TSNE_IDENTITIES = 10
 
 
-def write_figure(
-    number: int, rows: Sequence[Row], cache: Cache, seed: int, out: Path
-) -> None:
+def write_figure(path: Path, rows: Sequence[Row], cache: Cache, seed: int) -> None:
     """Writes a grid of held-out faces."""
     # All rows of a figure have the same faces.
     first = rows[0].run(seed)
@@ -33,16 +31,16 @@ def write_figure(
         columns.setdefault('input', pictures.enlarge_pixels(made['lr']))
         columns[row.title] = made[row.method]
     columns['original'] = shown
-    path = out / f'figure{number}.png'
     pictures.save_grid(path, columns)
     print(f'Written: {path}', flush=True)
 
 
-def write_figure_4(runs: Runs, cache: Cache, seed: int, out: Path) -> None:
+def write_figure_4(path: Path, runs: Runs, cache: Cache, seed: int) -> None:
     """Figure 4: SR and HR features before and after DI, and the two gaps they show.
 
     In the judge's space, for approach II beside it, whose own network's space it closes
-    the gap in by construction. t-SNE shows ten identities.
+    the gap in by construction. t-SNE shows ten identities. The gaps are written beside
+    the picture, as .md and .json.
     """
     from sklearn.manifold import TSNE
 
@@ -75,7 +73,7 @@ def write_figure_4(runs: Runs, cache: Cache, seed: int, out: Path) -> None:
             points[title] = TSNE(random_state=0).fit_transform(both)
     half = int(drawn.sum())
     pictures.save_scatter(
-        out / 'figure4.png',
+        path,
         {title: (p[:half], p[half:]) for title, p in points.items()},
         np.unique(labels[drawn], return_inverse=True)[1],
     )
@@ -86,8 +84,8 @@ def write_figure_4(runs: Runs, cache: Cache, seed: int, out: Path) -> None:
     columns = ['distance of the centroids', 'linear probe, SR or HR']
     text = '\n'.join(['### Figure 4: the two domains', '', *markdown(columns, rows)])
     print(text, flush=True)
-    results_file.write_whole(out / 'figure4.md', (text + '\n').encode())
+    results_file.write_whole(path.with_suffix('.md'), (text + '\n').encode())
     results_file.write_results(
         {'gaps': gaps, 'judge': judge.name} | results_file.environment(),
-        out / 'figure4.json',
+        path.with_suffix('.json'),
     )

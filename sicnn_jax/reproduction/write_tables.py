@@ -9,7 +9,7 @@ from sicnn_jax.columns import MEASURES
 from sicnn_jax.evaluation import published
 from sicnn_jax.reproduction.results import Results, verdict
 from sicnn_jax.reproduction.runs import Runs
-from sicnn_jax.reproduction.tables import Table, seeds_of
+from sicnn_jax.reproduction.tables import Table, seeds_of, training_steps
 
 _TITLES = {
     'psnr': 'PSNR',
@@ -55,9 +55,33 @@ def write_table(
     ]
     claims = list(_claims(table, results, seeds))
     lines = [f'### {table.title}', '', *markdown(columns, rows)]
+    setting = list(_setting(table, results, seeds[0]))
+    if setting:
+        lines += ['', *setting]
     if claims:
         lines += ['', *(f'- {_sentence(claim)}' for claim in claims)]
-    _write(name, lines, {'rows': record, 'claims': claims}, out)
+    _write(name, lines, {'rows': record, 'claims': claims, 'setting': setting}, out)
+
+
+def _setting(table, results, seed):
+    """Lines that say on whom the rows are measured and how long each trains."""
+    measured = [about for row in table.rows if (about := results.about(row, seed))]
+    if not measured:
+        return
+    first = measured[0]
+    yield (
+        f'{first["faces"]:,} faces of {first["identities"]:,} held-out people, '
+        f'{first["pairs"]:,} pairs. Judge: {Path(first["judge"]["name"]).name}, which '
+        f'verifies {first["judge"]["hr_accuracy"]:.1%} of the originals.'
+    )
+    budgets: dict[tuple, list[str]] = {}
+    for row in table.rows:
+        if steps := training_steps(row.run(seed).resolved, row.method):
+            budgets.setdefault(steps, []).append(row.title)
+    for steps, titles in budgets.items():
+        stages = ' and then '.join(f'{n:,} steps of {size}' for n, size in steps)
+        each = 'Each method' if len(budgets) == 1 else ', '.join(titles)
+        yield f'{each}: {stages} faces.'
 
 
 def _claims(table, results, seeds):
@@ -85,24 +109,26 @@ def _sentence(claim):
     )
 
 
-def write_table_6(results: Results, runs: Runs, seed: int, out: Path) -> None:
+def write_table_6(
+    name: str, results: Results, runs: Runs, seed: int, out: Path
+) -> None:
     """Writes our verification beside that of Table 6's systems."""
     sicnn = runs.sicnn(seed)
     rows, ours = [], {}
-    for name, size, run in (
+    for title, size, run in (
         ('CNNR, originals (ours)', '96×112', sicnn),
         ('SICNN + CNNR (ours)', '12×14', runs.recognisability(sicnn, 'sicnn', seed)),
     ):
         right = results.recognition(run)
-        ours[name] = None if right is None else float(right.mean())
-        rows.append((name, [size, _number('recognisability', ours[name]), '', '']))
+        ours[title] = None if right is None else float(right.mean())
+        rows.append((title, [size, _number('recognisability', ours[title]), '', '']))
     rows += [
-        (name, [size, '', *(_number('recognisability', v) for v in accuracies)])
-        for name, (size, *accuracies) in published.SYSTEMS.items()
+        (title, [size, '', *(_number('recognisability', v) for v in accuracies)])
+        for title, (size, *accuracies) in published.SYSTEMS.items()
     ]
     columns = ['input', 'held-out pairs of this data set', 'LFW', 'YTF']
     lines = ['### Table 6: verification', '', *markdown(columns, rows)]
-    _write('table6', lines, {'ours': ours, 'published': published.SYSTEMS}, out)
+    _write(name, lines, {'ours': ours, 'published': published.SYSTEMS}, out)
 
 
 def _write(name, lines, record, out):

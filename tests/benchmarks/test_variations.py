@@ -6,10 +6,17 @@ from benchmarks.studies import variations
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import needed
 
+ON_PHOTOGRAPHS = [('data.dir', 'faces'), ('data.targets', 'targets')]
 
-def test_every_run_fits_together():
-    runs = Runs('demo')
-    rows = [row for make in variations.TABLES.values() for row in make(runs).rows]
+
+@pytest.mark.parametrize(('scale', 'given'), [('demo', []), ('real', ON_PHOTOGRAPHS)])
+def test_every_run_fits_together(scale, given):
+    runs = Runs(scale, given)
+    tables = [make(runs) for make in variations.TABLES.values()]
+    for table in tables:
+        titles = {row.title for row in table.rows}
+        assert all(titles.issuperset(pair) for _, pair in table.claims)
+    rows = [row for table in tables for row in table.rows]
     found = needed(runs, rows, [0, 1], recognisability=False)
     assert len({run.key for run in found}) == len(found)
     for run in found:

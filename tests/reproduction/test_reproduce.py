@@ -116,6 +116,10 @@ def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
                 'verification_accuracy': right,
             }
             write_each(cache, row, seed, measured)
+    about = {'faces': 1060, 'identities': 443, 'pairs': 600}
+    about['judge'] = {'name': '/home/me/judge.onnx', 'hr_accuracy': 0.968}
+    path = cache.directory(runs.sicnn(0)) / 'results.json'
+    path.write_text(json.dumps(about))
     results = Results(cache, runs)
     write_table('table9', table, results, [0, 1], tmp_path)
     text = (tmp_path / 'table9.md').read_text()
@@ -124,9 +128,18 @@ def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
     mean = 0.5 + 0.01 + noise.mean()
     assert f'| high | {mean:.4f} ± {spread:.4f} | {right.mean():.1%}' in text
     assert '| 0.6000 |' in text
+    assert '1,060 faces of 443 held-out people, 600 pairs. Judge: judge.onnx' in text
+    assert 'Each method: 200 steps of 16 and then 80 steps of 16 faces.' in text
     record = json.loads((tmp_path / 'table9.json').read_text())
     assert [claim['verdict'] for claim in record['claims']] == ['holds', 'tie']
     assert record['claims'][0]['difference'] == pytest.approx(0.2)
+
+
+def test_budgets_are_those_of_all_stages_of_cnnh(runs):
+    joint, compared = runs.approach_i(0).resolved, runs.compared('ma', 0).resolved
+    assert tables.training_steps(joint, 'approach_i') == ((280, 16),)
+    assert tables.training_steps(compared, 'ma') == ((1, 16),)
+    assert tables.training_steps(compared, 'bicubic') == ()
 
 
 def test_rows_that_are_not_trained_are_empty(runs, tmp_path, capsys):

@@ -1,0 +1,174 @@
+"""Who lowers L_SI in training: CNNH, which is meant to, or the CNNR that measures it.
+
+    python -m benchmarks.studies.falls --scale=real --seeds=0,1,2 \\
+        --config.data.dir=DATA --config.data.targets=DATA/targets-dlib.safetensors
+
+Where a last stage trains CNNR as well, L_SI may fall because CNNH makes faces that are
+more like the person, or because CNNR has come to tell them apart less. The finished
+rows of Table 3 in the cache of `sicnn_jax.reproduce` have both networks as they were
+before that stage and after it, so L_SI of held-out faces can be measured with each of
+the four combinations. A network's part of the fall is the mean of what it changes
+beside the other one before and after (its Shapley value); the parts sum to the fall.
+
+The record also says how CNNR's update changes what L_SI asks of CNNH: the length of its
+gradient with respect to the faces and the cosine between the gradients, of the CNNR
+after and the CNNR before, at the faces of the CNNH before.
+"""
+
+import argparse
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.measuring import earlier_record, markdown, write_record
+from sicnn_jax import checkpoint, images, inference, models
+from sicnn_jax.losses import normalize, super_identity_loss
+from sicnn_jax.reproduction.experiments import Cache
+from sicnn_jax.reproduction.flags import add_flags, exit_status, parse
+from sicnn_jax.reproduction.runs import Runs
+
+# Row → the stages that its CNNR and its CNNH end in.
+ROWS = {
+    'I': ('approach_i', 'approach_i'),
+    'III': ('mixed', 'approach_iii'),
+    'domain-integrated': ('domain_integrated', 'domain_integrated'),
+}
+# Faces whose gradients are computed at once.
+_BATCH = 32
+
+
+def measure(
+    hr: np.ndarray,
+    lr: np.ndarray,
+    cnnr: dict[str, Any],
+    cnnh: dict[str, Any],
+) -> dict[str, float]:
+    """What became of L_SI, and by whom.
+
+    Args:
+      hr, lr: held-out faces, uint8 [n, 112, 96, 3] and [n, h, w, 3].
+      cnnr, cnnh: 'before' and 'after' → module and parameters.
+
+    Returns:
+      'before' and 'after' of L_SI; what CNNR and CNNH make of the difference;
+      'gradient', the length after relative to before, and 'cosine' between the two.
+    """
+    faces = {when: inference.super_resolve(*net, lr) for when, net in cnnh.items()}
+    found = {
+        (r, h): float(
+            super_identity_loss(
+                inference.extract_features(*cnnr[r], faces[h]),
+                inference.extract_features(*cnnr[r], hr),
+            )
+        )
+        for r, h in itertools.product(cnnr, cnnh)
+    }
+    first, last = found['before', 'before'], found['after', 'after']
+    half, other = found['after', 'before'], found['before', 'after']
+    gradients = {
+        when: _gradients(*network, faces['before'], hr)
+        for when, network in cnnr.items()
+    }
+    lengths = {k: np.linalg.norm(v, axis=1) for k, v in gradients.items()}
+    products = np.sum(gradients['before'] * gradients['after'], axis=1)
+    return {
+        'before': first,
+        'after': last,
+        'cnnr': ((half - first) + (last - other)) / 2,
+        'cnnh': ((other - first) + (last - half)) / 2,
+        'gradient': float(np.mean(lengths['after'] / lengths['before'])),
+        'cosine': float(np.mean(products / (lengths['after'] * lengths['before']))),
+    }
+
+
+def _gradients(cnnr, params, sr, hr):
+    """Of each face's L_SI with respect to its pixels, float32 [n, values]."""
+
+    def loss(sr, hr):
+        features = (cnnr.apply({'params': params}, faces) for faces in (sr, hr))
+        sr_features, hr_features = map(normalize, features)
+        return jnp.sum(jnp.square(sr_features - hr_features))
+
+    gradient = jax.jit(jax.grad(loss))
+    parts = [
+        gradient(*(images.to_float(faces[i : i + _BATCH]) for faces in (sr, hr)))
+        for i in range(0, len(hr), _BATCH)
+    ]
+    return np.concatenate([np.reshape(part, (len(part), -1)) for part in parts])
+
+
+def measure_row(
+    runs: Runs, cache: Cache, title: str, seed: int, faces: int
+) -> dict[str, float] | None:
+    """`measure` of a row of Table 3; None where it is not trained yet."""
+    of_row = {'I': runs.approach_i, 'III': runs.approaches}.get(title, runs.sicnn)
+    run, sicnn = of_row(seed), runs.sicnn(seed)
+    directory = cache.directory(run)
+    cnnr_stage, cnnh_stage = (directory / stage for stage in ROWS[title])
+    recognition = dict(run.given).get('recognition', sicnn)
+    before = (
+        cache.directory(recognition) / 'recognition',
+        cache.directory(sicnn) / 'hallucination',
+    )
+    if not all(map(checkpoint.has_networks, (cnnr_stage, cnnh_stage, *before))):
+        return None
+    hr, _ = cache.test_faces(sicnn)
+    hr = hr[:: max(1, len(hr) // faces)][:faces]
+    config = sicnn.resolved
+    lr = inference.degrade_faces(hr, scale=config.scale, kind=config.degradation)
+    cnnr = {'before': _load('cnnr', before[0]), 'after': _load('cnnr', cnnr_stage)}
+    cnnh = {'before': _load('cnnh', before[1]), 'after': _load('cnnh', cnnh_stage)}
+    return measure(hr, lr, cnnr, cnnh)
+
+
+def _load(network, directory: Path):
+    params, record = checkpoint.load_networks(directory, [network])
+    make = {'cnnr': models.cnnr_from, 'cnnh': models.cnnh_from}[network]
+    return make(record), params[network]
+
+
+def table(record: dict[str, Any]) -> str:
+    """What each row came to, by seed."""
+    columns = ('L_SI before', 'after', 'by CNNR', 'by CNNH', 'gradient', 'cosine')
+    rows = [
+        (f'{title} (seed {seed})', [f'{value:.3f}' for value in found.values()])
+        for title, seeds in record['rows'].items()
+        for seed, found in sorted(seeds.items())
+    ]
+    return markdown(columns, rows, first='held-out faces')
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--faces', type=int, default=512, help='held-out faces')
+    add_flags(parser)
+    options, overrides = parse(parser, arguments)
+    return exit_status(lambda: _study(options, overrides))
+
+
+def _study(options, overrides):
+    runs, cache = Runs(options.scale, overrides), Cache(options.cache)
+    name = f'falls_{options.scale}'
+    record = earlier_record(name) or {'rows': {}}
+    record['faces'] = options.faces
+    for title, seed in itertools.product(ROWS, options.seeds):
+        found = measure_row(runs, cache, title, seed, options.faces)
+        if found is not None:
+            record['rows'].setdefault(title, {})[str(seed)] = found
+    if not record['rows']:
+        print(
+            f'{options.cache} has no finished row of Table 3: python -m '
+            'sicnn_jax.reproduce --table=3 trains them.'
+        )
+        return
+    write_record(name, record)
+    print(table(record))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
