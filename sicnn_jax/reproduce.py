@@ -9,11 +9,12 @@
     python -m sicnn_jax.reproduce --table=3 --dry_run
 
 Trains what is missing in a cache of runs, which tables and figures share, and writes
-`tableN.md`, `tableN.json` and `figureN.png`; with --scale=real, which trains light
-networks on photographs, `real_tableN.md` and so on. An interrupted call continues with
-the same command; a second one trains nothing. `--config.FIELD=VALUE` holds for every
-run that has the field. Figures of ours are means over `--seeds` where a row has several
-(± standard deviation), and stand beside the paper's.
+`tableN.md`, `tableN.json` and `figureN.png`, and what became of the claims of these
+tables as `claims.md`. `--scale=real` trains light networks on photographs, and its
+files are `real_tableN.md` and so on. An interrupted call continues with the same
+command; a second one trains nothing. `--config.FIELD=VALUE` holds for every run that
+has the field. Our figures are means over `--seeds` where a row has several (± standard
+deviation), and stand beside the paper's.
 """
 
 import sys
@@ -26,7 +27,11 @@ from sicnn_jax.reproduction.results import Results
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import check_rows, chosen, figures, needed, tables
 from sicnn_jax.reproduction.write_figures import write_figure, write_figure_4
-from sicnn_jax.reproduction.write_tables import write_table, write_table_6
+from sicnn_jax.reproduction.write_tables import (
+    write_claims,
+    write_table,
+    write_table_6,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,13 +70,16 @@ def _reproduce(options, overrides):
     train_missing(cache, _needs(options, runs, wanted, shown), dry_run=options.dry_run)
     if options.dry_run:
         return
-    results = Results(cache, runs)
+    results, claims = Results(cache, runs), {}
     for number in options.table:
         name = f'{runs.prefix}table{number}'
         if number == 6:
             write_table_6(name, results, runs, seed, out)
         else:
-            write_table(name, wanted[number], results, options.seeds, out)
+            table = wanted[number]
+            claims[table.title] = write_table(name, table, results, options.seeds, out)
+    if claims:
+        write_claims(out / f'{runs.prefix}claims.md', claims)
     for number in options.figure:
         path = out / f'{runs.prefix}figure{number}.png'
         if number == 4:

@@ -1,5 +1,6 @@
 """What finished runs measured, and whether one method is better than another."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,30 @@ from sicnn_jax.reproduction.tables import Row, recognised, seeds_of
 
 # A difference of less than so many standard errors is a tie.
 _TIE = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A row beside another, which the paper has below it.
+
+    Attributes:
+      difference: of their means; positive where the order is the paper's.
+      standard_error: of the difference, over faces or pairs, or over the seeds: the
+        larger one.
+      seeds: how many both rows were trained with.
+    """
+
+    difference: float
+    standard_error: float
+    seeds: int
+
+    @property
+    def verdict(self) -> str:
+        """What the order is worth: 'holds', 'tie' or 'does not hold'."""
+        small = abs(self.difference) < _TIE * self.standard_error
+        if small or self.difference == 0:
+            return 'tie'
+        return 'holds' if self.difference > 0 else 'does not hold'
 
 
 class Results:
@@ -65,11 +90,10 @@ class Results:
 
     def compare(
         self, worse: Row, better: Row, column: str, seeds: Sequence[int]
-    ) -> tuple[float, float] | None:
-        """Difference of two rows and its standard error.
+    ) -> Comparison | None:
+        """Two rows by a column, face by face or pair by pair; None if not measured.
 
-        Over faces or pairs by a paired bootstrap, and over the seeds that both have:
-        the larger of the two.
+        The error over faces or pairs is that of a paired bootstrap.
         """
         both = [
             seed for seed in seeds_of(worse, seeds) if seed in seeds_of(better, seeds)
@@ -85,12 +109,5 @@ class Results:
         error = float(metrics.resampled_means(each).std())
         if len(differences) > 1:
             spread = np.std([d.mean() for d in differences], ddof=1)
-            error = max(error, spread / np.sqrt(len(differences)))
-        return float(each.mean()), float(error)
-
-
-def verdict(difference: float, error: float) -> str:
-    """What an ordering is worth: 'holds', 'tie' or 'does not hold'."""
-    if abs(difference) < _TIE * error or difference == 0:
-        return 'tie'
-    return 'holds' if difference > 0 else 'does not hold'
+            error = max(error, float(spread / np.sqrt(len(differences))))
+        return Comparison(float(each.mean()), error, len(differences))

@@ -1,13 +1,15 @@
 """Tables as Markdown and JSON, our figures beside the paper's."""
 
+import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sicnn_jax import results_file
 from sicnn_jax.columns import MEASURES
 from sicnn_jax.evaluation import published
-from sicnn_jax.reproduction.results import Results, verdict
+from sicnn_jax.reproduction.results import Results
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import Table, seeds_of, training_steps
 
@@ -25,8 +27,8 @@ _PAPER_TITLES = {'recognisability': 'LFW'}
 
 def write_table(
     name: str, table: Table, results: Results, seeds: Sequence[int], out: Path
-) -> None:
-    """Writes and prints a table and what became of its claims."""
+) -> list[dict[str, Any]]:
+    """Writes and prints a table and what became of its claims, which it returns."""
     rows, record = [], []
     of_the_paper = [
         column
@@ -61,6 +63,7 @@ def write_table(
     if claims:
         lines += ['', *(f'- {_sentence(claim)}' for claim in claims)]
     _write(name, lines, {'rows': record, 'claims': claims, 'setting': setting}, out)
+    return claims
 
 
 def _setting(table, results, seed):
@@ -90,22 +93,47 @@ def _claims(table, results, seeds):
         for worse, better in itertools.pairwise(titles):
             found = results.compare(by_title[worse], by_title[better], column, seeds)
             if found is not None:
-                difference, error = found
                 yield {
                     'column': column,
                     'better': better,
                     'worse': worse,
-                    'difference': difference,
-                    'standard_error': error,
-                    'verdict': verdict(difference, error),
+                    **dataclasses.asdict(found),
+                    'verdict': found.verdict,
                 }
 
 
+def write_claims(path: Path, claims: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Writes what became of the paper's claims, those of all tables on one page.
+
+    Args:
+      path: of the Markdown file.
+      claims: title of a table → what `write_table` returned.
+    """
+    columns = ('measure', 'difference', 'seeds', 'verdict')
+    rows = [
+        (
+            f'{title.partition(":")[0]}: {claim["better"]} above {claim["worse"]}',
+            [
+                _TITLES[claim['column']],
+                f'{claim["difference"]:+.4f} ± {claim["standard_error"]:.4f}',
+                str(claim['seeds']),
+                claim['verdict'],
+            ],
+        )
+        for title, of_table in claims.items()
+        for claim in of_table
+    ]
+    lines = ['### The claims of the paper', '', *markdown(columns, rows)]
+    results_file.write_whole(path, ('\n'.join(lines) + '\n').encode())
+    print(f'Written: {path}', flush=True)
+
+
 def _sentence(claim):
+    seeds = f'{claim["seeds"]} seeds' if claim['seeds'] > 1 else 'one seed'
     return (
         f'{_TITLES[claim["column"]]}, {claim["better"]} above {claim["worse"]}: '
         f'**{claim["verdict"]}** ({claim["difference"]:+.4f} ± '
-        f'{claim["standard_error"]:.4f})'
+        f'{claim["standard_error"]:.4f}, {seeds})'
     )
 
 

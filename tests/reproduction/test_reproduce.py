@@ -7,10 +7,9 @@ from sicnn_jax import reproduce
 from sicnn_jax.evaluation.compare import EACH_FILE
 from sicnn_jax.reproduction import tables
 from sicnn_jax.reproduction.experiments import Cache
-from sicnn_jax.reproduction.results import Results
-from sicnn_jax.reproduction.results import verdict as judge_difference
+from sicnn_jax.reproduction.results import Comparison, Results
 from sicnn_jax.reproduction.runs import Runs
-from sicnn_jax.reproduction.write_tables import write_table
+from sicnn_jax.reproduction.write_tables import write_claims, write_table
 
 RNG = np.random.default_rng(0)
 
@@ -35,7 +34,7 @@ def write_each(cache, row, seed, values):
     [(0.3, 0.1, 'holds'), (0.1, 0.1, 'tie'), (-0.3, 0.1, 'does not hold')],
 )
 def test_differences_within_their_error_are_ties(difference, error, verdict):
-    assert judge_difference(difference, error) == verdict
+    assert Comparison(difference, error, seeds=1).verdict == verdict
 
 
 def test_alpha_of_the_config_is_the_main_run(runs):
@@ -121,15 +120,20 @@ def test_table_has_means_spreads_and_verdicts(runs, tmp_path, capsys):
     path = cache.directory(runs.sicnn(0)) / 'results.json'
     path.write_text(json.dumps(about))
     results = Results(cache, runs)
-    write_table('table9', table, results, [0, 1], tmp_path)
+    claims = write_table('table9', table, results, [0, 1], tmp_path)
     text = (tmp_path / 'table9.md').read_text()
     assert text.strip() == capsys.readouterr().out.strip()
+    write_claims(tmp_path / 'claims.md', {'Table 9: all': claims})
+    page = (tmp_path / 'claims.md').read_text()
+    assert '| Table 9: high above low | identity similarity | +0.2000 ± ' in page
+    assert '| 2 | holds |' in page
     spread = np.std([0.0, 0.02], ddof=1)
     mean = 0.5 + 0.01 + noise.mean()
     assert f'| high | {mean:.4f} ± {spread:.4f} | {right.mean():.1%}' in text
     assert '| 0.6000 |' in text
     assert '1,060 faces of 443 held-out people, 600 pairs. Judge: judge.onnx' in text
     assert 'Each method: 200 steps of 16 and then 80 steps of 16 faces.' in text
+    assert 'high above low: **holds** (+0.2000 ± ' in text and ', 2 seeds)' in text
     record = json.loads((tmp_path / 'table9.json').read_text())
     assert [claim['verdict'] for claim in record['claims']] == ['holds', 'tie']
     assert record['claims'][0]['difference'] == pytest.approx(0.2)
