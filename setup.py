@@ -42,7 +42,7 @@ class BuildWithConfigs(build_py):
 
 setup(
     name='sicnn_jax',
-    version='0.1.0',
+    version='0.2.0',
     description='Super-Identity CNN for face hallucination in JAX/Flax',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
@@ -113,6 +113,8 @@ setup(
         'demo': ['gradio>=5,<7', ZSTANDARD],
         # The documentation as a site: mkdocs serve.
         'docs': ['mkdocs-material>=9.5,<10', 'mkdocstrings[python]>=0.27,<2'],
+        # Builds and checks what is published.
+        'release': ['build>=1.2,<2', 'twine>=6,<7'],
         # To run the notebooks of launch/ without a browser.
         'notebook': ['ipykernel>=6', 'nbclient>=0.10', 'nbformat>=5.7'],
         'test': [

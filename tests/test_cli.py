@@ -118,7 +118,10 @@ def test_quiet_says_nothing(tmp_path, capfd):
 
 @pytest.fixture(scope='module')
 def installed(tmp_path_factory):
-    """An environment with the wheel, and with the libraries of this one."""
+    """An environment with the package, and with the libraries of this one.
+
+    From the source distribution, which has to hold all that a wheel is made of.
+    """
     folder = tmp_path_factory.mktemp('installed')
     # A copy: building writes beside setup.py.
     source = folder / 'source'
@@ -134,7 +137,13 @@ def installed(tmp_path_factory):
     (site,) = environment.glob('lib/python*/site-packages')
     # A path alone: what is editable here is not seen there.
     (site / 'libraries.pth').write_text(f'{sysconfig.get_path("purelib")}\n')
-    subprocess.run([*pip, *options, str(source)], check=True)
+    subprocess.run(
+        [sys.executable, 'setup.py', '-q', 'sdist', f'--dist-dir={folder}'],
+        check=True,
+        cwd=source,
+    )
+    (archive,) = folder.glob('*.tar.gz')
+    subprocess.run([*pip, *options, str(archive)], check=True)
     return environment
 
 
