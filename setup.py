@@ -112,7 +112,11 @@ setup(
         # The web page; it needs Pillow < 13.
         'demo': ['gradio>=5,<7', ZSTANDARD],
         # The documentation as a site: mkdocs serve.
-        'docs': ['mkdocs-material>=9.5,<10', 'mkdocstrings[python]>=0.27,<2'],
+        'docs': [
+            'l2m4m>=1.0.2,<2',
+            'mkdocs-material>=9.5,<10',
+            'mkdocstrings[python]>=0.27,<2',
+        ],
         # Builds and checks what is published.
         'release': ['build>=1.2,<2', 'twine>=6,<7'],
         # To run the notebooks of launch/ without a browser.
