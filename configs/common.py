@@ -15,7 +15,7 @@ def light_networks(config: ConfigDict) -> None:
     """Light networks, for two CPU cores: many channels where pixels are few.
 
     At 14×12, where a face is decided, a channel costs a 64th of what it costs at 112×96
-    (docs/results.md).
+    (docs/notes/light_networks.md).
     """
     config.cpu_devices = 2
     config.winograd = False

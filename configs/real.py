@@ -23,7 +23,7 @@ another one.
 
 On LFW without the people of folds 7 and 8, 700 and 200 steps by L_SR (six minutes on
 two cores of an Intel Xeon) end at 25.63 dB on those people, where bicubic has 23.47.
-What the other variants come to is in docs/results.md.
+What the other variants come to is in docs/notes/light_networks.md.
 
 Stages: the network that recognises (recognition), where there is one; CNNH by L_SR
 (hallucination); and the last ones, which start from it: sr_only, the control;

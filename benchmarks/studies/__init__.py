@@ -1,1 +1,1 @@
-"""What was tried, so that it can be tried again; docs/results.md says what came out."""
+"""What was tried, so that it can be tried again; docs/notes says what came out."""

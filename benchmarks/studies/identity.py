@@ -286,6 +286,35 @@ def table(record: Mapping[str, Any]) -> str:
     )
 
 
+def summary(record: Mapping[str, Any]) -> str:
+    """Means over the seeds that each row has, with standard deviations."""
+    seeds = record['seeds'].values()
+    names = dict.fromkeys(name for found in seeds for name in found)
+    rows = []
+    for name in (name for name in names if name != 'originals'):
+        found = [each[name] for each in seeds if name in each]
+        # Bicubic interpolation has no seed.
+        found = found[:1] if name == 'bicubic' else found
+        cells = [str(len(found)) if len(found) > 1 else '']
+        for places, column, form in (
+            (f'fold {REPORT}', 'psnr', '{:.2f}'),
+            (f'fold {REPORT}', 'judge_similarity', '{:.4f}'),
+            (f'fold {REPORT}', 'verification_accuracy', '{:.1%}'),
+            ('drawn', 'verification_accuracy', '{:.1%}'),
+        ):
+            cells.append(_mean(form, [row[places][column] for row in found]))
+        rows.append((name, cells))
+    columns = ('seeds', 'PSNR', 'similarity', 'verification, 600 pairs', 'drawn pairs')
+    return markdown(columns, rows, first=f'fold {REPORT}')
+
+
+def _mean(form, values):
+    text = form.format(np.mean(values))
+    if len(values) > 1:
+        text += f' ± {form.format(np.std(values, ddof=1))}'
+    return text
+
+
 def _cells(row):
     report, choice, drawn = (
         row[name] for name in (f'fold {REPORT}', f'fold {CHOICE}', 'drawn')
@@ -343,7 +372,7 @@ def main():
         known = record['seeds'].get(str(seed), {})
         record['seeds'][str(seed)] = known | measure(faces, pairs, judge)
         write_record(name, record)
-        print(table(record), flush=True)
+        print(table(record), summary(record), sep='\n\n', flush=True)
 
 
 def _default_steps():
