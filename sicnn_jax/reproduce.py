@@ -26,7 +26,11 @@ from sicnn_jax.reproduction.flags import add_flags, exit_status, parse, several
 from sicnn_jax.reproduction.results import Results
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import check_rows, chosen, figures, needed, tables
-from sicnn_jax.reproduction.write_figures import write_figure, write_figure_4
+from sicnn_jax.reproduction.write_figures import (
+    read_faces,
+    write_figure,
+    write_figure_4,
+)
 from sicnn_jax.reproduction.write_tables import (
     write_claims,
     write_table,
@@ -51,6 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action='store_true',
         help='train no fresh CNNR on what each method makes (Sec. 4.7)',
     )
+    add(
+        '--shown',
+        type=command.path,
+        metavar='FOLDER',
+        help='aligned faces of 96×112 that the figures show; default: held-out ones',
+    )
     add_flags(parser)
     options, overrides = parse(parser, arguments)
     if not (options.table or options.figure):
@@ -62,6 +72,7 @@ def _reproduce(options, overrides):
     runs = Runs(options.scale, overrides)
     cache, out = Cache(options.cache), options.out
     seed, shown, wanted = options.seeds[0], figures(runs), tables(runs)
+    faces = read_faces(options.shown) if options.shown else None
     check_rows(
         options.row, [wanted[number] for number in options.table if number in wanted]
     )
@@ -85,7 +96,7 @@ def _reproduce(options, overrides):
         if number == 4:
             write_figure_4(path, runs, cache, seed)
         else:
-            write_figure(path, shown[number], cache, seed)
+            write_figure(path, shown[number], cache, seed, faces)
 
 
 def _needs(options, runs, wanted, shown):

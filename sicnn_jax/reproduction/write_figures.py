@@ -6,24 +6,56 @@ from pathlib import Path
 import numpy as np
 
 from sicnn_jax import inference, metrics, models, pictures, results_file
+from sicnn_jax.data import folders, image_files
 from sicnn_jax.evaluation.judge import load_judge
 from sicnn_jax.evaluation.methods import load_methods
 from sicnn_jax.reproduction.experiments import Cache
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import Row
 from sicnn_jax.reproduction.write_tables import markdown
+from sicnn_jax.template import HEIGHT, WIDTH
 from sicnn_jax.workdir import load_cnnh
 
 _TSNE_IDENTITIES = 10
 
 
-def write_figure(path: Path, rows: Sequence[Row], cache: Cache, seed: int) -> None:
-    """Writes a grid of held-out faces."""
-    # All rows of a figure have the same faces.
-    first = rows[0].run(seed)
-    hr, _ = cache.test_faces(first)
-    count = first.resolved.evaluation.pictures
-    shown = hr[np.linspace(0, len(hr) - 1, count).astype(int)]
+def read_faces(folder: Path) -> np.ndarray:
+    """The pictures of a folder, which figures show instead of held-out faces.
+
+    Returns:
+      uint8 [n, 112, 96, 3], in the order of their names.
+
+    Raises:
+      ValueError: there is none, or one is no aligned face of 96×112.
+    """
+    names, _ = folders.scan(folder, folders.PassedOver(), '')
+    if not names:
+        raise ValueError(f'--shown={folder}: there are no pictures in it.')
+    faces = [image_files.load_image(str(folder / name)) for name in names]
+    for name, face in zip(names, faces, strict=True):
+        if face.shape != (HEIGHT, WIDTH, 3):
+            height, width = face.shape[:2]
+            raise ValueError(
+                f'{folder / name} is {width}×{height}; expected an aligned face of '
+                f'{WIDTH}×{HEIGHT} (python -m sicnn_jax.data.prepare aligns faces).'
+            )
+    return np.stack(faces)
+
+
+def write_figure(
+    path: Path,
+    rows: Sequence[Row],
+    cache: Cache,
+    seed: int,
+    shown: np.ndarray | None = None,
+) -> None:
+    """Writes a grid of faces, `shown` or some held-out ones."""
+    if shown is None:
+        # All rows of a figure have the same faces.
+        first = rows[0].run(seed)
+        hr, _ = cache.test_faces(first)
+        count = first.resolved.evaluation.pictures
+        shown = hr[np.linspace(0, len(hr) - 1, count).astype(int)]
     columns: dict[str, np.ndarray] = {}
     for row in rows:
         run = row.run(seed)

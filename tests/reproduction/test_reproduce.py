@@ -2,10 +2,11 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sicnn_jax import reproduce
 from sicnn_jax.evaluation.compare import EACH_FILE
-from sicnn_jax.reproduction import tables
+from sicnn_jax.reproduction import tables, write_figures
 from sicnn_jax.reproduction.experiments import Cache
 from sicnn_jax.reproduction.results import Comparison, Results
 from sicnn_jax.reproduction.runs import Runs
@@ -161,6 +162,18 @@ def test_dry_run_trains_nothing(tmp_path, capsys):
     assert 'approach_ii 80' in printed and 'alpha16-seed0' in printed
     assert 'hallucination 200, sr_only 80, domain_integrated 80 steps' in printed
     assert not list(tmp_path.iterdir())
+
+
+def test_faces_that_figures_show_are_aligned(tmp_path, capsys):
+    with pytest.raises(ValueError, match='no pictures'):
+        write_figures.read_faces(tmp_path)
+    face = RNG.integers(0, 256, (112, 96, 3), np.uint8)
+    Image.fromarray(face).save(tmp_path / 'a.png')
+    np.testing.assert_array_equal(write_figures.read_faces(tmp_path), face[None])
+    Image.fromarray(face[:50]).save(tmp_path / 'b.png')
+    arguments = ['--figure=5', '--dry_run', f'--shown={tmp_path}']
+    assert reproduce.main([*arguments, f'--cache={tmp_path}']) == 1
+    assert 'b.png is 96×50; expected an aligned face' in capsys.readouterr().err
 
 
 def test_rows_can_be_chosen(tmp_path, capsys):
