@@ -569,7 +569,7 @@ def test_a_missing_stage_says_so(tmp_path):
             'config.domain_integrated.fused to True',
         ),
         ({'data.identities': 2**31}, '2,147,483,647 in all'),
-        ({'recognition_loss.sampled_identities': 9}, '9 identities are to be sampled'),
+        ({'recognition_loss.sampled_identities': 9}, 'sampled identities is 9'),
     ],
 )
 def test_a_config_that_does_not_fit_is_an_error(change, message, tmp_path):

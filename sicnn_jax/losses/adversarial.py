@@ -31,8 +31,8 @@ def discriminator_loss(
 def generator_loss(sr_logits: Float[ArrayLike, ' n']) -> Float32[Array, '']:
     """Non-saturating loss of the generator: −log σ(D(SR)), the mean over the batch.
 
-    Its gradient does not vanish where the discriminator is sure, as that of
-    log(1 − σ(D(SR))) does.
+    Unlike the gradient of log(1 − σ(D(SR))), this one does not vanish where the
+    discriminator is sure.
 
     Args:
       sr_logits: D of super-resolved faces.

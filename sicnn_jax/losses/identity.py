@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32
 
-# Below it a vector has no direction. Larger than the smallest float32 because the
-# derivative of 1 / norm holds norm ** -3, which has to stay finite.
+# A shorter vector has no direction. It is larger than the smallest float32 because the
+# derivative of 1 / norm contains norm ** -3, which must stay finite.
 _SMALLEST_NORM = 1e-12
 
 
@@ -21,9 +21,9 @@ def normalize(
       axis: along which the vectors lie.
 
     Returns:
-      The unit vectors. Those shorter than 1e-12 have no direction and become zeros,
-      with zero gradient. Norms are to be below 1.8e19: the square of a larger one is
-      no float32, and such a vector becomes zeros, too.
+      The unit vectors. Vectors shorter than 1e-12 have no direction and become zeros,
+      with zero gradient. Norms must be below 1.8e19: the square of a larger one
+      overflows float32, and the vector becomes zeros as well.
     """
     features = jnp.asarray(features, jnp.float32)
     squared = jnp.sum(jnp.square(features), axis=axis, keepdims=True)
@@ -33,8 +33,8 @@ def normalize(
 def inverse_norm(squared: Float32[Array, '*shape']) -> Float32[Array, '*shape']:
     """1 / ‖x‖ from ‖x‖²; 0, with zero gradient, where ‖x‖ is below 1e-12."""
     directed = squared > _SMALLEST_NORM**2
-    # The inner `where` keeps the infinite derivative at zero out of the gradient,
-    # where the outer one would turn it into 0 · ∞.
+    # The inner `where` keeps the infinite derivative at zero out of the gradient; the
+    # outer one alone would turn it into 0 · ∞.
     inverse = jax.lax.rsqrt(jnp.where(directed, squared, 1.0))
     return jnp.where(directed, inverse, 0.0)
 
@@ -50,7 +50,7 @@ def super_identity_loss(
 
     Args:
       sr_features: of super-resolved faces, not normalised.
-      hr_features: of the originals, likewise.
+      hr_features: of the originals, not normalised.
 
     Returns:
       In [0, 4], the mean over the batch; computed in float32 whatever the inputs are.
@@ -58,7 +58,7 @@ def super_identity_loss(
     Raises:
       AssertionError: the features are not of rank 2 or their shapes differ.
     """
-    # Not as 2 − 2 cos θ, which cancels for the nearly equal features it aims at.
+    # 2 − 2 cos θ would cancel for nearly equal features, which are the aim.
     return _mean_squared_distance(normalize(sr_features), normalize(hr_features))
 
 
@@ -66,12 +66,12 @@ def feature_distance_loss(
     sr_features: Float[ArrayLike, 'n feature_dim'],
     hr_features: Float[ArrayLike, 'n feature_dim'],
 ) -> Float32[Array, '']:
-    """Squared distance of identity features as they are, not on the hypersphere.
+    """Squared distance of identity features that are not normalised.
 
-    What Sec. 3.4 argues against, to compare with: faces with long features count for
-    more, and so does how long they are, which A-Softmax does not look at. In units of
-    the mean squared norm of the originals' features, a constant, so that one α weighs
-    it as it does `super_identity_loss`, whose features have the norm 1.
+    Sec. 3.4 argues against this loss; it is here for comparison. Faces with long
+    features count for more, and so does a feature's length, which A-Softmax ignores.
+    The unit is the mean squared norm of the originals' features, a constant, so that
+    one α suits both this loss and `super_identity_loss`, whose features have norm 1.
 
     Args:
       sr_features: of super-resolved faces.

@@ -1,18 +1,18 @@
 """Recognition losses with an angular margin: A-Softmax (Eq. 2), CosFace, ArcFace.
 
-All of them compare features with one weight vector an identity by the cosine of the
-angle between the two, and ask more of the true identity's angle than of the others.
+Each compares features with one weight vector per identity by the cosine of the angle
+between them, and demands more of the true identity's angle than of the others.
 
-With very many identities, the weight vectors can be split over devices: under a mapped
-axis that is given as `axis_name`, `features` and `labels` are this device's faces and
-`class_weights` its columns, num_identities / devices of them in order, while labels
-count over all. A column of zeros is no identity, so that any number of them can be
+With very many identities, the weight vectors can be split over devices. Under a mapped
+axis, given as `axis_name`, `features` and `labels` are this device's faces, and
+`class_weights` has its num_identities / devices columns, in order; labels still number
+all identities. A column of zeros is not an identity, so any number of identities can be
 split. The loss is then the mean over the faces of all devices, the same on each. As
-always under a mapped axis, gradients are those of the sum of all devices' losses: that
-by a network's parameters is to be averaged over the devices, as usual; that by
-`class_weights` is to be divided by their number, never averaged. Where JAX keeps
-count of what is the same on each device (`sicnn_jax.axes` says where), gradients are
-those of the one loss, and nothing is to be divided.
+always under a mapped axis, gradients are of the sum of all devices' losses: average
+the gradient of a network's parameters over the devices, as usual, but divide the
+gradient of `class_weights` by the number of devices, and never average it. Where JAX
+tracks which values are the same on each device (see `sicnn_jax.axes`), gradients are of
+the one loss and need no division.
 """
 
 import functools
@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from sicnn_jax.losses.identity import inverse_norm, normalize
 
-# sin² θ under which float32 cosines no longer resolve θ (they are 6e-8 apart near 1).
+# Below this sin² θ, float32 cosines no longer resolve θ (they are 6e-8 apart near 1).
 _SMALLEST_SQUARED_SINE = 1e-7
 
 
@@ -38,7 +38,7 @@ def cosine_logits(
 ) -> Float32[Array, 'n num_identities']:
     """Cosine between each feature and each identity's weight vector.
 
-    The losses and `margin_diagnostics` all begin with it; called with the same
+    The losses and `margin_diagnostics` all begin with it; if they have the same
     arguments inside one `jit`, XLA merges the copies into one matrix product.
 
     Args:
@@ -46,11 +46,11 @@ def cosine_logits(
       class_weights: need not be normalised.
 
     Returns:
-      In [−1, 1] up to rounding; 0 for zero features and zero weight vectors. No label
-      is involved, nor a margin.
+      In [−1, 1] up to rounding; 0 for zero features and zero weight vectors. Neither
+      labels nor a margin are involved.
 
     Raises:
-      AssertionError: the arguments are not of rank 2, or their feature_dim differ.
+      AssertionError: the arguments are not of rank 2, or differ in feature_dim.
     """
     features, class_weights = jnp.asarray(features), jnp.asarray(class_weights)
     chex.assert_rank([features, class_weights], 2)
@@ -61,8 +61,8 @@ def cosine_logits(
             'num_identities]. PyTorch has them the other way round: transpose them.'
         )
     class_weights = class_weights.astype(jnp.float32)
-    # The product is divided by the norms of the class weights, not they: to write very
-    # many normalised ones, or their gradient, would take longer than the product.
+    # The product is divided by the norms, not the class weights: writing very many
+    # normalised weights, or their gradient, would take longer than the product.
     norms = inverse_norm(_sum_of_squares(class_weights))
     return _product(normalize(features), class_weights) * norms
 
@@ -79,7 +79,7 @@ def a_softmax_loss(
 ) -> Float32[Array, '*n']:
     """Angular softmax loss, Eq. 2 of the paper (SphereFace, Liu et al., CVPR 2017).
 
-    Softmax cross entropy of the logits ‖x‖ cos θ_j (unit-norm weights, no bias), but
+    Softmax cross entropy of the logits ‖x‖ cos θ_j (unit-norm weights, no bias), except
     for the true identity, whose logit is ‖x‖ (λ cos θ + ψ(θ)) / (1 + λ), with
     ψ(θ) = (−1)^k cos(mθ) − 2k for θ in [kπ/m, (k+1)π/m]: 1 at 0, falling to
     1 − 2m at π, with a continuous derivative.
@@ -88,19 +88,18 @@ def a_softmax_loss(
       features: not normalised.
       class_weights: normalised here.
       labels: in [0, num_identities).
-      margin: m, the factor by which the true identity's angle counts; 1 is softmax
-        with normalised weights.
+      margin: m, the factor of the true identity's angle; 1 is softmax with normalised
+        weights.
       annealing: λ ≥ 0, a number or a scalar array (see `annealing_schedule`); 0 is
         the loss as published, ∞ the same as margin 1.
       axis_name: see the top of this file.
-      elementwise: return one value a face, [n], instead of their mean; under
-        `axis_name` those of all devices, in order.
+      elementwise: return one value per face, [n], instead of their mean; under
+        `axis_name` the values of all devices, in order.
 
     Returns:
       The mean over the batch; NaN if a label is out of range.
-      Computed in float32 whatever the inputs are. Algorithm 1 divides by its N
-      *pairs*, over the 2N faces of which this loss takes the mean: it is half of
-      the paper's there.
+      Computed in float32 whatever the inputs are. Algorithm 1 divides by N *pairs*;
+      this loss is the mean over their 2N faces, and so half of the paper's.
 
     Raises:
       ValueError: the margin is not an int of at least 1, or λ is a negative number.
@@ -145,12 +144,12 @@ def cosface_loss(
 ) -> Float32[Array, '*n']:
     """Large margin cosine loss (CosFace, Wang et al., CVPR 2018).
 
-    Softmax cross entropy of the logits s cos θ_j, but for the true identity, whose
+    Softmax cross entropy of the logits s cos θ_j, except for the true identity, whose
     logit is s (cos θ − m).
 
     Args:
       features: normalised here.
-      class_weights, labels, axis_name, elementwise: as of `a_softmax_loss`.
+      class_weights, labels, axis_name, elementwise: as in `a_softmax_loss`.
       scale: s, the feature norm that replaces the features' own.
       margin: m, subtracted from the true identity's cosine.
 
@@ -188,20 +187,20 @@ def arcface_loss(
 ) -> Float32[Array, '*n']:
     """Additive angular margin loss (ArcFace, Deng et al., CVPR 2019).
 
-    Softmax cross entropy of the logits s cos θ_j, but for the true identity, whose
-    logit is s cos(θ + m). Where θ + m > π that would rise again and pull the feature
-    the wrong way; there it is s (cos θ − m sin m), as in the authors' code: it falls
-    all the way to θ = π, by a small step at π − m.
+    Softmax cross entropy of the logits s cos θ_j, except for the true identity, whose
+    logit is s cos(θ + m). Where θ + m > π, this logit would rise again and pull the
+    feature the wrong way; there it is s (cos θ − m sin m), as in the authors' code. So
+    it falls all the way to θ = π, with a small step at π − m.
 
     Args:
       features: normalised here.
-      class_weights, labels, axis_name, elementwise: as of `a_softmax_loss`.
+      class_weights, labels, axis_name, elementwise: as in `a_softmax_loss`.
       scale: s, the feature norm that replaces the features' own.
       margin: m, radians in [0, π/2], added to the true identity's angle.
 
     Returns:
-      As `a_softmax_loss`. At θ = 0 the loss has a tip: the gradient there is that of
-      s (cos θ cos m), which is 0.
+      As `a_softmax_loss`. At θ = 0 the loss has a tip; its gradient there is 0, the
+      gradient of s (cos θ cos m).
 
     Raises:
       ValueError: the margin is not in [0, π/2].
@@ -244,14 +243,14 @@ def annealing_schedule(
 ) -> Callable[[Int[Array, ''] | int], Float32[Array, '']]:
     """The λ of `a_softmax_loss` as a function of the step.
 
-    λ = max(minimum, base / (1 + gamma (step + offset)) ** power): begins as nearly
-    plain softmax, which is what lets A-Softmax converge. Defaults are those of
-    SphereFace's Caffe definition. It keeps no count of its own: give it the step of
-    the checkpointed state, or training resumes with an easier loss.
+    λ = max(minimum, base / (1 + gamma (step + offset)) ** power). The loss begins as
+    nearly plain softmax, which lets A-Softmax converge. The defaults are from
+    SphereFace's Caffe definition. The function does not count: give it the step of the
+    checkpointed state, or training resumes with an easier loss.
 
     Args:
       base: λ at step + offset = 0.
-      gamma: rate of the decay, a step.
+      gamma: rate of the decay per step.
       power: its exponent.
       minimum: the λ it stays at.
       offset: steps already trained, added to the step (for fine-tuning).
@@ -272,7 +271,7 @@ def annealing_schedule(
     for name, value in settings.items():
         if value < 0:
             raise ValueError(
-                f'annealing_schedule: {name} is {value!r}, but may not be negative.'
+                f'annealing_schedule: {name} is {value!r}, but must not be negative.'
             )
 
     def annealing(step: Int[Array, ''] | int) -> Float32[Array, '']:
@@ -290,22 +289,23 @@ def sample_identities(
     *,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, 'feature_dim count'], Int[Array, ' n']]:
-    """Draws the identities of a step: those of the labels, the others at random.
+    """Draws the identities of a step: those of the labels, and others at random.
 
-    For very many of them: a margin loss of the result costs as much as one of `count`
-    identities, and only their class weights get a gradient (Partial FC, An et al.,
-    CVPR 2022). It is smaller than the loss over all, and its accuracy higher.
+    This is for very many identities: a margin loss of the result costs as much as one
+    of `count` identities, and only their class weights get a gradient (Partial FC, An
+    et al., CVPR 2022). That loss is smaller than the loss over all identities, and its
+    accuracy is higher.
 
     Args:
-      key: of the draw; where the axis is mapped, another on each device.
+      key: of the draw; where the axis is mapped, a different one on each device.
       class_weights: of all identities; where the axis is mapped, of this device's.
       labels: in [0, num_identities).
       count: identities to draw; where the axis is mapped, on each device.
       axis_name: see the top of this file.
 
     Returns:
-      The drawn class weights, and the labels counted among them: arguments of the
-      losses above, with the same `axis_name`. A label out of range stays so.
+      The drawn class weights, and the labels renumbered among them: arguments of the
+      losses above, with the same `axis_name`. A label out of range stays out of range.
 
     Raises:
       ValueError: count is smaller than the number of labels (of all devices, where
@@ -315,14 +315,14 @@ def sample_identities(
     _, labels, class_weights = _gather(labels, labels, class_weights, axis_name)
     if not labels.shape[0] <= count <= class_weights.shape[1]:
         raise ValueError(
-            f'{count} identities are to be sampled; expected at least the '
-            f'{labels.shape[0]} labels of a batch, and at most the '
-            f'{class_weights.shape[1]} identities there are (on this device).'
+            f'The number of sampled identities is {count}; expected at least '
+            f'{labels.shape[0]}, the labels of a batch, and at most '
+            f'{class_weights.shape[1]}, the identities (on this device).'
         )
     num_identities = class_weights.shape[1]
     mine = (labels >= 0) & (labels < num_identities)
     rank = jax.random.uniform(key, (num_identities,))
-    # Beyond the last is dropped.
+    # An index beyond the last is dropped.
     rank = rank.at[jnp.where(mine, labels, num_identities)].set(2.0, mode='drop')
     chosen = jax.lax.top_k(rank, count)[1]
     place = (
@@ -346,15 +346,15 @@ def margin_diagnostics(
     *,
     axis_name: str | None = None,
 ) -> dict[str, Float32[Array, '']]:
-    """What to log beside a margin loss, to see whether it trains at all.
+    """Metrics to log next to a margin loss, to see whether it trains at all.
 
     The value of A-Softmax does not tell: λ falls, so the loss may rise while the
     network learns, and a network stuck at a plateau (one direction for every face)
-    shows the same slowly moving number as a healthy one. These do: at a plateau the
-    accuracy stays at 1 / num_identities and the target cosine near 0, and a feature
-    norm that shrinks to 0 or grows without end says why.
+    shows the same slowly moving number as a healthy one. These metrics do tell: at a
+    plateau the accuracy stays at 1 / num_identities and the target cosine near 0, and a
+    feature norm that shrinks to 0 or grows without bound shows why.
 
-    Costs next to nothing in a training step: see `cosine_logits`.
+    They cost next to nothing in a training step: see `cosine_logits`.
 
     Args:
       features: not normalised.
@@ -364,8 +364,8 @@ def margin_diagnostics(
 
     Returns:
       Means over the batch: 'feature_norm', 'target_cosine' (of the angle to the true
-      identity's weights), 'recognition_accuracy' (how often its cosine is the largest,
-      without a margin; in [0, 1]).
+      identity's weights), 'recognition_accuracy' (how often that cosine is the
+      largest, without a margin; in [0, 1]).
 
     Raises:
       AssertionError: shapes do not fit, or labels are not integers.
@@ -394,12 +394,12 @@ def margin_diagnostics(
 def recognition_loss(
     name: str, **settings: float
 ) -> Callable[..., Float32[Array, '*n']]:
-    """The margin loss a config names, all called alike.
+    """The margin loss that a config names; all have one signature.
 
     Args:
       name: 'a_softmax', 'cosface' or 'arcface'.
-      **settings: margin for all three, scale for the last two; what is left out has
-        the default of `a_softmax_loss`, `cosface_loss` or `arcface_loss`.
+      **settings: margin for all three, scale for the last two; the defaults are those
+        of `a_softmax_loss`, `cosface_loss` or `arcface_loss`.
 
     Returns:
       loss(features, class_weights, labels, *, annealing=0.0, axis_name=None,
@@ -410,7 +410,7 @@ def recognition_loss(
     """
     if name not in _LOSSES:
         raise ValueError(
-            f'There is no recognition loss {name!r}, choose from {", ".join(_LOSSES)}.'
+            f'There is no recognition loss {name!r}; choose from {", ".join(_LOSSES)}.'
         )
     function, known = _LOSSES[name]
     unknown = sorted(set(settings) - set(known))
@@ -428,7 +428,7 @@ def recognition_loss(
     return loss
 
 
-# Of each name, the loss and its settings.
+# The loss of each name, and its settings.
 _LOSSES: dict[str, tuple[Callable[..., Float32[Array, '*n']], tuple[str, ...]]] = {
     'a_softmax': (a_softmax_loss, ('margin',)),
     'cosface': (cosface_loss, ('scale', 'margin')),
@@ -441,17 +441,17 @@ def _product(
 ) -> Float32[Array, 'n m']:
     """A matrix product in full precision.
 
-    Accelerators round the factors of a float32 product to 8 to 11 bits by default,
-    which a scale of 64 turns into errors of 0.1 in a logit; and in full precision the
-    product is still small beside the network in front of it.
+    By default, accelerators round the factors of a float32 product to 8 to 11 bits,
+    which a scale of 64 turns into errors of 0.1 in a logit. Even in full precision, the
+    product costs little compared with the network in front of it.
     """
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _sum_of_squares(x: Float32[Array, 'n m']) -> Float32[Array, '1 m']:
-    """Over the first axis, written for XLA's CPU, whose own sum takes one core.
+    """Sum of squares over the first axis; XLA's own sum uses a single CPU core.
 
-    Parts are added up in one pass, and their rows by a product.
+    Parts are added up in one pass, and their rows by a matrix product.
     """
     parts = jnp.split(x, math.gcd(len(x), 8))
     squares = functools.reduce(jnp.add, map(jnp.square, parts))
@@ -463,8 +463,8 @@ def _psi(cosine: Float32[Array, '*shape'], margin: int) -> Float32[Array, '*shap
 
     cos(mθ) is the Chebyshev polynomial T_m of cos θ, and k counts the interval
     bounds that cos θ has passed. So θ itself, whose derivative is infinite at 0 and
-    π, is never computed. At a bound both neighbouring pieces agree in value and
-    slope, so it does not matter to which one rounding assigns it.
+    π, is never computed. At a bound, both neighbouring pieces agree in value and
+    slope, so it does not matter to which of them rounding assigns it.
     """
     previous, multiple = jnp.ones_like(cosine), cosine
     for _ in range(margin - 1):
@@ -479,9 +479,9 @@ def _psi(cosine: Float32[Array, '*shape'], margin: int) -> Float32[Array, '*shap
 
 
 def _sine(cosine: Float32[Array, '*shape']) -> Float32[Array, '*shape']:
-    """sin θ from cos θ, whose derivative is infinite at ±1: near there it is 0 instead.
+    """sin θ from cos θ. Its derivative, infinite at ±1, is set to 0 near there.
 
-    Rounding may carry the cosine beyond.
+    Rounding may carry the cosine beyond ±1.
     """
     squared = (1.0 - cosine) * (1.0 + cosine)
     steep = squared < _SMALLEST_SQUARED_SINE
@@ -497,10 +497,10 @@ def _norms(features: Float[Array, 'n feature_dim']) -> Float32[Array, ' n']:
 def _own_target_cosine(
     cosines: Float32[Array, 'n num_identities'], labels: Int[Array, ' n']
 ) -> Float32[Array, ' n']:
-    """The cosine at the label; 0 where that is not among the cosines."""
+    """The cosine at the label; 0 where the label is not among the cosines."""
     chex.assert_shape(labels, (cosines.shape[0],))
     chex.assert_type(labels, int)
-    # A mask, which, unlike a gather, has no scatter as gradient.
+    # The gradient of a gather would be a scatter; a mask has none.
     mask = jax.nn.one_hot(labels, cosines.shape[1], dtype=bool)
     return jnp.sum(jnp.where(mask, cosines, 0.0), axis=1)
 
@@ -539,9 +539,9 @@ def _gather(
     class_weights: ArrayLike,
     axis_name: str | None,
 ) -> tuple[Array, Array, Array]:
-    """Everyone's features, their labels counted from this device's first, its weights.
+    """All devices' features, their labels from this device's first, and its weights.
 
-    All three are arrays of JAX, whatever came in.
+    All three are JAX arrays, whatever the arguments are.
     """
     faces = jnp.asarray(features), jnp.asarray(labels)
     weights = jnp.asarray(class_weights)

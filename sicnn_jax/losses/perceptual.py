@@ -12,9 +12,9 @@ def perceptual_loss(
     sr_activations: Sequence[Float[ArrayLike, 'n _ _ _']],
     hr_activations: Sequence[Float[ArrayLike, 'n _ _ _']],
 ) -> Float32[Array, '']:
-    """Mean squared distance of activations, summed over the blocks they are from.
+    """Mean squared distance of activations, summed over the blocks they come from.
 
-    A *mean* over height, width and channels, so that every block weighs the same
+    It is a *mean* over height, width and channels, so that every block weighs the same
     whatever its size. Gradients flow into both arguments; where the originals are a
     fixed target, the caller stops them.
 

@@ -1,4 +1,4 @@
-"""Distances of images: the super-resolution loss (Eq. 1), and that of LapSRN."""
+"""Distances of images: the super-resolution loss (Eq. 1) and LapSRN's loss."""
 
 import chex
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ def super_resolution_loss(
 ) -> Float32[Array, '']:
     """Squared L2 distance between SR and HR images, Eq. 1 of the paper.
 
-    A *sum* over pixels and channels: the weight α = 8 of the super-identity loss
-    is relative to it. With a mean the same α would weigh height · width · 3 times
+    It is a *sum* over pixels and channels, and the weight α = 8 of the super-identity
+    loss is relative to it. With a mean, the same α would weigh height · width · 3 times
     as much.
 
     Args:
@@ -39,17 +39,17 @@ def charbonnier_loss(
 ) -> Float32[Array, '']:
     """Robust distance of images, Σ √((sr − hr)² + ε²): LapSRN, Lai et al. 2017, Eq. 2.
 
-    A *sum* over pixels and channels, as `super_resolution_loss` is.
+    It is a *sum* over pixels and channels, as is `super_resolution_loss`.
 
     Args:
       sr: super-resolved faces, (x − 127.5) / 128.
       hr: the originals, in the same range.
-      epsilon: ε, below which it is quadratic; positive, else equal images have no
-        gradient.
+      epsilon: ε, below which the distance is quadratic; positive, or equal images
+        would have no gradient.
 
     Returns:
       The mean over the batch; computed in float32 whatever the inputs are. Equal
-      images have ε for every value, not 0.
+      images have a distance of ε for every value, not 0.
 
     Raises:
       AssertionError: the images are not of rank 4 or their shapes differ.

@@ -1,7 +1,7 @@
 """How far apart SR and HR faces are in a feature space (Sec. 3.5, Fig. 4).
 
-Figure 4 shows two clouds; these are the two numbers that it stands for. They need
-scikit-learn (extra `reproduce`).
+Figure 4 shows two clouds of features; the two numbers here measure their distance. They
+need scikit-learn (extra `reproduce`).
 """
 
 import numpy as np
@@ -15,14 +15,14 @@ def centroid_distance(
     sr_features: Float[ArrayLike, 'n feature_dim'],
     hr_features: Float[ArrayLike, 'm feature_dim'],
 ) -> float:
-    """Distance of the mean SR and HR features, features of unit norm.
+    """Distance between the means of SR and HR features of unit norm.
 
     Args:
       sr_features: need not be normalised.
-      hr_features: likewise.
+      hr_features: need not be normalised.
 
     Returns:
-      In [0, 2]: 0 where the clouds have one centre.
+      In [0, 2]; 0 where the clouds share one centre.
     """
     sr, hr = _normalise(sr_features), _normalise(hr_features)
     return float(np.linalg.norm(sr.mean(0) - hr.mean(0)))

@@ -24,7 +24,7 @@ def psnr(
 
     Args:
       sr: RGB; or both from `luminance`.
-      hr: the originals, likewise.
+      hr: the originals, in the same form.
 
     Returns:
       Decibels; ∞ where the images are equal.
@@ -50,14 +50,14 @@ def ssim(
 ) -> Float64[np.ndarray, ' n']:
     """Structural similarity of each image (Wang et al., TIP 2004).
 
-    With the 11×11 Gaussian window (σ = 1.5) and the population covariance of that
-    paper, over the pixels whose window lies inside the image, mean over the
-    channels, peak of 255. The filters release the interpreter lock, so one thread a
-    core nearly divides the time by the cores.
+    It has the paper's 11×11 Gaussian window (σ = 1.5) and population covariance, covers
+    the pixels whose window lies inside the image, and is the mean over the channels,
+    with a peak of 255. The filters release the interpreter lock, so with one thread per
+    core the time is nearly divided by the number of cores.
 
     Args:
       sr: RGB; or both from `luminance`. Height and width at least 11.
-      hr: the originals, likewise.
+      hr: the originals, in the same form.
 
     Returns:
       In [−1, 1]; 1 where the images are equal.
@@ -68,8 +68,8 @@ def ssim(
     sr, hr = _check(sr, hr)
     if min(sr.shape[1:3]) < _WINDOW:
         raise ValueError(
-            f'SSIM has a window of {_WINDOW}×{_WINDOW} pixels, the images have only '
-            f'{sr.shape[1]}×{sr.shape[2]}.'
+            f'SSIM has a window of {_WINDOW}×{_WINDOW} pixels, but the images have '
+            f'only {sr.shape[1]}×{sr.shape[2]}.'
         )
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -79,7 +79,7 @@ def ssim(
 def luminance(
     images: UInt8[ArrayLike, 'n height width 3'],
 ) -> Float64[np.ndarray, 'n height width']:
-    """The Y of Y'CbCr (ITU-R BT.601) of RGB images, as MATLAB's rgb2ycbcr.
+    """The Y of Y'CbCr (ITU-R BT.601) of RGB images, as in MATLAB's rgb2ycbcr.
 
     Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255, not rounded.
 
@@ -87,7 +87,7 @@ def luminance(
       images: RGB.
 
     Returns:
-      In [16, 235]; `psnr` and `ssim` take it, still with a peak of 255.
+      In [16, 235]. `psnr` and `ssim` accept it, still with a peak of 255.
 
     Raises:
       ValueError: the images are of another type or shape.
@@ -101,7 +101,7 @@ def _ssim(a: np.ndarray, b: np.ndarray) -> float:
     """Equation 13 of Wang et al., and its mean over the image."""
     a, b = a.astype(float), b.astype(float)
     mean_a, mean_b = _blur(a), _blur(b)
-    # Var a + Var b and Cov(a, b), by their second moments.
+    # Var a + Var b and Cov(a, b), from their second moments.
     variance = _blur(a * a + b * b) - mean_a**2 - mean_b**2
     covariance = _blur(a * b) - mean_a * mean_b
     index = (2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)
@@ -120,7 +120,7 @@ def _check(sr: ArrayLike, hr: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     sr, hr = np.asarray(sr), np.asarray(hr)
     for name, images in (('sr', sr), ('hr', hr)):
         is_luminance = images.dtype == np.float64 and images.ndim == 3
-        # One RGB image without a batch axis is of rank 3, too.
+        # One RGB image without a batch axis also has rank 3.
         if not is_luminance or images.shape[2] == 3:
             _check_rgb(name, images)
     if sr.shape != hr.shape:
@@ -131,9 +131,9 @@ def _check(sr: ArrayLike, hr: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 def _check_rgb(name: str, images: np.ndarray) -> None:
     if images.dtype != np.uint8:
         raise ValueError(
-            f'{name} is {images.dtype}, and should be uint8: bring it to 0 to 255 '
-            f'(128 x + 127.5 for what the networks return), round and clip it, as an '
-            f'image file would.'
+            f'{name} is {images.dtype}, and should be uint8: scale it to 0 to 255 '
+            f'(128 x + 127.5 for the output of the networks), round and clip it, as in '
+            f'an image file.'
         )
     if images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(

@@ -9,14 +9,14 @@ _RESAMPLES = 2_000
 def resampled_means(values: Float[np.ndarray, ' n']) -> Float[np.ndarray, ' 2000']:
     """Means of samples of the same size, drawn from the values with replacement.
 
-    Their standard deviation is the standard error of the mean, their percentiles are
-    bounds of it. Of paired differences, they tell whether one method is better.
+    Their standard deviation is the standard error of the mean, and their percentiles
+    are its bounds. For paired differences, they tell whether one method is better.
 
     Args:
-      values: of faces or pairs; those that share faces are not independent.
+      values: of faces or pairs; pairs that share faces are not independent.
 
     Returns:
-      Of 2,000 samples, the same ones for the same number of values.
+      The means of 2,000 samples, drawn alike for the same number of values.
     """
     rng = np.random.default_rng(0)
     count = len(values)

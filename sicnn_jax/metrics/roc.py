@@ -1,6 +1,6 @@
-"""What a threshold trades (ROC): AUC, equal error rate, true accepts at false accepts.
+"""ROC curves: AUC, equal error rate, true accepts at a rate of false accepts.
 
-A pair is accepted where its score is above the threshold; pairs of one score are
+A pair is accepted where its score is above the threshold; pairs with the same score are
 accepted or rejected together.
 """
 
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float64
 
 from sicnn_jax.metrics.verification import check_scores
 
-# Rates of false accepts at which verification is commonly reported.
+# Verification is commonly reported at these rates of false accepts.
 FALSE_ACCEPT_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 
 
@@ -30,7 +30,7 @@ def auc(scores: Float[ArrayLike, ' n'], same: Bool[ArrayLike, ' n']) -> float:
       The area, in [0, 1]; 0.5 is chance.
 
     Raises:
-      ValueError: shapes differ, scores are not finite, or one kind of pairs lacks.
+      ValueError: shapes differ, scores are not finite, or one kind of pair is missing.
     """
     scores, same = _check(scores, same)
     num_same, num_different = np.sum(same), np.sum(~same)
@@ -42,10 +42,10 @@ def auc(scores: Float[ArrayLike, ' n'], same: Bool[ArrayLike, ' n']) -> float:
 def equal_error_rate(
     scores: Float[ArrayLike, ' n'], same: Bool[ArrayLike, ' n']
 ) -> float:
-    """Where as large a part of the different pairs is accepted as of the same rejected.
+    """The error rate at which false accepts are as frequent as false rejects.
 
-    Between two thresholds the ROC curve is a straight line, on which the rates are
-    equal in one point.
+    Between two thresholds the ROC curve is a straight line, on which the two rates are
+    equal at one point.
 
     Args:
       scores: larger for more alike faces.
@@ -58,7 +58,7 @@ def equal_error_rate(
       ValueError: as `auc`.
     """
     false_accepts, true_accepts = _curve(*_check(scores, same))
-    # Rises from −1 (nothing accepted) to 1 (everything), so it has one zero.
+    # This rises from −1 (nothing accepted) to 1 (everything), so it has one zero.
     excess = false_accepts - (1 - true_accepts)
     after = np.argmax(excess >= 0)
     share = excess[after] / (excess[after] - excess[after - 1])
@@ -71,15 +71,15 @@ def true_accept_rates(
     same: Bool[ArrayLike, ' n'],
     false_accept_rates: Sequence[float] = FALSE_ACCEPT_RATES,
 ) -> Float64[np.ndarray, ' rates']:
-    """TAR@FAR: the largest part of same pairs accepted at no more false accepts.
+    """TAR@FAR: the largest share of same pairs accepted with no more false accepts.
 
-    Nothing is interpolated: for a rate below 1 / (number of different pairs) it is
-    what is accepted before the first different pair.
+    Nothing is interpolated: for a rate below 1 / (number of different pairs), it is
+    the share accepted before the first different pair.
 
     Args:
       scores: larger for more alike faces.
       same: whether the pair shows one person.
-      false_accept_rates: the parts of different pairs that may be accepted.
+      false_accept_rates: the shares of different pairs that may be accepted.
 
     Returns:
       In [0, 1], one for each rate.
@@ -108,7 +108,7 @@ def _check(scores: ArrayLike, same: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     scores, same = check_scores(scores, same)
     if same.all() or not same.any():
         raise ValueError(
-            f'Of {len(same)} pairs {np.sum(same)} show the same person: a ROC curve '
+            f'Of {len(same)} pairs, {np.sum(same)} show the same person; a ROC curve '
             f'needs pairs of both kinds.'
         )
     return scores, same

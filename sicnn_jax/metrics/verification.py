@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float64, Int, Shaped
 
-# Of each kind one in each of ten folds.
+# One pair of each kind in each of ten folds.
 _FEWEST = 20
 
 
@@ -22,8 +22,8 @@ class VerificationResult:
         standard error in LFW's tables is std / √(folds − 1)).
       fold_accuracies: in the order of the sorted fold ids.
       thresholds: on the cosine, each chosen on the other folds.
-      scores: of each pair when its fold was decided: what ROC curves over all folds
-        are made of.
+      scores: of each pair when its fold was decided; ROC curves over all folds are
+        made from them.
       right: whether each pair was decided rightly.
     """
 
@@ -61,8 +61,8 @@ def identity_similarity(
 ) -> float:
     """Mean cosine between the identity features of SR and HR faces (Tables 2 to 5).
 
-    The paper takes the features of the CNNR trained on HR faces alone, never those
-    of the one that was updated together with CNNH.
+    The paper takes the features of the CNNR trained on HR faces alone, never of the
+    one that was updated together with CNNH.
 
     Args:
       features_a: of super-resolved faces.
@@ -85,24 +85,25 @@ def best_threshold(
 ) -> float:
     """The threshold that decides most pairs rightly, a pair above it being 'same'.
 
-    Exact, not from a grid: thresholds between two neighbouring scores are all
-    alike, so the middle of each gap is tried. Of equally good ones the middle one.
+    It is exact, not from a grid: all thresholds between two neighbouring scores decide
+    alike, so the middle of each gap is tried, and the middle one of equally good ones
+    wins.
 
     Args:
       scores: larger for more alike faces.
       same: whether the pair shows one person.
 
     Returns:
-      The threshold. One below or above all scores, where deciding every pair alike
-      is best, is 1 away from them.
+      The threshold. Where deciding every pair alike is best, it is 1 below or above all
+      scores.
 
     Raises:
       ValueError: shapes differ, there is no pair, or scores are not finite.
     """
     scores, same = check_scores(scores, same)
     values, positions = np.unique(scores, return_inverse=True)
-    # Cut i lies above the i smallest values. Right are the different pairs below it
-    # and the same pairs above it.
+    # Cut i lies above the i smallest values. Different pairs below it and same pairs
+    # above it are decided rightly.
     gained = np.bincount(positions, weights=np.where(same, -1, 1))
     right = np.sum(same) + np.concatenate([[0], np.cumsum(gained)])
     best = np.flatnonzero(right == right.max())
@@ -118,7 +119,7 @@ def k_fold_accuracy(
 ) -> tuple[float, float]:
     """Verification accuracy over folds, each decided by the others' best threshold.
 
-    The protocol of LFW (Huang et al., 2007) for scores that involve no training.
+    It is LFW's protocol (Huang et al., 2007) for scores that involve no training.
 
     Args:
       scores: larger for more alike faces.
@@ -152,7 +153,7 @@ def verify(
     """SphereFace's verification protocol (Liu et al., CVPR 2017), on LFW and others.
 
     For each fold: subtract the mean feature of the other folds, take the cosine,
-    choose the threshold that is best on the other folds, and decide this one.
+    choose the threshold that is best on the other folds, and decide this fold.
 
     Args:
       features_a: not normalised; in the protocol the features of the image and of its
@@ -173,7 +174,7 @@ def verify(
     same = _check_same(same, len(features_a))
 
     def score(others):
-        # The sides have equally many faces, so this is the mean over all of them.
+        # Both sides have the same number of faces, so this is the mean over all.
         mean = (features_a[others].mean(axis=0) + features_b[others].mean(axis=0)) / 2.0
         return pair_scores(features_a - mean, features_b - mean)
 
@@ -190,8 +191,8 @@ def verify_sets(
 ) -> VerificationResult:
     """`verify` for sets of faces, such as the frames of videos, each with its feature.
 
-    The score of a pair of sets is the mean of the cosines of all pairs of a face of
-    one and a face of the other.
+    The score of two sets is the mean cosine over all pairs of a face of one and a face
+    of the other.
 
     Args:
       features: of the faces, not normalised.
@@ -229,10 +230,10 @@ def draw_pairs(
 ]:
     """Draws verification pairs from labelled (held-out) faces, always the same.
 
-    As many as are asked for, or as there are. Half show the same identity, half
-    different ones; no pair occurs twice, in either order. Identities take turns, so
-    that of each kind they get equally many pairs, give or take one, as long as those
-    with few faces have pairs left.
+    It draws `at_most` pairs, or fewer if there are no more. Half show the same
+    identity, half different ones; no pair occurs twice, in either order. Identities
+    take turns, so that each gets the same number of pairs of each kind, give or take
+    one, as long as identities with few faces have pairs left.
 
     Args:
       labels: the identity of each face.
@@ -240,18 +241,18 @@ def draw_pairs(
 
     Returns:
       index_a, index_b: into labels.
-      same: alternately True and False, so that every even prefix is balanced, too.
+      same: alternately True and False, so that every even prefix is balanced as well.
 
     Raises:
-      ValueError: at_most is odd or not positive, or there are not enough pairs for
-        ten folds that have both kinds.
+      ValueError: at_most is odd or not positive, or there are too few pairs for ten
+        folds with both kinds.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1:
         raise ValueError(f'labels has the shape {labels.shape}, and should have [n].')
     if at_most < 2 or at_most % 2:
         raise ValueError(
-            f'at_most is {at_most}: half of the pairs show the same identity, so it '
+            f'at_most is {at_most}; half of the pairs show the same identity, so it '
             f'should be a positive even number.'
         )
     _, identities, sizes = np.unique(labels, return_inverse=True, return_counts=True)
@@ -260,7 +261,7 @@ def draw_pairs(
         raise ValueError(
             f'The {len(labels):,} held-out faces of {len(sizes):,} identities have '
             f'{possible} verification pairs, half of the same identity; expected '
-            f'{_FEWEST} at least. Hold out more identities that have several faces.'
+            f'at least {_FEWEST}. Hold out more identities that have several faces.'
         )
     faces = [np.flatnonzero(identities == identity) for identity in range(len(sizes))]
     wanted = min(at_most, possible) // 2
@@ -279,7 +280,7 @@ def _possible_pairs(sizes):
 
 
 def _turns_same(rng, sizes):
-    """Yields (identity, identity) for ever, all that have two faces in turn."""
+    """Yields (identity, identity) forever: all that have two faces, in turn."""
     eligible = np.flatnonzero(sizes >= 2)
     while True:
         for identity in rng.permutation(eligible):
@@ -287,7 +288,7 @@ def _turns_same(rng, sizes):
 
 
 def _turns_different(rng, num_identities):
-    """Yields two identities for ever, all in turn."""
+    """Yields two identities forever, all in turn."""
     waiting: list[int] = []
     while True:
         turn = rng.permutation(num_identities).tolist()
@@ -295,13 +296,13 @@ def _turns_different(rng, num_identities):
             turn[0], turn[-1] = turn[-1], turn[0]
         turn = waiting + turn
         yield from zip(turn[::2], turn[1::2], strict=False)
-        # An odd one out waits for the next turn.
+        # An identity left over waits for the next turn.
         waiting = turn[len(turn) // 2 * 2 :]
 
 
 def _draw(faces, turns, wanted, rng):
     """Unused pairs of faces of the identities whose turn it is, int64 [wanted, 2]."""
-    # Not a set, which would lose the order.
+    # A set would lose the order.
     pairs: dict[tuple[int, int], None] = {}
     used: collections.Counter[tuple[int, int]] = collections.Counter()
     while len(pairs) < wanted:
@@ -323,7 +324,7 @@ def _mean_features(features, owners):
     """The mean feature of each set, float64 [max(owners) + 1, feature_dim]."""
     sums = np.zeros((owners.max() + 1, features.shape[1]))
     np.add.at(sums, owners, features)
-    # A set without faces is in no pair.
+    # A set without faces is not in any pair.
     return sums / np.maximum(np.bincount(owners), 1)[:, None]
 
 
@@ -332,7 +333,7 @@ def _verify(
     same: Bool[np.ndarray, ' n'],
     fold_ids: Int[np.ndarray, ' n'],
 ) -> VerificationResult:
-    """The protocol, given the scores of all pairs when some are known."""
+    """The protocol; `score` gives all scores from which pairs are known."""
     accuracies, thresholds = [], []
     kept, right = np.empty(len(same)), np.empty(len(same), bool)
     for fold in np.unique(fold_ids):
@@ -353,7 +354,7 @@ def _verify(
 
 
 def _decide(scores, same, held):
-    """Which held pairs are decided rightly by the threshold chosen on the others."""
+    """Whether the threshold chosen on the others decides each held pair rightly."""
     threshold = best_threshold(scores[~held], same[~held])
     return (scores[held] > threshold) == same[held], threshold
 
@@ -372,8 +373,8 @@ def _fold_ids(folds, same):
             )
     if len(np.unique(fold_ids)) < 2:
         raise ValueError(
-            'Pairs in two folds or more are needed: the threshold of each comes from '
-            'the others.'
+            'Pairs in at least two folds are needed: the threshold of each fold comes '
+            'from the others.'
         )
     return fold_ids
 
@@ -388,7 +389,7 @@ def check_scores(
             f'scores has the shape {scores.shape}, and should have [n] with n ≥ 1.'
         )
     if not np.all(np.isfinite(scores)):
-        raise ValueError('scores are not all finite: were the features?')
+        raise ValueError('scores are not all finite: were the features finite?')
     return scores, _check_same(same, len(scores))
 
 
