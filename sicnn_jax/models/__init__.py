@@ -36,7 +36,7 @@ __all__ = [
     'discriminator_from',
 ]
 
-# What enlarges faces, by `cnnh.kind`. Each takes `scale`, and LR to HR in a call.
+# Networks that enlarge faces, by `cnnh.kind`. Each has `scale`; a call maps LR to HR.
 KINDS = {
     'cnnh': CNNH,
     'lapsrn': LapSRN,
@@ -46,8 +46,8 @@ KINDS = {
 
 
 Recogniser = CNNR | DlibResNet | OnnxRecogniser
-# What describes faces, by `cnnr.kind`. Each has `feature_dim`, and `activate` for the
-# perceptual loss; one that was trained elsewhere has `fit`, which gives its parameters.
+# Networks that describe faces, by `cnnr.kind`. Each has `feature_dim`, and `activate`
+# for the perceptual loss; one trained elsewhere has `fit`, which gives its parameters.
 RECOGNISERS = {
     'cnnr': CNNR,
     'dlib': DlibResNet,
@@ -56,11 +56,11 @@ RECOGNISERS = {
 
 
 def cnnr_from(record: Mapping[str, Any]) -> Recogniser:
-    """What describes faces, CNNR or another of `RECOGNISERS`, by a record.
+    """The recognition network of a record: CNNR or another of `RECOGNISERS`.
 
     Args:
-      record: of a checkpoint or a run. One without a kind, as all were before there
-        were others, describes CNNR.
+      record: of a checkpoint or a run. Records written before `kind` existed lack it,
+        and describe CNNR.
 
     Raises:
       ValueError: the kind is unknown, or has no such field.
@@ -72,7 +72,7 @@ def check_file(described: Mapping[str, Any]) -> None:
     """Raises CheckpointError unless an ONNX file is of a recognition network.
 
     Args:
-      described: as of `describe_file`.
+      described: as for `describe_file`.
     """
     network = cnnr_from({'models': {'cnnr': describe_file(described)}})
     assert isinstance(network, OnnxRecogniser)
@@ -80,11 +80,11 @@ def check_file(described: Mapping[str, Any]) -> None:
 
 
 def cnnh_from(record: Mapping[str, Any]) -> nn.Module:
-    """What enlarges faces, CNNH or another of `KINDS`, by the record of a checkpoint.
+    """The network of a record that enlarges faces: CNNH or another of `KINDS`.
 
     Args:
-      record: of a checkpoint or a run. One without a kind, as all were before there
-        were others, describes CNNH.
+      record: of a checkpoint or a run. Records written before `kind` existed lack it,
+        and describe CNNH.
 
     Raises:
       ValueError: the kind is unknown, or has no such field.
@@ -99,9 +99,9 @@ def discriminator_from(record: Mapping[str, Any]) -> Discriminator:
 
 
 def _build(kinds, described, name, **settings):
-    """JSON to a module: lists as tuples, which hash, and dtypes by name."""
+    """A module from JSON: lists become tuples, which hash, and names dtypes."""
     described = dict(described)
-    # Without one it is what all were before there were several.
+    # Records written before `kind` existed have no such field.
     kind = described.pop('kind', name)
     if kind not in kinds:
         raise ValueError(
@@ -113,8 +113,8 @@ def _build(kinds, described, name, **settings):
     if unknown:
         raise ValueError(
             f'{name} has the field {unknown[0]!r}, which a {module.__name__} does not '
-            f'have: expected {", ".join(sorted(fields))}. Fields of another kind of '
-            'network are replaced all together: start from a config of that kind.'
+            f'have; expected {", ".join(sorted(fields))}. Another kind of network has '
+            'other fields: start from a config of that kind.'
         )
     return module(
         **settings,

@@ -13,14 +13,14 @@ from sicnn_jax.images import check_float
 from sicnn_jax.models.layers import Conv, Deconv, Dtype, PReLU
 from sicnn_jax.template import HEIGHT, WIDTH
 
-# A low-resolution face of each upscaling factor, height × width.
+# The size of a low-resolution face at each upscaling factor, height × width.
 LR_SHAPES = {scale: (HEIGHT // scale, WIDTH // scale) for scale in (8, 4)}
 
 # Doublings of the 8× network.
 STAGES = 3
 
-# How many numbers a field of CNNH may have instead of one: one for each resolution, or
-# for each stage.
+# The number of values that a field of CNNH may have instead of one: one for each
+# resolution, or for each stage.
 CNNH_SIZES = {
     'width': STAGES + 1,
     'growth': STAGES + 1,
@@ -39,22 +39,22 @@ class CNNH(nn.Module):
 
     `width` and `growth` are one number, or four: one for each resolution, from 14×12 to
     112×96. `depth` and `deconv_width` are one number, or three: one for each stage. The
-    first number of each is of no effect in the 4× network.
+    first number of each has no effect in the 4× network.
 
     Attributes:
       scale: 8 (from 12×14) or 4 (from 24×28).
-      width: channels that a resolution begins with: those of the stem, and of the
-        mapping of each stage.
+      width: channels that a resolution begins with, from the stem or the mapping of a
+        stage.
       growth: channels that each layer of a dense block adds.
-      depth: layers of the dense block of a stage.
+      depth: layers in the dense block of a stage.
       deconv_width: channels of the deconvolutions.
       deconv_kernels: kernel sizes of the three deconvolutions of the 8× network.
-      final_depth: layers of the dense block before the reconstruction.
-      reconstruction_gain: factor of the initial weights of the reconstruction; a small
-        one makes the first faces grey.
+      final_depth: layers in the dense block before the reconstruction.
+      reconstruction_gain: factor of the initial weights of the reconstruction; if it is
+        small, the first faces are grey.
       bicubic_skip: the reconstruction is added to the bicubic enlargement of the input,
-        without tanh. Fig. 2a has no such skip; short training gains much by it.
-      init_std: see `CNNR`; it covers every layer but the reconstruction.
+        without tanh. Fig. 2a has no such skip; short training gains much from it.
+      init_std: see `CNNR`; it covers every layer except the reconstruction.
       dtype: of the computation. Images are returned in float32.
       param_dtype: of the parameters.
     """
@@ -80,7 +80,7 @@ class CNNH(nn.Module):
           images: 14×12 (scale 8) or 28×24 (scale 4), RGB, (x − 127.5) / 128.
 
         Returns:
-          In (−1, 1) like the input; with `bicubic_skip` not bounded by that.
+          In (−1, 1) like the input; not bounded with `bicubic_skip`.
 
         Raises:
           ValueError: for another scale, or another number of sizes.
@@ -115,7 +115,7 @@ class CNNH(nn.Module):
         x = DenseBlock(
             growths[STAGES], self.final_depth, **settings, name='dense_block_final'
         )(x)
-        # Glorot's, times the gain.
+        # Glorot's initialisation, times the gain.
         weights = nn.initializers.variance_scaling(
             self.reconstruction_gain**2, 'fan_avg', 'uniform'
         )
@@ -145,7 +145,7 @@ class CNNH(nn.Module):
         )
 
     def _sizes(self, field):
-        """One number for each stage, or each resolution, of a field that may be one."""
+        """One number per stage or resolution, from a field that may be one number."""
         given, count = getattr(self, field), CNNH_SIZES[field]
         sizes = (given,) * count if isinstance(given, int) else tuple(given)
         if len(sizes) != count:
@@ -158,7 +158,7 @@ class CNNH(nn.Module):
 class DenseBlock(nn.Module):
     """3×3 layers that each see all before them: c → c + depth · growth channels.
 
-    Huang et al. 2017, without bottlenecks and normalisation.
+    It follows Huang et al. 2017, without bottlenecks and normalisation.
     """
 
     growth: int

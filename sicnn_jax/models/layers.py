@@ -27,18 +27,18 @@ __all__ = [
 Dtype = Any
 
 _EPSILON = 1e-6
-# Of its largest value: a channel that varies less than that over the initialisation
-# batch does not vary but for rounding (one face, blank images, a dead channel).
+# A channel that varies over the initialisation batch by less than this share of its
+# largest value varies only by rounding (one face, blank images, a dead channel).
 _CONSTANT = 1e-4
 
 _BATCH = 64
 
 
 class PReLU(nn.Module):
-    """max(x, 0) + slope · min(x, 0) with one learned slope a channel, 0.25 at first.
+    """max(x, 0) + slope · min(x, 0) with one learned slope per channel, 0.25 at first.
 
-    He et al. 2015. `flax.linen.PReLU` has one slope for all channels, so it is
-    not the layer of the paper.
+    See He et al. 2015. `flax.linen.PReLU` has one slope for all channels, so it is
+    not the paper's layer.
     """
 
     param_dtype: Dtype = jnp.float32
@@ -55,10 +55,10 @@ class _DataInitialised(nn.Module):
     """A linear layer with bias whose initialisation can look at its output.
 
     With `init_std` set, `init` rescales the drawn kernel and sets the bias so
-    that over the batch it is given every output channel has zero mean and
-    standard deviation `init_std` (Krähenbühl et al. 2016; Mishkin & Matas 2016). A
-    channel that does not vary over the batch keeps the kernel as drawn.
-    Networks without normalisation layers need it to train at all: see
+    that every output channel has zero mean and standard deviation `init_std`
+    over its batch (Krähenbühl et al. 2016; Mishkin & Matas 2016). A channel
+    that does not vary over the batch keeps the kernel as drawn. Networks
+    without normalisation layers do not train without this: see
     docs/decisions.md. `apply` is unaffected.
     """
 
@@ -119,7 +119,7 @@ class Dense(_DataInitialised):
 class Deconv(_DataInitialised):
     """Transposed convolution, stride 2.
 
-    Equal to `flax.linen.ConvTranspose(features, (k, k), (2, 2), 'SAME')` with the
+    It equals `flax.linen.ConvTranspose(features, (k, k), (2, 2), 'SAME')` with the
     same kernel [k, k, c, features].
     """
 
@@ -134,7 +134,7 @@ class Deconv(_DataInitialised):
 
 
 def _by_channel(values, x):
-    """Values [c] in the rank of x, whose last axis is of channels."""
+    """Values [c] reshaped to the rank of x, whose last axis has the channels."""
     return values.reshape(*[1] * (x.ndim - 1), -1)
 
 
@@ -143,10 +143,10 @@ def average_pool(
 ) -> Float[Array, 'n out_h out_w c']:
     """3×3 average pool, stride 2, ceil mode, dividing by the valid pixels.
 
-    The Caffe layer of SphereFace: an output is ⌈(h−1)/2⌉ high and ⌈(w−1)/2⌉ wide, and
-    windows that hang over the lower or right border average what is inside.
-    One axis after the other, as sums of strided slices, whose gradient is ten
-    times as fast as that of `reduce_window` on CPU.
+    It is SphereFace's Caffe layer: an output is ⌈(h−1)/2⌉ high and ⌈(w−1)/2⌉ wide, and
+    windows that hang over the lower or right border average the pixels inside. One axis
+    is pooled after the other, by sums of strided slices; their gradient is ten times as
+    fast on a CPU as `reduce_window`'s.
     """
     return _pool_axis(_pool_axis(x, 1), 2)
 
@@ -171,7 +171,7 @@ def _pool_axis(x, axis):
 def describe_faces(
     network: nn.Module, params: Any, faces: UInt8[np.ndarray, 'n 112 96 3']
 ) -> Float[np.ndarray, 'n d']:
-    """What a network makes of any number of faces, for `fit`.
+    """The outputs of a network for any number of faces, for `fit`.
 
     Args:
       network: [n, 112, 96, 3] → [n, d].

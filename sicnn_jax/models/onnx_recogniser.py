@@ -1,4 +1,4 @@
-"""A recognition network of others, read from its ONNX file, in the place of CNNR."""
+"""A third-party recognition network, read from its ONNX file, in place of CNNR."""
 
 import dataclasses
 import functools
@@ -33,21 +33,21 @@ __all__ = ['OnnxRecogniser', 'describe_file']
 _INPUT_FIELDS = [
     field.name for field in dataclasses.fields(OnnxInput) if field.name != 'mirror'
 ]
-# Features of different faces that differ by a smaller share do not depend on them.
+# Features that differ between faces by a smaller share do not depend on the face.
 _LEAST_CHANGE = 1e-4
 
 
 class OnnxRecogniser(nn.Module):
     """The network of an ONNX file for aligned faces; `fit` gives its parameters.
 
-    They are the arrays of the file, and may be trained; batch normalisation is the
-    affine map of inference then as well.
+    The parameters are the arrays of the file, and may be trained; even then, batch
+    normalisation is the affine map of inference.
 
     Attributes:
-      file: its path. `describe_file` says what a JSON beside it does, for the rest.
+      file: its path. For the JSON file next to it, see `describe_file`.
       sha256: of the file; '' for any.
       size, mean, scale, colour_order, layout, centred, output: of `OnnxInput`.
-      activations: names of outputs of nodes that the perceptual loss compares.
+      activations: names of node outputs that the perceptual loss compares.
     """
 
     file: str
@@ -61,16 +61,16 @@ class OnnxRecogniser(nn.Module):
     output: str = ''
     activations: Sequence[str] = ()
 
-    # Faces whose mean feature stands for that of all.
+    # The mean feature of this many faces stands for the mean of all.
     num_faces = 512
 
     @property
     def feature_dim(self) -> int:
-        """Length of a feature. Raises CheckpointError if there is no vector."""
+        """Length of a feature. Raises CheckpointError if the output is not a vector."""
         return _feature_dim(self)
 
     def check(self) -> None:
-        """Raises CheckpointError unless the file is of a recognition network."""
+        """Raises CheckpointError unless the file has a recognition network."""
         _ = self.feature_dim
         graph = _open(self.file, self.sha256)
         made = {node.outputs[0] for node in graph.nodes}
@@ -78,7 +78,7 @@ class OnnxRecogniser(nn.Module):
             if name not in made:
                 raise CheckpointError(
                     f'cnnr.activations names {name!r}, but no node of {self.file} has '
-                    f'such an output; it has {", ".join([*made][:8])}, …'
+                    f'that output; expected one such as {", ".join([*made][:8])}, …'
                 )
 
     def fit(self, faces: UInt8[np.ndarray, 'n 112 96 3']) -> dict[str, Any]:
@@ -87,8 +87,8 @@ class OnnxRecogniser(nn.Module):
         The mean is 0 unless `centred`.
 
         Raises:
-          CheckpointError: the file is missing or another one, is no recognition network
-            or has features that do not depend on the face.
+          CheckpointError: the file is missing or was replaced, is not a recognition
+            network, or has features that do not depend on the face.
         """
         length = self.feature_dim
         graph = _open(self.file, self.sha256)
@@ -100,8 +100,8 @@ class OnnxRecogniser(nn.Module):
         change = features.std(0).max() / np.abs(features).max()
         if not change > _LEAST_CHANGE:
             raise CheckpointError(
-                f'The features of {self.file} do not change with the face (by a share '
-                f'of {change:.1e}): check mean, scale and output, which are those of '
+                f'The features of {self.file} do not change with the face (only by a '
+                f'share of {change:.1e}): check mean, scale and output in '
                 f'{Path(self.file).with_suffix(".json").name}, or use another network.'
             )
         if self.centred:
@@ -118,7 +118,7 @@ class OnnxRecogniser(nn.Module):
           faces: RGB, (x − 127.5) / 128.
 
         Returns:
-          Not normalised; from their mean on, if `centred`.
+          Not normalised; with their mean subtracted if `centred`.
         """
         params = self.variables['params']
         features = self._describe(params, faces)
@@ -152,7 +152,7 @@ class OnnxRecogniser(nn.Module):
         return jax.vmap(lambda x: evaluate(graph, arrays, x, outputs))(given)
 
     def _prepare(self, faces, graph):
-        """Faces as the network wants them."""
+        """Faces in the form that the network expects."""
         said = {name: getattr(self, name) for name in _INPUT_FIELDS}
         expected = complete(OnnxInput(**said), graph.shape, self.file)
         height, width = expected.size
@@ -163,34 +163,35 @@ class OnnxRecogniser(nn.Module):
 
 
 def describe_file(described: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an `OnnxRecogniser`, with what is beside and in its file.
+    """The fields of an `OnnxRecogniser`, completed from its file and that file's JSON.
 
     Args:
-      described: `kind`, `file`, `activations`, perhaps `sha256`, and fields that go
-        over those of the JSON beside the file.
+      described: `kind`, `file`, `activations`, perhaps `sha256`, and fields that
+        override those of the JSON next to the file.
 
     Raises:
-      CheckpointError: file or JSON are missing, damaged, or contradict each other.
+      CheckpointError: the file or the JSON is missing or damaged, or they contradict
+        each other.
     """
     own = {field: described.get(field) for field in ('kind', 'file', 'activations')}
     if not own['file']:
         raise CheckpointError(
             'cnnr.file is empty: set it to the ONNX file of a recognition network.'
         )
-    # So that the run is read from other directories, too.
+    # An absolute path, so that the run can be read from other directories.
     own['file'] = os.path.abspath(own['file'])
     own['sha256'] = described.get('sha256') or _sha256(own['file'])
     said = {field: value for field, value in described.items() if field not in own}
     for field in said:
         if field not in _INPUT_FIELDS:
             raise CheckpointError(
-                f'cnnr.{field} is no field of an ONNX network; expected some of '
+                f'cnnr.{field} is not a field of an ONNX network; expected some of '
                 f'{", ".join((*own, *_INPUT_FIELDS))}.'
             )
     expected = dataclasses.asdict(read_input(own['file'], said))
-    # Of verification, not of the network.
+    # It concerns verification, not the network.
     del expected['mirror']
-    # As a checkpoint will have it.
+    # In the form that a checkpoint will have.
     return json.loads(json.dumps(own | expected))
 
 
@@ -202,8 +203,8 @@ def _feature_dim(network: OnnxRecogniser) -> int:
     shape = jax.eval_shape(lambda x: network._describe(params, x), face).shape[1:]
     if sum(size > 1 for size in shape) != 1:
         raise CheckpointError(
-            f'{network.file} makes {list(shape)} of a face; expected a vector of '
-            'features. Is it a recognition network, or is `output` another one?'
+            f'{network.file} gives {list(shape)} for a face; expected a vector of '
+            'features. Is it a recognition network, and does `output` name the vector?'
         )
     return max(shape)
 
@@ -213,8 +214,8 @@ def _open(file: str, sha256: str) -> Graph:
     graph = read_graph(file)
     if sha256 and _sha256(file) != sha256:
         raise CheckpointError(
-            f'{file} is another file than that of the run: its SHA-256 begins with '
-            f'{_sha256(file)[:12]}; expected {sha256[:12]}. Put the old one back, or '
+            f'{file} is not the file of the run: its SHA-256 begins with '
+            f'{_sha256(file)[:12]}; expected {sha256[:12]}. Restore the old file, or '
             'start a new workdir.'
         )
     return graph
@@ -229,5 +230,5 @@ def _sha256(path: str | os.PathLike) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _sha256_of(path: Path, *_: int) -> str:
-    """Computed once, not for each stage, unless the file changes."""
+    """The SHA-256, computed once and not for each stage, unless the file changes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

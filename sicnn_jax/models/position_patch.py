@@ -1,4 +1,4 @@
-"""Position-patch hallucination (Ma, Zhang & Qi 2010): no training, but faces kept."""
+"""Position-patch hallucination (Ma, Zhang & Qi 2010): no training, but stored faces."""
 
 import chex
 import jax
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Float32, Int, UInt8
 from sicnn_jax import images as face_images
 from sicnn_jax.models.cnnh import LR_SHAPES
 
-# Positions whose patches are in memory at once.
+# The patches of this many positions are in memory at once.
 _TOGETHER = 16
 
 
@@ -19,12 +19,12 @@ def combination_weights(
 ) -> Float32[Array, 'm n']:
     """Weights that combine training patches to each patch.
 
-    They minimise ‖x − Σ_i w_i y_i‖² + τ Σ_i w_i² among those with Σ_i w_i = 1 (Ma et
-    al. 2010, Eq. 5, whose Gram matrix is singular where there are more training faces
-    than values in a patch; τ makes them unique). With w = 1/n + v the constraint is
-    Σ v = 0, which the ridge regression of x − ȳ on the centred y_i obeys by itself: so
-    a system of d equations is solved once for all patches, instead of one of n for
-    each.
+    They minimise ‖x − Σ_i w_i y_i‖² + τ Σ_i w_i² subject to Σ_i w_i = 1 (Ma et al.
+    2010, Eq. 5, whose Gram matrix is singular where there are more training faces than
+    values in a patch; τ makes the weights unique). With w = 1/n + v the constraint is
+    Σ v = 0, which the ridge regression of x − ȳ on the centred y_i satisfies by itself.
+    So one system of d equations is solved for all patches, instead of a system of n
+    equations for each.
 
     Args:
       patches: x.
@@ -37,7 +37,7 @@ def combination_weights(
     chex.assert_rank([patches, training], 2)
     mean = training.mean(0)
     centred = training - mean
-    # Neighbouring pixels are nearly the same: TF32 would not tell them apart.
+    # Neighbouring pixels are nearly equal, and TF32 would not tell them apart.
     covariance = jnp.matmul(centred.T, centred, precision='highest')
     regularised = covariance + regularisation * jnp.eye(len(covariance))
     factor = jax.scipy.linalg.cho_factor(regularised)
@@ -46,19 +46,19 @@ def combination_weights(
 
 
 class PositionPatch(nn.Module):
-    """Each LR patch as a combination of training patches of the same position.
+    """Writes each LR patch as a combination of training patches at the same position.
 
-    The same weights combine the HR patches of these faces, and what overlaps is
-    averaged. Its 'parameters' are the training faces: `fit` makes them.
+    The same weights combine the HR patches of these faces, and overlapping pixels are
+    averaged. The 'parameters' are the training faces; `fit` makes them.
 
     Attributes:
       scale: 8 (from 12×14) or 4 (from 24×28).
       patch: side of a patch, in LR pixels.
       overlap: LR pixels that neighbouring patches share; less than `patch`. The last
-        of a row or column may share more, for it ends with the face.
+        patch of a row or column may share more, because it ends with the face.
       num_faces: training faces.
-      regularisation: τ / num_faces: the variance of the noise that LR values are
-        taken to have. Rounding to levels alone has 5e-6.
+      regularisation: τ / num_faces, the assumed variance of the noise of LR values.
+        Rounding to levels alone gives 5e-6.
     """
 
     scale: int = 8
@@ -126,7 +126,7 @@ class PositionPatch(nn.Module):
         lr: UInt8[np.ndarray, 'num_faces h w 3'],
         hr: UInt8[np.ndarray, 'num_faces 112 96 3'],
     ) -> dict[str, UInt8[np.ndarray, 'num_faces _ _ 3']]:
-        """What `apply` takes as parameters.
+        """The parameters that `apply` takes.
 
         Args:
           lr: 14×12 (scale 8) or 28×24 (scale 4), RGB.

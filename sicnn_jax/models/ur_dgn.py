@@ -20,11 +20,11 @@ class URDGN(nn.Module):
 
     Attributes:
       scale: 8 (from 12×14) or 4 (from 24×28).
-      widths: channels of the three levels of the 8× network; the 4× one lacks the
-        first, as that of CNNH does (Sec. 4.5).
+      widths: channels of the three levels of the 8× network; the 4× network lacks the
+        first level, as in CNNH (Sec. 4.5).
       depth: convolutions after the deconvolution of a level.
       kernel_size: of every layer.
-      init_std: see `CNNR`; it covers every layer but the last.
+      init_std: see `CNNR`; it covers every layer except the last.
       dtype: of the computation. Images are returned in float32.
       param_dtype: of the parameters.
     """
@@ -74,7 +74,7 @@ class URDGN(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Tells originals from super-resolved faces: convolutions, each halved by pooling.
+    """Tells originals from super-resolved faces by convolutions, each with pooling.
 
     Attributes:
       widths: channels of the levels.
@@ -98,7 +98,7 @@ class Discriminator(nn.Module):
           images: RGB, (x − 127.5) / 128.
 
         Returns:
-          Of any size; higher is more like an original.
+          Any number; higher is more like an original.
         """
         check_float(images, 'The discriminator')
         chex.assert_shape(images, (None, HEIGHT, WIDTH, 3))

@@ -153,7 +153,7 @@ def test_activations_are_those_of_groups_in_units_of_their_spread(written, monke
 def test_another_file_is_named(kept, written, tmp_path):
     path = tmp_path / 'other.dat'
     path.write_bytes(written[0].read_bytes()[:kept])
-    with pytest.raises(ValueError, match='is damaged or another network'):
+    with pytest.raises(ValueError, match='is damaged or of another network'):
         dlib_resnet.read_layers(path)
 
 

@@ -104,7 +104,7 @@ def test_another_file_in_its_place_is_noticed(tmp_path):
     path = small_network(tmp_path / 'network.onnx')
     network = recogniser(path)
     small_network(path, last=7)
-    with pytest.raises(CheckpointError, match='another file than that of the run'):
+    with pytest.raises(CheckpointError, match='is not the file of the run'):
         _ = network.feature_dim
 
 
@@ -135,7 +135,7 @@ def _always_the_same(path):
     'write, message',
     (
         (_two_inputs, r"network.onnx has the inputs: 'x' .*'y' .*; expected one"),
-        (_a_picture, r'network.onnx makes \[2, 112, 96\] of a face; expected a vector'),
+        (_a_picture, r'network.onnx gives \[2, 112, 96\] for a face; expected'),
         (_always_the_same, r'network.onnx do not change with the face'),
     ),
 )
@@ -160,7 +160,7 @@ def _config(**cnnr):
     (
         ({'file': ''}, 'cnnr.file is empty'),
         ({'file': 'nowhere.onnx'}, 'nowhere.onnx is missing'),
-        ({'colour': 'RGB'}, 'cnnr.colour is no field of an ONNX network'),
+        ({'colour': 'RGB'}, 'cnnr.colour is not a field of an ONNX network'),
         ({'mean': 'x'}, "mean of the ONNX network is 'x'; expected 1 or 3 numbers"),
         ({'centred': 'no'}, "centred of the ONNX network is 'no'; expected true"),
         ({'activations': ('nope',)}, "cnnr.activations names 'nope'"),

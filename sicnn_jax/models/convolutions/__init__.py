@@ -1,8 +1,8 @@
-"""Convolutions, each an exact function written the way that is fast.
+"""Convolutions: exact, and computed in the fastest of several ways.
 
-`convolution` and `transposed_convolution` choose the way by backend and shape; the
-choices are measured by benchmarks/speed/convolutions.py, and those for constant
-kernels, with `inference_options`, by benchmarks/speed/inference.py.
+`convolution` and `transposed_convolution` choose the way by backend and shape.
+benchmarks/speed/convolutions.py measures the choices, and benchmarks/speed/inference.py
+the choices for constant kernels, with `inference_options`.
 """
 
 from sicnn_jax.models.convolutions.choose import (

@@ -24,29 +24,29 @@ from sicnn_jax.models.convolutions.winograd import (
 _ANY_BACKEND = contextvars.ContextVar('any_backend', default=False)
 _WINOGRAD = contextvars.ContextVar('winograd', default=True)
 
-# From so few channels `patch_convolution` is the faster one, to so few features
-# `image_convolution`: those of a picture.
+# With at most this many input channels `patch_convolution` is faster; with at most this
+# many output features `image_convolution` is (RGB has 3).
 _FEW = 4
 
-# From so many input × output features matrix products are the faster way; with fewer,
-# what a step gains does not pay for the longer compilation of `winograd_convolution`.
+# From this product of input and output features on, matrix products are faster; below
+# it, a step gains too little to pay for `winograd_convolution`'s longer compilation.
 _MANY_FEATURES = 32 * 64
 
-# With more input × output features for each tile of 2 × 2 outputs `patch_convolution`
-# is faster than to transform the kernel.
+# With more input × output features per tile of 2 × 2 outputs, `patch_convolution` is
+# faster than transforming the kernel.
 _LARGE_KERNEL = 2048
 
-# From so many tiles of 2 × 2 outputs tiles of 4 × 4 are the faster ones in training, by
-# more than their longer compilation takes.
+# From this many 2 × 2 tiles on, 4 × 4 tiles are faster in training even counting their
+# longer compilation.
 _MANY_TILES = 4096
 
-# From so many output features `frozen_convolution` is the faster one.
+# From this many output features on, `frozen_convolution` is faster.
 _WIDE = 64
 
 
 @contextlib.contextmanager
 def on_any_backend() -> Iterator[None]:
-    """What is traced inside is for other machines, too: no way is that of this one."""
+    """Traces convolutions that suit any backend (for export)."""
     token = _ANY_BACKEND.set(True)
     try:
         yield
@@ -56,10 +56,10 @@ def on_any_backend() -> Iterator[None]:
 
 @contextlib.contextmanager
 def use_winograd(used: bool) -> Iterator[None]:
-    """Whether what is traced inside has Winograd tiles where they are faster.
+    """Sets whether programs traced inside use Winograd tiles where they are faster.
 
-    Without, programs compile four times as fast, and where each core is a device of its
-    own, light networks train no slower.
+    Without them, programs compile four times as fast, and light networks train no
+    slower where each core is its own device.
     """
     token = _WINOGRAD.set(used)
     try:
@@ -73,11 +73,11 @@ def convolution(
     kernel: Float[Array, 'k l c features'],
     padding: str | Padding,
 ) -> Float[Array, 'n out_h out_w features']:
-    """Convolution, stride 1, the fastest way for its shape.
+    """Convolution, stride 1, in the fastest way for its shape.
 
     Args:
       x: the input.
-      kernel: not turned, as networks have it.
+      kernel: as networks have it, not turned by 180°.
       padding: 'SAME', 'VALID', or ((top, bottom), (left, right)), less than k and l.
     """
     *sides, channels, features = kernel.shape
@@ -108,11 +108,11 @@ def convolution(
 
 
 def _has_ways(x):
-    """Whether a way other than XLA's own can be the faster one: on a CPU in float32.
+    """Whether another way than XLA's own can be faster: on a CPU in float32.
 
-    A GPU's convolutions are fast by themselves, and Winograd's sums would lose what
-    bfloat16 has of precision. Of a batch whose size is a symbol (`jax.export`) nobody
-    knows what is faster.
+    A GPU's convolutions are fast already, and Winograd's sums would lose the little
+    precision of bfloat16. For a batch whose size is a symbol (`jax.export`), it is
+    unknown which way is faster.
     """
     on_cpu = jax.default_backend() == 'cpu' and not _ANY_BACKEND.get()
     sized = all(isinstance(size, int) for size in x.shape)
@@ -120,7 +120,7 @@ def _has_ways(x):
 
 
 def pays_as_products(x: Array, kernel: Array) -> bool:
-    """Whether matrix products can be the faster way."""
+    """Whether matrix products can be faster."""
     channels, features = kernel.shape[2:]
     return _has_ways(x) and channels * features >= _MANY_FEATURES
 

@@ -1,12 +1,12 @@
-"""How XLA is told to compile an inference."""
+"""Compiler options for inference."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 
-# What XLA's CPU leaves to YNNPACK: by default its convolutions, too, which are computed
-# by one core where output features are fewer than 128.
+# The operations that XLA's CPU backend leaves to YNNPACK. By default they include
+# convolutions, which run on one core if they have fewer than 128 output features.
 _YNNPACK = 'xla_cpu_experimental_ynn_fusion_type'
 
 
@@ -14,8 +14,8 @@ _YNNPACK = 'xla_cpu_experimental_ynn_fusion_type'
 def inference_options() -> dict[str, str]:
     """Compiler options for `jax.jit` of an inference.
 
-    Empty for other backends, and for releases of XLA that have no such option. Programs
-    of training are faster without.
+    They are empty for other backends, and for releases of XLA without such an option.
+    Training programs are faster without them.
     """
     options = {_YNNPACK: ''}
     if jax.default_backend() != 'cpu':

@@ -26,8 +26,8 @@ def patch_convolution(
 ) -> Float[Array, 'n out_h out_w features']:
     """Convolution as one matrix product of the kernel with patches of the input.
 
-    Its gradients are one each, too. It pays where patches are small: of pictures, and
-    of few pixels beside a large kernel, which is read as it is.
+    Each of its gradients is one matrix product, too. It pays where patches are small:
+    for pictures, and for few pixels with a large kernel, which is read as it is.
 
     Args:
       x: the input.
@@ -38,7 +38,7 @@ def patch_convolution(
 
 
 def _patches(x, kernel, padding):
-    """What each output sees: [n, out_h, out_w, r · s · c]."""
+    """The input patch of each output: [n, out_h, out_w, r · s · c]."""
     size = output_size(x, kernel, padding)
     return _windows(x, padding, size, np.ndindex(kernel.shape[:2]))
 
@@ -64,7 +64,7 @@ def _patch_backward(padding, residuals, gradient):
     x, kernel = residuals
     kernel_gradient = over_tiles(_patches(x, kernel, padding), gradient)
     patches = jnp.einsum('nhwf,pf->nhwp', gradient, _by_patch(kernel))
-    # What was taken from a place goes back to it.
+    # The gradient of each patch is added where the patch was taken.
     _, give_back = jax.vjp(lambda x: _patches(x, kernel, padding), x)
     (x_gradient,) = give_back(patches)
     return x_gradient, kernel_gradient.reshape(kernel.shape)
@@ -78,7 +78,7 @@ def tap_convolution(
 ) -> Float[Array, 'n h w features']:
     """'SAME' convolution to few features as one matrix product for all taps.
 
-    Its k² parts are shifted and summed, which pays where c is not small beside
+    Its k² parts are shifted and summed, which pays where c is not small compared with
     k² · features.
 
     Args:
@@ -102,10 +102,10 @@ def image_convolution(
 ) -> Float[Array, 'n h w features']:
     """'SAME' convolution to few features, such as a picture, with a fast gradient.
 
-    Both gradients are one matrix product each with the k × k patches of the output's
-    gradient. Gathering them costs the same for any c, so it pays where c is large:
-    XLA's own take 1.2 to 1.8 times as long on CPU from 24 channels on, and less with
-    16 (benchmarks/speed/convolutions.py).
+    Each gradient is one matrix product with the k × k patches of the output's gradient.
+    Gathering them costs the same for any c, so it pays where c is large: on a CPU,
+    XLA's own gradients take 1.2 to 1.8 times as long from 24 channels on, but less time
+    with 16 (benchmarks/speed/convolutions.py).
 
     Args:
       x: the input.

@@ -1,4 +1,4 @@
-"""Pieces that several ways to convolve are made of."""
+"""Pieces that several ways to convolve share."""
 
 import contextlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def direct(x: Array, kernel: Array, padding: str | Padding) -> Array:
 
 
 def while_tracing(kernel: Array) -> contextlib.AbstractContextManager:
-    """Inside, what is computed from a kernel that is a constant becomes one."""
+    """Inside, results computed from a constant kernel become constants."""
     if isinstance(kernel, jax.core.Tracer):
         return contextlib.nullcontext()
     return jax.ensure_compile_time_eval()
@@ -42,7 +42,7 @@ def pad(
 def with_steps(
     x: Float[Array, 'n h w c'], rows: slice, columns: slice
 ) -> Float[Array, 'n out_h out_w c']:
-    """`x[:, rows, columns]`, of which JAX 0.5 makes a gather where they have steps."""
+    """`x[:, rows, columns]`; JAX 0.5 would turn slices with steps into a gather."""
     n, h, w, c = x.shape
     (top, bottom, down), (left, right, across) = rows.indices(h), columns.indices(w)
     return jax.lax.slice(
@@ -51,7 +51,7 @@ def with_steps(
 
 
 def over_tiles(x: Array, y: Array) -> Float[Array, 'c features']:
-    """Σ over tiles of xᵀ y: a plain matrix product, which XLA's CPU is fastest at."""
+    """Σ over tiles of xᵀ y: a plain matrix product, fastest on XLA's CPU backend."""
     x, y = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
     return jax.lax.dot_general(x, y, (((0,), (0,)), ((), ())))
 

@@ -17,9 +17,9 @@ def transposed_convolution(
 ) -> Float[Array, 'n 2*h 2*w c_out']:
     """Stride-2 transposed convolution as sub-pixel convolution (Shi et al. 2016).
 
-    An output row of even index meets the kernel rows of one parity only and one
-    of odd index those of the other, so the four parities of output pixels are
-    four small convolutions of the input, k² taps in all. XLA would convolve the
+    An even output row meets only the kernel rows of one parity, an odd one only
+    those of the other. So the four parities of output pixels are four small
+    convolutions of the input, k² taps in all. XLA would convolve the
     zero-dilated input instead, whose gradient is an order of magnitude slower
     (benchmarks/speed/convolutions.py).
 
@@ -41,11 +41,11 @@ def transposed_convolution(
 def _all_phases(x, kernel):
     """The four phases of a frozen 5×5 kernel as one 3×3 convolution.
 
-    It multiplies by some zeros, but transforms the input once instead of four times.
+    This multiplies by some zeros, but transforms the input once instead of four times.
     """
     with while_tracing(kernel):
         taps = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
-        # Rows 0, 2, 4 are those of phase 1; rows 1 and 3, and a zero, of phase 0.
+        # Rows 0, 2 and 4 belong to phase 1; rows 1 and 3, and a zero, to phase 0.
         taps = taps.reshape(3, 2, 3, 2, *kernel.shape[2:])[:, ::-1, :, ::-1]
         taps = taps.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, kernel.shape[2], -1)
     y = frozen_convolution(x, taps, ((1, 1), (1, 1)))
@@ -69,7 +69,7 @@ def _phase(x, kernel, row, column):
 
 
 def _taps(k, parity):
-    """Padding before the input and kernel taps that reach outputs of one parity.
+    """Padding before the input, and the kernel taps that reach outputs of one parity.
 
     Output o = Σ_t kernel[t] · dilated[o + t − p] with p = ⌈k / 2⌉ zeros before the
     input (JAX's 'SAME'), and dilated[2i] = x[i], zero elsewhere.

@@ -18,7 +18,7 @@ from sicnn_jax.models.convolutions.pieces import (
     with_steps,
 )
 
-# Multiplying so many tiles by a matrix takes as long as reading it.
+# Multiplying this many tiles by a matrix takes as long as reading the matrix.
 _READING = 64
 
 # Winograd's minimal filtering F(m, r), by (m, r): m outputs of an r-tap filter g over
@@ -68,10 +68,10 @@ def winograd_convolution(
 ) -> Float[Array, 'n out_h out_w features']:
     """Convolution by Winograd's minimal filtering (Lavin & Gray 2016, F(m×m, r×s)).
 
-    A 3×3 convolution takes 16 multiplications for 2 × 2 outputs instead of 36, or 36
-    for 4 × 4 instead of 144, and they are matrix products over all tiles, as are both
+    A 3×3 convolution takes 16 multiplications instead of 36 for 2 × 2 outputs, or 36
+    instead of 144 for 4 × 4. They are matrix products over all tiles, as are both
     gradients. Rounding differs from the direct way by about 1e-6 of the largest output
-    in tiles of 2 × 2, 1e-5 in tiles of 4 × 4.
+    in tiles of 2 × 2, and 1e-5 in tiles of 4 × 4.
 
     Args:
       x: the input.
@@ -120,11 +120,11 @@ def frozen_convolution(
 ) -> Float[Array, 'n out_h out_w features']:
     """`winograd_convolution` with a kernel that is a constant of the traced program.
 
-    What is computed from the kernel alone is computed while tracing. That allows for
-    tiles of 4 × 4 outputs, F(4×4, 3×3): 36 multiplications instead of 64, but of 36
-    matrices, which take long to compute from the kernel, and to read where faces are
-    few and small. Rounding differs from the direct way by about 1e-5 of the largest
-    output. Its gradient is that of `winograd_convolution`.
+    Everything that depends on the kernel alone is computed while tracing. That allows
+    tiles of 4 × 4 outputs, F(4×4, 3×3): 36 multiplications instead of 64, but with 36
+    matrices, which take long to compute from the kernel, and long to read where faces
+    are few and small. Rounding differs from the direct way by about 1e-5 of the largest
+    output. It has the gradient of `winograd_convolution`.
 
     Args:
       x: the input.
@@ -150,8 +150,9 @@ def frozen_convolution(
 def _filter(x, kernel, padding, m, *, transposed=False):
     """Winograd's convolution in tiles of m × m; transposed, with the kernel turned.
 
-    A transposed one sums over features; the kernel's matrices are not transposed for
-    it, which would take longer than the convolution where they are large.
+    The transposed convolution sums over features. The kernel's matrices are not
+    transposed for it: where they are large, that would take longer than the
+    convolution.
     """
     r, s = kernel.shape[:2]
     h, w = output_size(x, kernel, padding)
@@ -176,7 +177,7 @@ def _tiles(x, kernel, padding, m):
 
 
 def count_tiles(x: Array, kernel: Array, padding: Padding, m: int) -> int:
-    """Tiles of m × m outputs of a batch."""
+    """The number of tiles of m × m outputs in a batch."""
     return len(x) * math.prod(_tiles(x, kernel, padding, m))
 
 
@@ -210,7 +211,7 @@ def _turned_kernel_tiles(kernel, m):
     """`_kernel_tiles` of the kernel turned by 180°."""
     if m > 2:
         return _kernel_tiles(kernel[::-1, ::-1], m)
-    # Those of the kernel, the outer ones exchanged: XLA has them from the forward pass.
+    # The kernel's tiles, the outer ones exchanged; XLA has them from the forward pass.
     first, *inner, last = _kernel_tiles(kernel, m)
     return [[row[-1], *row[1:-1], row[0]] for row in (last, *inner, first)]
 
