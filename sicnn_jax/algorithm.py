@@ -1,8 +1,8 @@
 """The paper: Algorithm 1, the stages before it, and approaches I to III of Sec. 3.5.
 
 An iteration is a pure function (recipe, state, batch) → (state, metrics) for the batch
-of one device under the named axis `descent.AXIS`. Updates are what iterations are made
-of; neither counts the step (`descent.counted` does).
+of one device under the named axis `descent.AXIS`. Iterations are made of updates;
+neither counts the step (`descent.counted` does).
 """
 
 from collections.abc import Mapping
@@ -38,9 +38,9 @@ def domain_integrated(
 ) -> tuple[TrainState, Metrics]:
     """One iteration of Algorithm 1, as one program.
 
-    CNNH is the same in lines 3 and 5, so XLA computes its forward pass once (not with
-    microbatches, which are there to keep no residuals). As two programs, the iteration
-    is `mixed_recognition` and then `hallucination`.
+    CNNH is the same in lines 3 and 5, so XLA computes its forward pass once (except
+    with microbatches, whose purpose is to keep no residuals). As two programs, the
+    iteration is `mixed_recognition` and then `hallucination`.
     """
     lr, hr, labels = pairs(recipe, batch)  # line 2
     sr = super_resolve(recipe, state, lr)  # line 3: constant from here on
@@ -60,10 +60,10 @@ def update_cnnr(
     """Line 4 of Algorithm 1: one step of CNNR and its class weights by L_FR (Eq. 2).
 
     Args:
-      recipe: CNNR, L_FR, λ and the optimisers count.
+      recipe: of which CNNR, L_FR, λ and the optimisers are used.
       state: with networks 'cnnr' and 'class_weights'.
       faces: float32 [n, 112, 96, 3]: HR, or SR and HR mixed. They are constants
-        here: no gradient reaches a network that made them.
+        here: no gradient reaches the network that made them.
       labels: int32 [n].
       face_weights: float32 [n], factors of each face's loss; the paper's are 1.
 
@@ -90,8 +90,8 @@ def update_cnnh(
     parameters get none.
 
     Args:
-      recipe: CNNH, the weights, the loss scale and the optimiser count.
-      state: with network 'cnnh' and those that the weighed terms read.
+      recipe: of which CNNH, the weights, the loss scale and the optimiser are used.
+      state: with network 'cnnh' and the networks that the weighted terms read.
       lr: float32 [n, 112 / scale, 96 / scale, 3].
       hr: float32 [n, 112, 96, 3].
 
@@ -147,7 +147,7 @@ def mixed_distillation(
 def taught_integrated(
     recipe: Recipe, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
-    """`domain_integrated` with the teacher's features in the place of names."""
+    """`domain_integrated` with the teacher's features in place of labels."""
     state, recognised = mixed_distillation(recipe, state, batch)
     state, hallucinated = hallucination(recipe, state, batch)
     return state, recognised | hallucinated
@@ -158,15 +158,15 @@ def update_by_teacher(
 ) -> tuple[TrainState, Metrics]:
     """One step of CNNR towards a teacher's features, on the hypersphere.
 
-    The loss is ‖CNNR(x) / ‖CNNR(x)‖ − t / ‖t‖‖², that of Eq. 3 with the teacher's
-    feature in the place of that of HR. Where the state has a network 'head', a linear
-    map from CNNR's features to those of the teacher, that is trained as well.
+    The loss is ‖CNNR(x) / ‖CNNR(x)‖ − t / ‖t‖‖²: Eq. 3 with the teacher's feature in
+    place of the HR feature. If the state has a network 'head', a linear map from CNNR's
+    features to the teacher's, it is trained as well.
 
     Args:
-      recipe: CNNR and the optimisers count.
+      recipe: of which CNNR and the optimisers are used.
       state: with network 'cnnr', and 'head' {'kernel': [feature_dim, d]} or none.
       faces: float32 [n, 112, 96, 3], constants here.
-      targets: t, float32 [n, d], from their mean on.
+      targets: t, float32 [n, d], with their mean subtracted.
 
     Returns:
       The state with both updated (`step` unchanged), and metrics.
@@ -189,8 +189,8 @@ def hallucination(
 ) -> tuple[TrainState, Metrics]:
     """An iteration of CNNH alone, lines 2 and 5.
 
-    Stage 2 by L_SR, where the recipe has no weights; approaches II and III by
-    L_SR + α L_SI, against a frozen CNNR.
+    Stage 2 minimises L_SR, and its recipe has no weights; approaches II and III
+    minimise L_SR + α L_SI with a frozen CNNR.
     """
     lr, hr, _ = pairs(recipe, batch)
     return update_cnnh(recipe, state, lr, hr)
@@ -246,7 +246,7 @@ def update_joint(
 
 
 def _views(recipe: Recipe, state: TrainState, count: int) -> dict[str, jax.Array]:
-    """How L_SI sees the faces of the batch, where it does not see them as they are."""
+    """The views through which L_SI sees the faces of the batch, if there are any."""
     if not (recipe.identity_shift or recipe.identity_blur):
         return {}
     return {'views': terms.draw_views(recipe, state.step, count, AXIS)}
@@ -260,7 +260,7 @@ def _recognition_loss(
     label: jax.Array,
     weight: jax.Array | None = None,
 ) -> tuple[jax.Array, Metrics]:
-    """L_FR of faces, and what is watched beside it."""
+    """L_FR of faces, and the metrics logged with it."""
     features = apply(recipe.cnnr, params['cnnr'], faces)
     class_weights = params['class_weights']
     axis = AXIS if recipe.split_identities else None
@@ -281,7 +281,7 @@ def _recognition_loss(
     else:
         values = recipe.recognition_loss(*arguments, elementwise=True, **options)
         if axis:
-            # As the values, of the faces of all devices.
+            # Like the values, these are for the faces of all devices.
             weight = jax.lax.all_gather(weight, axis, tiled=True)
         loss = jnp.mean(weight * values)
     diagnostics = losses.margin_diagnostics(*arguments, axis_name=axis)

@@ -48,16 +48,16 @@ def descend(
     """One step of the named networks, unless loss or gradient is not finite.
 
     Args:
-      recipe: its optimisers, microbatches and split identities count.
+      recipe: of which optimisers, microbatches and split identities are used.
       state: with the named networks.
-      names: of the networks that are updated.
+      names: of the networks to update.
       objective: (params of these, part of the batch) → (loss, metrics), both means
         over the faces of the part.
       batch: arrays with a leading axis of faces.
 
     Returns:
       The state with these networks updated (`step` unchanged); the metrics of the
-      objective, and of each network 'NAME_gradient_norm' and 'NAME_finite': 1, or 0
+      objective, and for each network 'NAME_gradient_norm' and 'NAME_finite': 1, or 0
       where the step was not applied.
 
     Raises:
@@ -67,11 +67,11 @@ def descend(
     missing = [name for name in names if name not in state.networks]
     if missing:
         raise ValueError(
-            f'The state has no network {", ".join(missing)}, which is to be updated; '
-            f'it has {", ".join(state.networks)}.'
+            f'The state has no network {", ".join(missing)} to update; it has '
+            f'{", ".join(state.networks)}.'
         )
     axes = varying(batch)
-    # As those of this device alone: else JAX would sum their gradients by itself.
+    # Marked as this device's own; otherwise JAX would sum their gradients by itself.
     params = vary({name: state.networks[name].params for name in names}, axes)
 
     def of_this_device(params, part):
@@ -83,7 +83,7 @@ def descend(
     (loss, metrics), gradients = _mean_over_parts(
         differentiated, batch, recipe.microbatches
     )
-    # The gradient of the local loss, averaged: differentiating an averaged loss
+    # The gradient of the local loss is averaged: differentiating an averaged loss
     # would count every device twice.
     loss, metrics = _mean_over_devices((loss, metrics))
     reduced = {
@@ -111,7 +111,7 @@ def descend(
 
 
 def counted(iteration: Iteration) -> Iteration:
-    """An iteration that counts: the state's `step` is one more after it.
+    """Makes an iteration add 1 to the state's `step`.
 
     Updates do not count, so that an iteration may call one twice. λ and the learning
     rates are functions of the step.
@@ -127,8 +127,8 @@ def counted(iteration: Iteration) -> Iteration:
 def merge_metrics(*updates: Metrics) -> Metrics:
     """Metrics of an iteration that calls an update twice.
 
-    A network's step counts as finite if each of them was; of other metrics the last
-    one stays.
+    A network's step counts as finite if each of its updates was; of other metrics, the
+    last value stays.
     """
     merged: Metrics = {}
     for metrics in updates:
@@ -144,7 +144,7 @@ def merge_metrics(*updates: Metrics) -> Metrics:
 def finite_networks(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Network → whether its step was finite, and applied, from an iteration's metrics.
 
-    Host values or arrays of several steps.
+    The metrics are host values, or arrays of several steps.
     """
     return {
         key.removesuffix(_FINITE): value != 0
@@ -154,14 +154,14 @@ def finite_networks(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics but those of `finite_networks`."""
+    """The metrics except those of `finite_networks`."""
     return {key: value for key, value in metrics.items() if not key.endswith(_FINITE)}
 
 
 def in_parts(
     function: Callable[[jax.Array], jax.Array], batch: jax.Array, count: int
 ) -> jax.Array:
-    """function(batch), computed in so many parts, one after the other."""
+    """function(batch), computed in `count` parts, one after the other."""
     if count == 1:
         return function(batch)
     parts = _parts(batch, count)
@@ -175,9 +175,9 @@ def _parts(batch: Any, count: int) -> Any:
 
 
 def _one_by_one(function: Callable[[Any, Any], Any], start: Any, parts: Any) -> Any:
-    """`jax.lax.scan`; on a CPU no loop, in which XLA's convolutions are slow.
+    """`jax.lax.scan`, but unrolled on a CPU, where convolutions in a loop are slow.
 
-    On a CPU, parts then save no memory.
+    So on a CPU, parts save no memory.
     """
     return jax.lax.scan(function, start, parts, unroll=jax.default_backend() == 'cpu')
 
@@ -187,7 +187,7 @@ def _check_mapped():
         jax.lax.axis_index(AXIS)
     except NameError as error:
         raise ValueError(
-            f'An update averages over a mapped axis named {AXIS!r}, and there is none: '
+            f'An update averages over a mapped axis named {AXIS!r}, but there is none: '
             'call it by sicnn_jax.parallel.on_one_device or map_over_devices, or map '
             'that axis yourself.'
         ) from error
@@ -207,10 +207,10 @@ def _stepped(
 
 
 def _changed_if(condition: jax.Array, change: Callable[[Any], Any], tree: Any) -> Any:
-    """The tree changed, or as it is.
+    """The changed tree if the condition holds, or else the tree as it is.
 
-    On a CPU this is a branch, in which the result is written over the tree; a choice
-    between both takes another copy of it. An accelerator would wait for the branch.
+    On a CPU this is a branch, in which the result overwrites the tree; a selection
+    between both would take another copy. An accelerator would wait for the branch.
     """
     if jax.default_backend() == 'cpu':
         return jax.lax.cond(condition, change, lambda tree: tree, tree)
@@ -220,7 +220,7 @@ def _changed_if(condition: jax.Array, change: Callable[[Any], Any], tree: Any) -
 
 
 def _mean_over_parts(function: Callable[[Any], Any], batch: Any, count: int) -> Any:
-    """The mean of a function's results for each part, one part at a time."""
+    """The mean of a function's results over the parts, one part at a time."""
     if count == 1:
         return function(batch)
     parts = _parts(batch, count)
@@ -241,14 +241,14 @@ def _reduce(gradient: Any, split: bool) -> tuple[Any, jax.Array]:
     if not split:
         gradient = _mean_over_devices(gradient)
         return gradient, optax.global_norm(gradient)
-    # A device holds the gradient of its own identities, in which every device's
-    # faces count once.
+    # Each device has the gradient of its own identities, in which the faces of every
+    # device count once.
     gradient = jax.tree.map(lambda leaf: leaf / jax.lax.psum(1, AXIS), gradient)
     squared = jnp.square(optax.global_norm(gradient))
     return gradient, jnp.sqrt(jax.lax.psum(squared, AXIS))
 
 
 def _mean_over_devices(tree: Any) -> Any:
-    """`jax.lax.pmean`; for a single device XLA would still copy and divide."""
+    """`jax.lax.pmean`, skipped for a single device: XLA would still copy and divide."""
     alone = jax.lax.psum(1, AXIS) == 1 and AXIS not in varying(tree)
     return tree if alone else jax.lax.pmean(tree, AXIS)

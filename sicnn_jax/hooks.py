@@ -1,7 +1,7 @@
-"""What happens between updates: evaluate, log, draw, save. None is known to them.
+"""Hooks, which run between updates: evaluate, log, draw, save.
 
-A hook is called after every step with the step, the replicated state and a dict of
-metrics, to which it may add for the hooks after it.
+The updates know nothing of them. A hook is called after every step with the step, the
+replicated state and a dict of metrics, to which it may add for the hooks after it.
 """
 
 import dataclasses
@@ -35,13 +35,13 @@ __all__ = [
     'Stopped',
 ]
 
-# Replicated device scalars of the step (or of several, stacked) under 'step', host
-# floats under other names.
+# 'step' has replicated device scalars of the step (or of several, stacked); the other
+# names have host floats.
 Metrics = dict[str, Any]
 Hook = Callable[[int, TrainState, Metrics], None]
 
 _STEP = 'step'
-# Keys of faces in an error.
+# An error names this many faces.
 _NAMED = 4
 
 
@@ -50,12 +50,12 @@ class NonFiniteError(FloatingPointError):
 
 
 class Stopped(Exception):
-    """The run was asked to stop, and has saved what it continues from."""
+    """The run was asked to stop, and has saved the state that it continues from."""
 
 
 @dataclasses.dataclass
 class Evaluate:
-    """Adds metrics of held-out faces every so many steps, and at the last."""
+    """Adds metrics of held-out faces every `every` steps, and at the last."""
 
     every: int
     last: int
@@ -69,22 +69,22 @@ class Evaluate:
 class Log:
     """Writes the means of each window of steps: progress line, JSON lines, TensorBoard.
 
-    Beside the means are the largest of each loss, in which a spike shows that a mean
-    hides, and the smallest `feature_norm`, which falls to 0 where features die. A step
-    that was not finite counts in none of them; `events.jsonl` has its metrics and the
-    keys of its faces.
+    With the means, it writes the largest value of each loss, which shows a spike that
+    a mean hides, and the smallest `feature_norm`, which falls to 0 when features die.
+    Steps that were not finite are left out; `events.jsonl` has their metrics and the
+    keys of their faces.
 
     Args:
       name: of the stage.
       directory: of the stage; gets `metrics.jsonl`, `events.jsonl` and TensorBoard's
         event files.
       every: length of the window.
-      start: step the run begins or continues at; lines after it are of a run that
-        was interrupted, and are dropped.
+      start: step the run begins or continues at; lines after it are from an
+        interrupted run, and are dropped.
       last: step it ends at.
-      batch_size: to tell images/s.
+      batch_size: for images/s.
       checkpoints: named in the error of a run that must stop.
-      patience: the run stops after so many steps in a row that were not finite.
+      patience: the run stops after this many steps in a row that were not finite.
       keys: step → keys of the faces that it saw.
 
     Raises:
@@ -131,7 +131,7 @@ class Log:
             self._kept.unlink(missing_ok=True)
 
     def keep(self, step: int) -> None:
-        """Keeps the window that has begun, for a run that continues at this step."""
+        """Saves the unfinished window, for a run that continues at this step."""
         kept = {
             'step': step,
             'bad_in_a_row': self._bad_in_a_row,
@@ -151,7 +151,7 @@ class Log:
         }
 
     def _window(self, step: int) -> dict[str, float]:
-        """Of the steps since the last line; stops the run if too many are bad."""
+        """Means and extremes since the last line; stops if too many steps are bad."""
         window = self._take()
         applied = finite_networks(window)
         window = without_finite(window)
@@ -202,8 +202,8 @@ class Log:
         )
         raise NonFiniteError(
             f'{what} {where} Look at those faces, lower the learning rate or the '
-            'clipping norm of the stage (with --changed=continue), or let more such '
-            f'steps in a row pass (config.nonfinite_steps is {self._patience}).'
+            'clipping norm of the stage (with --changed=continue), or allow more such '
+            f'steps in a row (config.nonfinite_steps is {self._patience}).'
         )
 
     def _write(self, step, values):
@@ -233,12 +233,12 @@ class Log:
 
 
 class _Board:
-    """TensorBoard's event file. `SummaryWriter` writes in a thread, which a full disk
-    ends, and then waits for it for ever.
+    """TensorBoard's event file. `SummaryWriter` writes in a thread, which dies if the
+    disk is full, and then waits for it forever.
 
     Args:
       directory: of the file.
-      start: step from which on TensorBoard forgets what earlier files say.
+      start: TensorBoard forgets what earlier files say from this step on.
     """
 
     def __init__(self, directory: Path, start: int):
@@ -255,7 +255,7 @@ class _Board:
 
 @dataclasses.dataclass
 class Picture:
-    """Draws held-out faces: input | SR | HR, every so many steps and at the last."""
+    """Draws held-out faces: input | SR | HR, every `every` steps and at the last."""
 
     every: int
     last: int
@@ -280,14 +280,14 @@ class Picture:
 
 @dataclasses.dataclass
 class Checkpoint:
-    """Saves the state every so many steps and at the last; the best by a metric.
+    """Saves the state every `every` steps and at the last; keeps the best by a metric.
 
     Attributes:
-      every, last: when.
-      checkpoints: where; None in a process that does not write, but has a share of
-        what `fetch` puts together.
+      every, last: the steps to save at.
+      checkpoints: where to save; None in a process that does not write, but holds a
+        part of what `fetch` gathers.
       best: metric of `Evaluate` by which the best is kept; higher is better.
-      fetch: state on the devices → host arrays of the whole.
+      fetch: state on the devices → host arrays of all of it.
     """
 
     every: int
@@ -306,13 +306,13 @@ class Checkpoint:
 
 @dataclasses.dataclass
 class Stop:
-    """Saves the state and ends the run once it is asked to.
+    """Saves the state and ends the run once asked to.
 
     Attributes:
-      asked: whether it is.
-      checkpoints: where; None in a process that does not write.
-      fetch: state on the devices → host arrays of the whole.
-      before: each called with the step when the run will end.
+      asked: whether the run is asked to stop.
+      checkpoints: where to save; None in a process that does not write.
+      fetch: state on the devices → host arrays of all of it.
+      before: functions called with the step before the run ends.
 
     Raises:
       Stopped: when called, after everything is on disk.
@@ -326,14 +326,14 @@ class Stop:
     def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
         if not self.asked():
             return
-        # By all processes, whether it is saved or not: each has a share.
+        # All processes take part, whether they save or not: each holds a part.
         whole = self.fetch(state)
         if self.checkpoints is None:
             raise Stopped(f'Stopped at step {step}.')
         for last_act in self.before:
             last_act(step)
-        # A bad step is not applied, and whether there was one is known to `Log` alone:
-        # what is saved here is good either way.
+        # A bad step is not applied, so what is saved here is good either way; only
+        # `Log` knows whether there was one.
         if self.checkpoints.latest_step != step:
             self.checkpoints.save(step, whole)
         self.checkpoints.close()
@@ -344,7 +344,7 @@ class Stop:
 
 
 def _summary(window: dict[str, np.ndarray]) -> dict[str, float]:
-    """Means, the largest losses and the smallest feature norm; NaN of no steps."""
+    """Means, largest losses and smallest feature norm; NaN if there are no steps."""
     summary = {}
     for key, values in window.items():
         values = values if values.size else np.array([np.nan])
@@ -361,10 +361,10 @@ def _due(step: int, every: int, last: int) -> bool:
 
 
 def _take_up(path: Path, start: int) -> tuple[int, dict[str, np.ndarray]]:
-    """What `Log.keep` kept: bad steps in a row, and the values of a window."""
+    """What `Log.keep` saved: bad steps in a row, and the values of a window."""
     try:
         kept = json.loads(path.read_text(encoding='utf-8'))
-    # Not there, or half of it, which a machine that lost power may leave.
+    # There is no file, or half of one, which a power cut may leave.
     except (FileNotFoundError, json.JSONDecodeError):
         return 0, {}
     if kept['step'] != start:

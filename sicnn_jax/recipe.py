@@ -1,4 +1,4 @@
-"""What stays fixed while a stage trains, and the faces that its updates see."""
+"""The fixed parts of a stage's training, and the faces that its updates see."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,12 +14,12 @@ from sicnn_jax.models import Discriminator, Recogniser
 
 __all__ = ['Batch', 'Recipe', 'apply', 'both', 'pairs']
 
-# {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}, and of a stage that is taught
+# {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}, and for a stage with a teacher
 # 'target': float32 [n, d]
 Batch = Mapping[str, jax.Array]
 
 
-# By identity, so that it may be a static argument of `jax.jit`.
+# Compared by identity, so that it can be a static argument of `jax.jit`.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recipe:
     """Networks, losses, weights and optimisers of a stage.
@@ -32,24 +32,24 @@ class Recipe:
       annealing: step → λ of A-Softmax.
       scale: upscaling factor, 8 or 4.
       degradation: how LR is made from HR, see `images.degrade`.
-      weights: of the terms in the objective of CNNH beside L_SR, by their names in
-        `terms.TERMS`; α of the paper is that of 'super_identity'. L_SR is a sum over
-        pixels, and so are these weights relative to it.
-      identity_shift, identity_blur: pixels by which SR and HR are moved alike, and
-        standard deviation of the blur, both at most, before L_SI; where either is not
-        0, they are mirrored alike with probability ½ as well.
+      weights: of the terms added to L_SR in CNNH's objective, by their names in
+        `terms.TERMS`; the paper's α is the weight of 'super_identity'. They are
+        relative to L_SR, which is a sum over pixels.
+      identity_shift, identity_blur: the most pixels by which SR and HR are moved alike
+        before L_SI, and the largest standard deviation of the blur; if either is not 0,
+        they are also mirrored alike with probability ½.
       beta: β, weight of L_FR in the objective of approach I (Eq. 4).
-      loss_scale: factor of the whole objective of CNNH. It changes only what clipping
-        and Adam see of the gradient; plain SGD on a sum over pixels needs it
+      loss_scale: factor of the whole objective of CNNH. It changes only the gradient
+        that clipping and Adam see; plain SGD on a sum over pixels needs it
         (docs/decisions.md).
       split_identities: each device holds the class weights of some identities, as
         `parallel.split` lays them out, instead of all of them.
-      sampled_identities: number of identities that L_FR compares with, drawn anew in
-        each step from those that a device holds; 0 for all.
-      seed: of that draw, and of those before L_SI.
+      sampled_identities: number of identities that L_FR compares with, drawn in each
+        step from the identities that a device holds; 0 for all.
+      seed: of that draw, and of the draws before L_SI.
       discriminator: of originals and super-resolved faces, for UR-DGN.
-      microbatches: number of parts in which a device takes its batch, one after the
-        other; their gradients are averaged before the step is made. Sampled
+      microbatches: number of parts in which a device processes its batch, one after
+        the other; the step is made with the mean of their gradients. Sampled
         identities are drawn for each part.
     """
 
@@ -89,5 +89,5 @@ def both(first: jax.Array, second: jax.Array) -> jax.Array:
 
 
 def apply(network: nn.Module, params: Any, faces: jax.Array, **how: Any) -> Any:
-    """The output of a network; Flax types it as an output with variables."""
+    """`network.apply` without mutable collections, typed as Any because of Flax."""
     return network.apply({'params': params}, faces, **how)

@@ -18,19 +18,19 @@ RECOGNISER = ('cnnr', 'class_weights')
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """An iteration, and all that is known of it.
+    """An iteration, and everything known about it.
 
     Attributes:
       programs: its halves, each mapped over the devices and dispatched by itself, one
-        after the other; of most rules, one.
+        after the other; most rules have one program.
       trains: networks that it updates.
-      reads: networks that it reads besides, whatever the weights.
+      reads: other networks that it reads, whatever the weights.
       weighs: CNNH's objective may have the terms of `terms.TERMS`.
       fused: the same iteration in one program, for a rule that has several.
       calls: the method of CNNH that it needs, if that is not `__call__`.
       fits: networks that are made from faces when the stage begins, in one step.
       taught: its batches have targets, the features of a teacher.
-      fields: of a stage of the rule alone, with their defaults.
+      fields: that only stages of this rule have, with their defaults.
     """
 
     programs: tuple[Iteration, ...]
@@ -45,21 +45,21 @@ class Rule:
 
     @property
     def makes(self) -> tuple[str, ...]:
-        """Networks that a stage of the rule ends with: trained or fitted."""
+        """Networks that a stage of the rule produces: trained or fitted."""
         return (*self.trains, *self.fits)
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """Terms that it may weigh: those that read CNNR or what it trains."""
+        """Terms that it may weigh: they read only CNNR or networks that it trains."""
         known = {'cnnr', *self.trains} if self.weighs else set()
         return tuple(
             name for name, term in TERMS.items() if known and known >= {*term.reads}
         )
 
     def iteration(self, *, fused: bool = False) -> tuple[Iteration, ...]:
-        """Programs that make one iteration together, each to be dispatched by itself.
+        """Programs that together make one iteration, each dispatched by itself.
 
-        The last one counts the step, which nothing else does.
+        Only the last one counts the step.
 
         Args:
           fused: one program, where the rule has several and can be fused.
@@ -82,11 +82,11 @@ RULES = {
         (algorithm.mixed_recognition,), trains=RECOGNISER, reads=('cnnh',)
     ),
     'distillation': Rule((algorithm.distillation,), trains=('cnnr',), taught=True),
-    # CNNR's features have another length than the teacher's.
+    # For CNNR's features of another length than the teacher's.
     'distillation_by_head': Rule(
         (algorithm.distillation,), trains=('cnnr', 'head'), taught=True
     ),
-    # CNNR is one that was trained elsewhere.
+    # For a CNNR that was trained elsewhere.
     'pretrained': Rule((compared_steps.fit,), fits=('cnnr',)),
     'hallucination': Rule((algorithm.hallucination,), trains=('cnnh',), weighs=True),
     'domain_integrated': Rule(
@@ -95,7 +95,7 @@ RULES = {
         weighs=True,
         fused=algorithm.domain_integrated,
     ),
-    # Algorithm 1 with line 4 by the teacher instead of L_FR.
+    # Algorithm 1, with the teacher instead of L_FR in line 4.
     'taught_integrated': Rule(
         (algorithm.mixed_distillation, algorithm.hallucination),
         trains=('cnnr', 'cnnh'),

@@ -16,13 +16,13 @@ from sicnn_jax.terms import IDENTITY_TERMS, TERMS
 
 __all__ = ['CENTROIDS', 'Stage', 'build_stage', 'read_weights']
 
-# Where class weights may come from beside a stage: see `train.centroids`.
+# Class weights may come from this instead of a stage: see `train.centroids`.
 CENTROIDS = 'centroids'
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A stage ready to train: what it updates, with what, for how long."""
+    """A stage ready to train: its rule, recipe, settings and place on disk."""
 
     name: str
     directory: Path
@@ -33,15 +33,15 @@ class Stage:
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """All that its state has: trained, fitted or only read."""
+        """All networks of its state: trained, fitted or only read."""
         return (*self.rule.makes, *self.rule.frozen(self.recipe.weights))
 
 
 def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
-    """Puts a stage together, from a config whose fields `config.check` has seen.
+    """Builds a stage from a config whose fields `config.check` has seen.
 
     Raises:
-      ValueError: fields do not go together, or the stage lacks a network.
+      ValueError: fields contradict each other, or the stage lacks a network.
     """
     stage = config[name]
     rule = find_rule(stage.update_rule)
@@ -53,8 +53,8 @@ def build_stage(config: ConfigDict, name: str, workdir: Path) -> Stage:
 
 
 def _describe(config: ConfigDict, name: str, rule: Rule) -> dict[str, Any]:
-    """The record of a stage's checkpoints: its networks, the images they know, and what
-    they are trained with.
+    """The record of a stage's checkpoints: its networks, the images that they know, and
+    the settings of their training.
     """
     networks: tuple[str, ...] = ('cnnr', 'cnnh')
     if 'discriminator' in rule.trains:
@@ -100,7 +100,7 @@ def _make_recipe(
         sampled_identities=recognition.sampled_identities,
         seed=config.seed,
         discriminator=discriminator,
-        # What the rule does not read, its stages do not have.
+        # Stages lack the fields that their rule does not read.
         **{
             field: stage[field]
             for field in (
@@ -116,7 +116,7 @@ def _make_recipe(
 
 
 def read_weights(stage: Mapping[str, Any]) -> dict[str, float]:
-    """The weights of CNNH's terms by the fields of a stage, those that are not 0.
+    """The weights of CNNH's terms that are not 0, from the fields of a stage.
 
     `alpha` weighs the term that `identity_loss` names, `NAME_weight` any other.
     """
@@ -126,7 +126,7 @@ def read_weights(stage: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _check_inputs(config, name, rule, recipe):
-    """That what the stage only reads comes from somewhere, and how it is dispatched."""
+    """Checks the dispatch, and the sources of networks that the stage only reads."""
     stage = config[name]
     programs = rule.iteration(fused=stage.get('fused', False))
     if config.steps_per_dispatch > 1 and len(programs) > 1:
@@ -138,21 +138,21 @@ def _check_inputs(config, name, rule, recipe):
     for network in rule.frozen(recipe.weights):
         if not stage.init[network]:
             raise ValueError(
-                f'config.{name}.init has no {network!r}, which '
-                f'{stage.update_rule} only reads: say from which stage it comes.'
+                f'config.{name}.init has no {network!r}, which {stage.update_rule} '
+                'reads but does not train: say from which stage it comes.'
             )
 
 
 def _check_rule(config, name, cnnh, rule):
-    """That the networks can be trained by the rule."""
+    """Checks that the rule can train the networks."""
     stage = config[name]
     kind, rule_name = config.cnnh.kind, stage.update_rule
     if rule.calls and not hasattr(cnnh, rule.calls):
         fitting = [k for k, c in models.KINDS.items() if hasattr(c, rule.calls)]
         raise ValueError(
-            f'config.{name}.update_rule is {rule_name!r}, which is for '
-            f'config.cnnh.kind {", ".join(fitting)}, but that is {kind!r}: start from '
-            'the config of that kind.'
+            f'config.{name}.update_rule is {rule_name!r}, which needs config.cnnh.kind '
+            f'to be {", ".join(fitting)}, but it is {kind!r}: start from the config of '
+            'that kind.'
         )
     recogniser = models.RECOGNISERS.get(config.cnnr.kind)
     if 'cnnr' in rule.fits and not hasattr(recogniser, 'fit'):
@@ -165,17 +165,17 @@ def _check_rule(config, name, cnnh, rule):
     if 'cnnh' in rule.trains and hasattr(cnnh, 'fit'):
         raise ValueError(
             f'config.{name}.update_rule is {rule_name!r}, but config.cnnh.kind '
-            f"{kind!r} is not trained: expected 'fit'."
+            f"{kind!r} is not trained: expected the rule 'fit'."
         )
     if rule.fits and stage.steps != 1:
         raise ValueError(
-            f'config.{name}.steps is {stage.steps}; expected 1: the rule '
-            f'{rule_name!r} does everything at once.'
+            f'config.{name}.steps is {stage.steps}; expected 1, because the rule '
+            f'{rule_name!r} does everything in one step.'
         )
     for network in rule.trains:
         if network not in stage.optimizer:
             raise ValueError(
-                f'config.{name}.optimizer has none for {network!r}, which the rule '
+                f'config.{name}.optimizer has no entry for {network!r}, which the rule '
                 f'{rule_name!r} trains: add one, see sicnn_jax/config/schema.py.'
             )
     if 'discriminator' in rule.trains and stage.adversarial_weight <= 0:

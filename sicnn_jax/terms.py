@@ -1,7 +1,7 @@
-"""The objective of CNNH: L_SR, and the terms that a stage may weigh beside it.
+"""The objective of CNNH: L_SR, and the weighted terms that a stage may add to it.
 
-A new term is a function here and a line in `TERMS`. A stage weighs it by the field
-`NAME_weight` of its config; α weighs the super-identity loss.
+A new term is a function here and a line in `TERMS`. Its weight is the field
+`NAME_weight` of a stage's config; α weighs the super-identity loss.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ __all__ = [
 
 Params = Mapping[str, Any]
 
-# Folded in before the step, which other draws of a step fold in first.
+# Folded into the key before the step; other draws of a step fold in the step first.
 _STREAM = 3
 
 
@@ -46,7 +46,7 @@ def super_identity(
 def feature_distance(
     recipe: Recipe, params: Params, sr: jax.Array, hr: jax.Array
 ) -> jax.Array:
-    """The loss that Sec. 3.4 argues against: features are not normalised."""
+    """The loss that Sec. 3.4 argues against, on features that are not normalised."""
     return losses.feature_distance_loss(*_features(recipe, params, sr, hr))
 
 
@@ -64,7 +64,7 @@ def perceptual(
 def adversarial(
     recipe: Recipe, params: Params, sr: jax.Array, hr: jax.Array
 ) -> jax.Array:
-    """What the discriminator makes of super-resolved faces (UR-DGN)."""
+    """The generator's loss: how well the discriminator detects SR faces (UR-DGN)."""
     return losses.generator_loss(discriminate(recipe, params, sr))
 
 
@@ -74,9 +74,9 @@ class Term:
 
     Attributes:
       loss: (recipe, params, sr, hr) → scalar, the mean over the faces. `params` has
-        the networks that it reads; their parameters get no gradient but in approach I.
+        the networks that it reads; their parameters get a gradient only in approach I.
       reads: names of those networks.
-      views: SR and HR are changed alike before, see `draw_views`.
+      views: whether SR and HR are first changed alike, see `draw_views`.
     """
 
     loss: Callable[[Recipe, Params, jax.Array, jax.Array], jax.Array]
@@ -107,8 +107,8 @@ def hallucination_loss(
       recipe: its `weights` name the terms. One whose weight is 0 is not computed.
       params: of the networks that these terms read.
       sr: float32 [n, 112, 96, 3].
-      hr: likewise.
-      views: of `draw_views`, how the terms with `views` see each face; None: as it is.
+      hr: float32 [n, 112, 96, 3].
+      views: from `draw_views`, for the terms with `views`; None for unchanged faces.
 
     Returns:
       The sum, and every loss by its name, such as 'super_identity_loss'.
@@ -139,27 +139,27 @@ def find_term(name: str) -> Term:
     """The term of that name; raises ValueError if there is none."""
     if name not in TERMS:
         raise ValueError(
-            f'There is no term {name!r} of the objective of CNNH; expected one of '
+            f"CNNH's objective has no term {name!r}; expected one of "
             f'{", ".join(TERMS)}.'
         )
     return TERMS[name]
 
 
 def draw_views(recipe: Recipe, step: jax.Array, count: int, axis: str) -> jax.Array:
-    """How L_SI sees a device's faces in a step, from (seed, step) alone.
+    """The views through which L_SI sees a device's faces, from (seed, step) alone.
 
-    A recogniser that always sees the same pixels of a face can be pleased by a fine
-    grid. Shifts and blurs take that away.
+    A recogniser that always sees the same pixels of a face can be fooled by a fine
+    grid. Shifts and blurs prevent that.
 
     Args:
-      recipe: its seed, `identity_shift` and `identity_blur` count.
+      recipe: of which the seed, `identity_shift` and `identity_blur` are used.
       step: int32.
-      count: faces of a device.
-      axis: of the devices, which draw for all of them and take their own.
+      count: faces per device.
+      axis: of the devices; each draws for all of them and takes its own part.
 
     Returns:
-      float32 [count, 4]: whole pixels down and to the right; 1 where a face is
-      mirrored, or 0; standard deviation of the blur in pixels.
+      float32 [count, 4]: whole pixels down and to the right; 1 if the face is
+      mirrored, otherwise 0; standard deviation of the blur in pixels.
     """
     key = jax.random.fold_in(jax.random.key(recipe.seed), _STREAM)
     key = jax.random.fold_in(key, step)
@@ -172,17 +172,17 @@ def draw_views(recipe: Recipe, step: jax.Array, count: int, axis: str) -> jax.Ar
 
 
 def look(faces: jax.Array, views: jax.Array) -> jax.Array:
-    """Faces mirrored, moved and blurred; what comes in at an edge repeats it.
+    """Faces mirrored, moved and blurred; pixels from beyond an edge repeat it.
 
     Args:
       faces: float32 [n, h, w, 3].
-      views: float32 [n, 4], of `draw_views`.
+      views: float32 [n, 4], from `draw_views`.
     """
     height, width = faces.shape[1:3]
     down, right, mirrored, blur = views.T[..., None]
     rows, columns = jnp.arange(height) - down, jnp.arange(width) - right
     columns = jnp.where(mirrored > 0, width - 1 - columns, columns)
-    # Products with matrices: gathering is slow to differentiate on a CPU.
+    # Matrix products, because gathering is slow to differentiate on a CPU.
     return jnp.einsum(
         'nrh,nhwc,nsw->nrsc',
         _sampling(rows, blur, height).astype(faces.dtype),
@@ -195,7 +195,7 @@ def look(faces: jax.Array, views: jax.Array) -> jax.Array:
 def _sampling(places, blur, size):
     """[n, m, size]: Gaussian weights of the pixels around each of the m places."""
     distance = jnp.arange(size) - jnp.clip(places, 0, size - 1)[..., None]
-    # So narrow a Gaussian has no other pixel in it.
+    # A Gaussian this narrow covers no other pixel.
     deviation = jnp.maximum(blur, 0.05)[..., None]
     return jax.nn.softmax(-0.5 * jnp.square(distance / deviation))
 
@@ -207,7 +207,7 @@ def discriminate(recipe: Recipe, params: Params, faces: jax.Array) -> jax.Array:
       ValueError: the recipe has no discriminator.
     """
     if recipe.discriminator is None:
-        raise ValueError('The recipe has no discriminator: give it one.')
+        raise ValueError('The recipe has no discriminator: set Recipe.discriminator.')
     return apply(recipe.discriminator, params['discriminator'], faces)
 
 

@@ -48,7 +48,7 @@ __all__ = [
     'train_stage',
 ]
 
-# Faces that data-dependent initialisation looks at.
+# Data-dependent initialisation looks at this many faces.
 _INIT_BATCH = 32
 
 
@@ -62,23 +62,22 @@ def run(
 ) -> None:
     """Trains every stage of the config that is not finished yet.
 
-    A stage is skipped where its config gives a `checkpoint`, or `workdir` holds its
-    final one; an interrupted one continues from its last checkpoint. Either has to be
-    trained with what the config says.
+    A stage is skipped if its config gives a `checkpoint`, or `workdir` has its final
+    one; an interrupted stage continues from its last checkpoint. Either must have been
+    trained with the settings of the config.
 
     Args:
       config: see `sicnn_jax.config.schema`.
       workdir: everything is written below it.
       asked_to_stop: called after every step; once it is true, the state is saved.
-      checked: `config.check` has seen the config, as `config.load` has it do.
-      changed: of `provenance.CHANGED`, for a stage that was trained with something
-        else.
+      checked: whether `config.check` has seen the config, as after `config.load`.
+      changed: one of `provenance.CHANGED`, for a stage trained with other settings.
 
     Raises:
-      ConfigError: the config does not fit together; before anything is trained.
-      CheckpointError: a stage was trained with something else; before, too, but for
-        networks that another stage gives.
-      InUseError: another run is at work in the workdir.
+      ConfigError: fields of the config contradict each other; before any training.
+      CheckpointError: a stage was trained with other settings; before any training,
+        except for networks that come from another stage.
+      InUseError: another run is using the workdir.
       Stopped: it was asked to stop, and has saved its state.
     """
     workdir = paths.in_utf8(paths.local(workdir))
@@ -106,23 +105,23 @@ def run(
                 continue
             with use_winograd(config.winograd):
                 train_stage(config, stage, faces, asked_to_stop, changed)
-            # The next one begins with what the first process writes.
+            # The next stage reads files that the first process writes.
             parallel.wait(stage.name)
 
 
 def _locked(workdir: Path) -> contextlib.AbstractContextManager:
-    """Keeps other runs from the workdir; of several processes, one does for all."""
+    """Keeps other runs out of the workdir; the first of several processes locks it."""
     if not parallel.is_first():
         return contextlib.nullcontext()
     return lock.hold(workdir)
 
 
 def _check_stages(config, named, faces, workdir, changed):
-    """That what the workdir has is what its config will say, before it says so.
+    """Checks that the workdir's stages agree with the config before it is written.
 
     Args:
-      config: with all stages that it has.
-      named: those of the command; of others none is trained again.
+      config: with all stages that the workdir has.
+      named: stages of the command; others are not trained again.
     """
     for name in config.stages:
         if config[name].checkpoint:
@@ -130,8 +129,8 @@ def _check_stages(config, named, faces, workdir, changed):
         try:
             stage = build_stage(config, name, workdir)
         except (AttributeError, KeyError, ValueError):
-            # Those of the command are sound. This one is of a version with other
-            # fields, which cannot be compared.
+            # The stages of the command are sound. This one is from a version with
+            # other fields, which cannot be compared.
             continue
         record = stage.record | {'data': _describe_data(stage, faces)}
         same = provenance.compared(record, stage.networks)
@@ -142,9 +141,9 @@ def _check_stages(config, named, faces, workdir, changed):
 
 
 def _check_origins(config, stage, faces, changed):
-    """That a stage which is finished or begun has its networks from where it now would.
+    """Checks that a stage begun or finished has its networks from the current sources.
 
-    Of sources that are there no longer nothing is known.
+    Sources that no longer exist are not checked.
     """
     if checkpoint.read_record(stage.directory) is None:
         return
@@ -173,7 +172,7 @@ def _sources(config, stage):
 
 
 def _check_devices(config: ConfigDict) -> None:
-    """That every stage fits the devices, before the first is trained."""
+    """Checks that every stage fits the devices, before the first is trained."""
     devices = len(parallel.local_devices()) * parallel.process()[1]
     problems = []
     for name in config.stages:
@@ -200,8 +199,8 @@ def train_stage(
     """Trains one stage to its end, from its last checkpoint if there is one.
 
     Raises:
-      CheckpointError: that one is of other settings or data and `changed`, as of `run`,
-        does not let it, or is beyond the last step.
+      CheckpointError: that checkpoint is of other settings or data and `changed`, as
+        in `run`, does not allow it, or it is beyond the last step.
       NonFiniteError: a loss or gradient was not finite.
       Stopped: it was asked to stop, and has saved its state.
     """
@@ -289,16 +288,16 @@ def _describe_all(
     """The record of a stage's checkpoints.
 
     Args:
-      stage, faces: what is trained, and on what.
-      params: of the networks that come from others, at least.
-      sources: where they are from.
+      stage, faces: the stage and its training faces.
+      params: at least of the networks that come from other stages.
+      sources: the directories that those come from.
     """
     record = stage.record | {'data': _describe_data(stage, faces)}
     given = checkpoint.describe_origins(params, sources, stage.directory)
     frozen = {name: given[name] for name in given if name not in stage.rule.makes}
     if frozen:
         record['frozen'] = frozen
-    # The others begin as the seed has them, or from the faces.
+    # The other networks begin from the seed or the faces.
     begun = {
         name: source
         for name, source in stage.config.init.items()
@@ -309,10 +308,10 @@ def _describe_all(
 
 
 def initial_state(config: ConfigDict, stage: Stage, faces: dataset.Faces) -> TrainState:
-    """State at step 0: networks of earlier stages, the rest initialised.
+    """State at step 0: networks of earlier stages, and the others initialised.
 
     Raises:
-      CheckpointError: an earlier stage is not finished, or was trained on other
+      CheckpointError: an earlier stage is not finished, or was trained with other
         images, networks or identities.
       ValueError: the teacher's targets have another length than CNNR's features.
     """
@@ -337,7 +336,7 @@ def make_hooks(
     checkpoints: checkpoint.Checkpoints,
     start: int,
 ) -> list[Hook]:
-    """Evaluate · log · picture; what is saved comes after them."""
+    """The hooks that evaluate, log and draw; those that save come after them."""
     every, last = stage.config.evaluate_every, stage.config.steps
     log = Log(
         stage.name,
@@ -370,7 +369,7 @@ def make_hooks(
     measure = measure_hallucination(
         stage.recipe, hr, _reference(config, stage.directory.parent)
     )
-    # Of as many different identities as there are.
+    # One face per identity, as far as there are identities.
     _, first = np.unique(labels, return_index=True)
     drawn = hr[np.sort(first)[: config.evaluation.pictures]]
     picture = Picture(every, last, stage.directory / 'samples', stage.recipe, drawn)
@@ -383,15 +382,15 @@ def dispatch(
     """An iteration of a stage, or several in one program, mapped over devices.
 
     Args:
-      stage: which.
+      stage: whose iteration it is.
       to_hr: batch and resident arrays → HR and labels, on the device, such as
         `faces.to_hr`.
-      together: iterations a call.
+      together: iterations per call.
 
     Returns:
       (state, batch, resident) → (state, metrics). State and `faces.resident` are
-      replicated; the batch is one of `faces`, sharded, and with `together` above 1 a
-      stack of so many, as are the metrics then. The state is donated.
+      replicated; the batch is from `faces` and sharded. With `together` above 1, batch
+      and metrics are stacks of that many. The state is donated.
     """
 
     def one(program, state, batch, resident):
@@ -423,7 +422,7 @@ def _load(config, stage, source, network, faces):
     params, found = checkpoint.load_networks(directory, [network])
     fields = ['convention']
     if network not in ('cnnr', 'class_weights', 'head'):
-        # CNNR takes faces of one size, wherever they are from.
+        # CNNR takes faces of a single size, wherever they come from.
         fields += ['scale', 'degradation']
     expected = {field: stage.record[field] for field in fields}
     checkpoint.check_record(found, expected, str(directory))
@@ -445,13 +444,13 @@ def initialise(
 ) -> Any:
     """Fresh parameters of a network, the same on every process, as host arrays.
 
-    Initialised, or, where the stage's rule says so, fitted to training faces.
+    They are initialised or, if the stage's rule says so, fitted to training faces.
     """
     key = jax.random.key(config.seed)
     if network == 'class_weights':
         shape = (stage.recipe.cnnr.feature_dim, faces.num_identities)
         weights = np.asarray(jax.random.normal(key, shape)) / np.sqrt(shape[0])
-        # NumPy's square root is a float64, which the quotient would be as well.
+        # NumPy's square root is float64, and would make the quotient float64 as well.
         return weights.astype(np.float32)
     if network == 'head':
         assert faces.targets is not None
@@ -469,7 +468,7 @@ def initialise(
         x = inference.degrade_faces(hr, scale=config.scale, kind=config.degradation)
     if fitted:
         return model.fit(x, hr)
-    # Run once: what a better program would save, its compilation costs many times over.
+    # It runs once; compiling a better program would cost many times what it saves.
     init = jax.jit(model.init, compiler_options={'xla_backend_optimization_level': 1})
     return jax.tree.map(np.asarray, init(key, images.to_float(x))['params'])
 
@@ -479,7 +478,7 @@ def centroids(cnnr: Recogniser, params: Any, faces: dataset.Faces) -> np.ndarray
 
     Args:
       cnnr, params: recognition network and its parameters.
-      faces: all training faces of these are looked at.
+      faces: their training split is used, all of it.
 
     Returns:
       float32 [feature_dim, num_identities], columns of norm 1.
@@ -499,12 +498,12 @@ def _unit(vectors):
 
 
 def _check_teacher(stage, targets):
-    """That the teacher's features are as long as CNNR's, with which they compare."""
+    """Checks that the teacher's features are as long as CNNR's."""
     size = stage.recipe.cnnr.feature_dim
     if size != targets.size:
         raise ValueError(
-            f"config.{stage.name}: CNNR's features have {size} numbers, those of the "
-            f'teacher {targets.size}: set config.cnnr.feature_dim to {targets.size}, '
+            f"config.{stage.name}: CNNR's features have {size} numbers, the teacher's "
+            f'have {targets.size}: set config.cnnr.feature_dim to {targets.size}, '
             "or use the rule 'distillation_by_head'."
         )
 
@@ -521,7 +520,7 @@ def _first_faces(config, stage, faces, count):
 
 
 def _data_seed(config, stage):
-    """Of the order of a stage's faces, in the range that TensorFlow takes."""
+    """The seed of the order of a stage's faces, in the range that TensorFlow takes."""
     return (config.seed * 1000 + stage.config.data_seed) % 2**32
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
-    # Whoever only opens a finished run needs no optimiser.
+    # Opening a finished run needs no optimiser.
     import optax
 
 __all__ = ['Network', 'TrainState']
@@ -29,8 +29,8 @@ class Network:
 class TrainState:
     """Step and named networks: 'cnnr', 'class_weights', 'cnnh', 'discriminator'.
 
-    `step` counts the iterations of the stage, int32 []. Learning rates and λ are
-    functions of it, and so is the data: nothing else is needed to continue.
+    `step` counts the iterations of the stage, int32 []. The learning rates, λ and the
+    data are functions of it, so nothing else is needed to continue.
     """
 
     step: jax.Array

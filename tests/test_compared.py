@@ -347,16 +347,16 @@ def test_lapsrn_trains(given, tmp_path):
 @pytest.mark.parametrize(
     ('get_config', 'change', 'message'),
     [
-        (lapsrn.get_config, {'cnnh.kind': 'cnnh'}, "kind lapsrn, but that is 'cnnh'"),
+        (lapsrn.get_config, {'cnnh.kind': 'cnnh'}, "to be lapsrn, but it is 'cnnh'"),
         (lapsrn.get_config, {'cnnh.kind': 'vdsr'}, 'expected one of cnnh, lapsrn'),
-        (lapsrn.get_config, {'lapsrn.update_rule': 'fit'}, 'kind position_patch'),
-        (ur_dgn.get_config, {'ur_dgn.update_rule': 'pyramid'}, 'for config.cnnh.kind'),
+        (lapsrn.get_config, {'lapsrn.update_rule': 'fit'}, 'be position_patch'),
+        (ur_dgn.get_config, {'ur_dgn.update_rule': 'pyramid'}, 'needs config.cnnh'),
         (ur_dgn.get_config, {'ur_dgn.adversarial_weight': 0.0}, 'more than 0'),
         (ur_dgn.get_config, {'ur_dgn.perceptual_weight': 1.0}, "init has no 'cnnr'"),
         (ur_dgn.get_config, {'discriminator.depth': 1}, 'discriminator has the field'),
         (position_patch.get_config, {'ma.steps': 2}, 'ma.steps is 2; expected 1'),
-        (position_patch.get_config, {'ma.update_rule': 'pyramid'}, 'kind lapsrn'),
-        (ur_dgn.get_config, {'ur_dgn.optimizer': ConfigDict()}, 'has none for'),
+        (position_patch.get_config, {'ma.update_rule': 'pyramid'}, 'to be lapsrn'),
+        (ur_dgn.get_config, {'ur_dgn.optimizer': ConfigDict()}, 'has no entry for'),
         (
             position_patch.get_config,
             {'ma.update_rule': 'hallucination'},

@@ -352,9 +352,7 @@ def test_cnnr_learns_from_a_teacher_and_goes_on_in_algorithm_1(finished, tmp_pat
     features = np.random.default_rng(0).normal(size=(len(keys), 5)).astype(np.float32)
     config.data.targets = str(tmp_path / 'targets')
     targets.write_targets(tmp_path / 'targets', 'a teacher', keys, features)
-    with pytest.raises(
-        ValueError, match=r'have 8 numbers, those of the teacher 5.*head'
-    ):
+    with pytest.raises(ValueError, match=r'have 8 numbers, the teacher.s have 5.*head'):
         train.run(config, tmp_path / 'run')
     optimizer = config.recognition.optimizer.cnnr
     config.recognition.update_rule = 'distillation_by_head'
