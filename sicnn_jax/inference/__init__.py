@@ -1,6 +1,6 @@
-"""A trained network used: faces in, hallucinated faces or features out.
+"""Uses a trained network: faces in, hallucinated faces or features out.
 
-What trains is not imported here.
+It imports nothing that trains.
 """
 
 from sicnn_jax.inference.hallucinator import Hallucinator

@@ -1,4 +1,4 @@
-"""What the user of an exported file has to know, and what writing one takes."""
+"""The description of an exported file for its users, and the extras of export."""
 
 import json
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ INPUT, OUTPUT = 'lr', 'sr'
 
 
 def describe(record: Mapping[str, Any]) -> dict[str, str]:
-    """What a checkpoint's record tells the user of a file, as strings that files store.
+    """Metadata for users of an exported file, as strings, from a checkpoint's record.
 
     Returns:
       'input', 'output' (shape and layout), 'colour_order', 'value_range', 'scale',
-      'degradation' (how the faces that it was trained on were made small), 'template'
-      (where the five landmarks of a face lie in 96×112) and 'record' (JSON).
+      'degradation' (how the training faces were made small), 'template' (the place of
+      a face's five landmarks in 96×112) and 'record' (JSON).
     """
     height, width = models.LR_SHAPES[record['scale']]
     return {

@@ -55,24 +55,24 @@ def export(
     scale: int | None = None,
     half: bool = False,
 ) -> None:
-    """Writes a trained CNNH as a file, with what `describe` says of it.
+    """Writes a trained CNNH as a file, with the metadata that `describe` returns.
 
-    Of `stablehlo` that is a file beside it, of the others it is in their metadata.
+    For `stablehlo` they are in a file next to it, for other formats inside it.
 
     Args:
       checkpoint, scale: as `source` and `scale` of `inference.Hallucinator`.
-      kind: of `FORMATS`.
+      kind: one of `FORMATS`.
       out: the file, written whole or not at all.
-      half: of `safetensors`: in float16.
+      half: for `safetensors`: in float16.
 
     Raises:
       ValueError: the format is unknown or has no `half`, a number is too large for
-        it, the checkpoint is none, or an extra is missing.
+        it, there is no such checkpoint, or an extra is missing.
     """
     if kind not in FORMATS:
         raise ValueError(f'format is {kind!r}; expected one of {", ".join(FORMATS)}.')
     if half and kind != 'safetensors':
-        raise ValueError(f'half is for the format safetensors; this one is {kind}.')
+        raise ValueError(f'half needs the format safetensors, but it is {kind}.')
     params, record, _ = workdir.load_cnnh(checkpoint, scale)
     if kind == 'onnx':
         data = to_onnx(params, record)

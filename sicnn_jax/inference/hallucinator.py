@@ -21,15 +21,15 @@ from sicnn_jax.data.records import DatasetError
 from sicnn_jax.inference import networks
 from sicnn_jax.workdir import find_recognition, load_cnnh
 
-# Pixels of the photograph for one of the network's input, up to which it is sampled
-# directly. From there on the face is brought to 96×112 and degraded as in training.
-# Beside the input that LFW's full photographs give, sampling is nearer by 2 dB at 1,
-# degrading by 2 dB at 1.3 and by 14 dB at 1.7.
+# Up to this many pixels of the photograph per pixel of the network's input, the face is
+# sampled directly. Beyond, it is brought to 96×112 and degraded as in training. To the
+# input from LFW's full photographs, sampling is nearer by 2 dB at 1, degrading by 2 dB
+# at 1.3 and by 14 dB at 1.7.
 _SAMPLED_UP_TO = 1.2
 
-# Faces through a network at once: few sizes, since calls are of any number. On a CPU,
-# what a layer of a paper's network makes of more than 8 does not stay in the caches
-# (benchmarks/speed/networks.py).
+# Batch sizes of a network. They are few, since calls may have any number of faces. On a
+# CPU, a layer's output for more than 8 faces does not stay in the caches with the
+# paper's networks (benchmarks/speed/networks.py).
 _SIZES, _SIZES_ON_CPU = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8)
 
 
@@ -37,23 +37,23 @@ class Hallucinator:
     """A trained CNNH as a function of faces.
 
     Args:
-      source: a finished stage with a CNNH, or the workdir of a run, whose stage
-        `domain_integrated` is meant or else its last one with a CNNH, or a file of
-        `sicnn export --format=safetensors`; None for the network that ships.
-      scale: of the one that ships, 8 (by default) or 4.
+      source: a finished stage with a CNNH; or the workdir of a run, for its stage
+        `domain_integrated` or else its last one with a CNNH; or a file of `sicnn
+        export --format=safetensors`; None for a network that ships with the package.
+      scale: of the network that ships, 8 (by default) or 4.
 
     Attributes:
       stage: directory of the stage, or the file.
       scale: 8 (12×14 faces) or 4 (24×28).
-      degradation: how the faces that it was trained on were made small.
+      degradation: how the training faces were made small.
       lr_shape: (height, width, 3) of an input.
       cnnr_stage: directory of the run's recognition stage, which measures identity
         similarity; None if there is none.
 
     Raises:
-      CheckpointError: there is no such network, or its images are of another
+      CheckpointError: there is no such network, or its images follow another
         convention.
-      ValueError: no network of that scale ships, or one is asked for beside a source.
+      ValueError: no network of that scale ships, or a scale is given with a source.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class Hallucinator:
             0 to 255 (not 0 to 1); n may be 0.
 
         Returns:
-          RGB, likewise.
+          RGB, in levels of 0 to 255.
 
         Raises:
-          ValueError: another shape or type, or levels that cannot be 0..255.
+          ValueError: the shape or type is wrong, or levels cannot be 0..255.
         """
         lr = np.asarray(lr)
         if lr.shape[1:] != self.lr_shape:
@@ -99,11 +99,11 @@ class Hallucinator:
         photo: UInt8[np.ndarray, 'height width 3'],
         landmarks: Float[np.ndarray, '5 2'],
     ) -> UInt8[np.ndarray, 'h w 3']:
-        """A face of a photograph as the network takes it.
+        """A face of a photograph in the form that the network takes.
 
-        A photograph of the network's input size is the face. Of others, small faces
-        are sampled by one warp; larger ones are aligned at 96×112 and then degraded as
-        the network's training faces were.
+        A photograph of the network's input size is itself the face. In others, small
+        faces are sampled by one warp; larger ones are aligned at 96×112 and then
+        degraded like the network's training faces.
 
         Args:
           photo: RGB.
@@ -126,14 +126,14 @@ class Hallucinator:
     def locate(
         self, photo: UInt8[np.ndarray, 'height width 3'], **options: Any
     ) -> list[DetectedFace]:
-        """The faces of a photograph; an image of the network's input size is one.
+        """The faces of a photograph; an image of the network's input size is one face.
 
         Args:
           photo: RGB.
           **options: of `detect.find_faces`.
 
         Raises:
-          DatasetError: it has the size of another network's input.
+          DatasetError: the photograph has the size of another network's input.
         """
         for scale, size in models.LR_SHAPES.items():
             if photo.shape[:2] == size and scale != self.scale:
@@ -152,19 +152,19 @@ class Hallucinator:
     def enlarge(
         self, lr: UInt8[np.ndarray, 'n h w 3']
     ) -> UInt8[np.ndarray, 'n 112 96 3']:
-        """Bicubic interpolation, to compare with."""
+        """Bicubic interpolation, for comparison."""
         return networks.enlarge_faces(np.asarray(lr), sizes=self._sizes)
 
     def features(
         self, faces: UInt8[np.ndarray, 'n 112 96 3']
     ) -> Float32[np.ndarray, 'n feature_dim'] | None:
-        """Identity features by the CNNR of the run's recognition stage.
+        """Identity features from the CNNR of the run's recognition stage.
 
         Args:
           faces: RGB.
 
         Returns:
-          Not normalised; None where the run has no such stage.
+          Not normalised; None if the run has no such stage.
         """
         if self.cnnr_stage is None:
             return None
@@ -179,7 +179,7 @@ class Hallucinator:
 
 
 def magnification(landmarks: Float[np.ndarray, '5 2'], scale: int = 1) -> float:
-    """Pixels of the aligned face (smaller by `scale`) for one of the photograph."""
+    """Pixels of the aligned face (smaller by `scale`) per pixel of the photograph."""
     transform = align.face_transform(landmarks, scale)
     return math.sqrt(np.linalg.det(transform[:, :2]))
 

@@ -1,4 +1,4 @@
-"""The files to hallucinate: how each is called, what it is measured against."""
+"""The files to hallucinate: their names, and the originals to measure them against."""
 
 import dataclasses
 import itertools
@@ -13,7 +13,7 @@ from sicnn_jax.data import folders
 from sicnn_jax.names import printable
 
 REPORT = 'report.json'
-# What is written of a file with the name in front.
+# The names of results: the name of the file comes first.
 _WRITTEN = re.compile(r'(.+)_(?:face\d+(?:_compare)?|pasted)\.png', re.DOTALL)
 _RESULT, _RESULTS = 'written by an earlier run', 'folders of results'
 
@@ -24,9 +24,9 @@ class Job:
 
     Attributes:
       path: of the file.
-      key: what landmarks, references and the report call it: its path below the
-        folder that was given, with /, or its name; printable.
-      name: of what is written, without the ends `_face0.png` and so on.
+      key: its name in landmarks, references and the report: its path below the given
+        folder, with /, or its file name; printable.
+      name: of the results, without endings such as `_face0.png`.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class Job:
 
 
 class Listed(NamedTuple):
-    """The files that inputs stand for, what else lies there, and what `out` holds."""
+    """The files of the inputs, what else lies there, and what `out` holds."""
 
     jobs: list[Job]
     passed_over: folders.PassedOver
@@ -43,10 +43,11 @@ class Listed(NamedTuple):
 
 
 def list_jobs(inputs: Iterable[str | os.PathLike], out: Path) -> Listed:
-    """The files that inputs stand for, each with a name of its own.
+    """The files of the inputs, each with its own name.
 
-    Of folders, their pictures. What lies in `out` is passed over where that is a folder
-    below them, and wherever it is, what an earlier report there says was written.
+    A folder stands for its pictures. Files in `out` are passed over if it lies below
+    such a folder, and wherever it lies, files that an earlier report there lists as
+    written.
     """
     passed_over = folders.PassedOver()
     before = _written_before(out)
@@ -66,7 +67,7 @@ def list_jobs(inputs: Iterable[str | os.PathLike], out: Path) -> Listed:
 
 
 def _overwriting(found, out):
-    """Names whose results would be written over one of the files."""
+    """Names whose results would overwrite one of the files."""
     root = os.path.realpath(out)
     for path, _ in found:
         match = _WRITTEN.fullmatch(os.path.relpath(os.path.realpath(path), root))
@@ -75,9 +76,9 @@ def _overwriting(found, out):
 
 
 def find_reference(reference: Path, job: Job) -> Path | None:
-    """The original of a file: `reference` itself, or what has its name in it.
+    """The original of a file: `reference` itself, or the file of its name in it.
 
-    Its suffix may be another. None where there is none.
+    The suffix may differ. None if there is no original.
     """
     if not reference.is_dir():
         return reference
@@ -96,10 +97,10 @@ def _expand(path, skip, passed_over):
 
 
 def _written_before(out):
-    """What the report in a folder says was written there, as far as it still is."""
+    """Files that the report in a folder lists as written and that still exist."""
     try:
         report = json.loads((out / REPORT).read_text(encoding='utf-8'))
-    # The report of another program, or none.
+    # It is another program's report, or there is none.
     except (OSError, ValueError):
         return []
     if not isinstance(report, Mapping):
@@ -111,6 +112,6 @@ def _written_before(out):
 
 
 def _of(values, kind):
-    """What of a list is as a report of ours has it; nothing if it is no list."""
+    """The values of a list that are of this kind; none if it is not a list."""
     values = values if isinstance(values, list) else ()
     return [value for value in values if isinstance(value, kind)]

@@ -1,4 +1,4 @@
-"""What was hallucinated, measured against its originals."""
+"""Measures hallucinated faces against their originals."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,12 +21,12 @@ def align_original(
     landmarks: Float[np.ndarray, '5 2'],
     path: Path,
 ) -> UInt8[np.ndarray, '112 96 3']:
-    """The original of a face: of the photograph in another size, or aligned already.
+    """The original of a face, from the photograph in another size or already aligned.
 
     Args:
       hr: the photograph or the face, RGB.
-      shape: height and width, and more, of what was hallucinated.
-      landmarks: in that.
+      shape: shape of the hallucinated photograph, height and width first.
+      landmarks: in that photograph.
       path: of the original, for the error.
 
     Raises:
@@ -73,7 +73,7 @@ def measure(
 
 
 def summarise(entries: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Means of what was measured, by method; empty where nothing was."""
+    """Means of the measurements, by method; empty if there are none."""
     measured = [
         face['measured']
         for entry in entries

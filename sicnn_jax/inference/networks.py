@@ -34,11 +34,11 @@ def frozen(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """`super_resolve` by one network, compiled for its parameters as constants.
 
-    On CPU that takes less than half the time to compile and is faster: see
-    `convolutions.frozen_convolution`. Each call of this function compiles anew.
+    On a CPU, that takes less than half the time to compile and runs faster: see
+    `convolutions.frozen_convolution`. Each call of this function compiles again.
 
     Returns:
-      A function of uint8 [n, h, w, 3], to uint8 [n, 112, 96, 3].
+      A function from uint8 [n, h, w, 3] to uint8 [n, 112, 96, 3].
     """
     program = jax.jit(
         functools.partial(_hallucinate, cnnh, params),
@@ -60,9 +60,9 @@ def extract_features(
     Args:
       cnnr, params: recognition network and its parameters.
       faces: uint8 [n, 112, 96, 3].
-      mirror: append the features of the mirrored face, as SphereFace's
-        verification protocol does.
-      sizes: of batches, as of `in_batches`.
+      mirror: append the features of the mirrored face, as in SphereFace's
+        verification protocol.
+      sizes: of batches, as in `in_batches`.
 
     Returns:
       float32 [n, feature_dim], or [n, 2 · feature_dim] with `mirror`.
@@ -71,7 +71,7 @@ def extract_features(
     return in_batches(program, faces, sizes)
 
 
-# Compiled once for each network, however often they are called.
+# These are compiled once for each network, however often they are called.
 _enlarge = jax.jit(images.enlarge)
 
 

@@ -9,15 +9,15 @@ import numpy as np
 from sicnn_jax import images, models
 from sicnn_jax.inference.exported import INPUT, OUTPUT, describe, missing_extra
 
-# Of ONNX; runtimes of 2022 and later know it.
+# Versions of ONNX that runtimes of 2022 and later know.
 _OPSET, _IR_VERSION = 17, 8
 
 
 def to_onnx(params: Any, record: Mapping[str, Any]) -> bytes:
     """CNNH with its parameters as an ONNX model, in float32.
 
-    Built from the layers and not traced: what XLA is given to be fast is not what an
-    ONNX runtime is fast with.
+    It is built from the layers, not traced: the operations that are fast in XLA are not
+    those that are fast in an ONNX runtime.
 
     Args:
       params, record: of CNNH and of its checkpoint.
@@ -94,11 +94,11 @@ class _Graph:
 
     def deconv(self, name, params, x):
         k = params['kernel'].shape[0]
-        # ONNX scatters where JAX gathers, so the kernel is turned around.
+        # ONNX scatters where JAX gathers, so the kernel is turned by 180°.
         kernel = params['kernel'][::-1, ::-1].transpose(2, 3, 0, 1)
         kernel = self.array(f'{name}.weight', kernel)
         bias = self.array(f'{name}.bias', params['bias'])
-        # Of the 2h + k − 2 rows the 'SAME' ones, before which JAX has ⌈k / 2⌉ zeros.
+        # Of the 2h + k − 2 rows, these are 'SAME'; JAX has ⌈k / 2⌉ zeros before them.
         before = k - 1 - (k + 1) // 2
         after = k - 2 - before
         return self.add(
@@ -111,7 +111,7 @@ class _Graph:
         )
 
     def enlarge(self, x, scale):
-        """Bicubic as `jax.image.resize`: a = −0.5, weights at edges normalised."""
+        """Bicubic as in `jax.image.resize`: a = −0.5, weights normalised at edges."""
         scales = self.array('enlargement.scales', [1, 1, scale, scale])
         return self.add(
             'Resize',
@@ -137,13 +137,13 @@ class _Graph:
 
 
 def _add_cnnh(graph, params):
-    """The layers of `models.CNNH` but for its tanh, NCHW."""
+    """The layers of `models.CNNH` except its tanh, NCHW."""
 
     def conv_prelu(kind, name, prelu, x):
         return graph.prelu(prelu, params[prelu], kind(name, params[name], x))
 
     x = conv_prelu(graph.conv, 'stem', 'stem_prelu', graph.last)
-    # At scale 4 there is no stage 1.
+    # A network of scale 4 has no stage 1.
     stages = [stage for stage in (1, 2, 3) if f'deconv{stage}' in params]
     for stage in stages:
         block = f'dense_block{stage}'

@@ -1,4 +1,4 @@
-"""Hallucinated faces put back into their photograph."""
+"""Puts hallucinated faces back into their photograph."""
 
 import math
 from collections.abc import Sequence
@@ -24,19 +24,19 @@ def paste_back(
 ) -> UInt8[np.ndarray, 'out_height out_width 3']:
     """A photograph, enlarged by bicubic interpolation, with faces put back into it.
 
-    It is enlarged until the smallest face has its 96×112 pixels, but not beyond 50
-    million pixels, and never reduced.
+    It is enlarged until the smallest face has 96×112 pixels, but not beyond 50 million
+    pixels, and never reduced.
 
     Args:
       photo: RGB.
-      faces: pixels, and landmarks in the photograph, of each.
+      faces: the pixels of each, and its landmarks in the photograph.
       max_magnification: of the photograph, at least 1.
 
     Raises:
       DatasetError: as `align.face_transform`.
 
     Returns:
-      The photograph, m times as high and wide, m from 1 to that.
+      The photograph, m times as high and wide, with m from 1 to `max_magnification`.
     """
     wanted = max([1.0, *(magnification(landmarks) for _, landmarks in faces)])
     size = np.array(photo.shape[1::-1])

@@ -1,4 +1,4 @@
-"""Photographs hallucinated, a few at a time, while threads read and write."""
+"""Hallucinates photographs, a few at a time, while threads read and write."""
 
 import dataclasses
 import datetime
@@ -22,19 +22,19 @@ from sicnn_jax.inference.jobs import Job, find_reference
 from sicnn_jax.inference.measuring import align_original, measure
 from sicnn_jax.inference.pasting import paste_back
 
-# Faces and photographs that are enough to let the network work on them.
+# The network starts once there are this many faces or photographs.
 _ENOUGH_FACES, _ENOUGH_PHOTOS = 32, 128
 # Seconds between two lines of progress.
 _PROGRESS_EVERY = 5.0
 
-# The faces of a photograph, in its pixels. What it raises as DatasetError is the reason
-# why a file gives none.
+# Finds the faces of a photograph, in its pixels. If it raises DatasetError, that is the
+# reason why a file gives no faces.
 Locate = Callable[[Job, Picture], Sequence[DetectedFace]]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Photo:
-    """A file whose faces are cut out, or the reason why there are none.
+    """A file with its faces cut out, or the reason why there are none.
 
     Boxes and landmarks are in pixels of the file.
     """
@@ -78,7 +78,7 @@ def run(
       reference: originals to measure against, see `find_reference`.
 
     Yields:
-      What the report says of each file, in the order of the jobs.
+      The report's entry for each file, in the order of the jobs.
 
     Raises:
       DetectorMissingError: `locate` needs a package that is not installed.
@@ -130,7 +130,7 @@ def _in_file(face, picture):
 def _hallucinated(
     hallucinator: Hallucinator, photos: Iterable[_Photo]
 ) -> Iterator[_Result]:
-    """Photographs with their faces hallucinated, those of several at once."""
+    """Photographs with their faces hallucinated, several photographs at once."""
     waiting: list[_Photo] = []
     for photo in photos:
         waiting.append(photo)
@@ -155,7 +155,7 @@ def _super_resolve(hallucinator, photos):
 
 
 def _write(hallucinator, out, paste, result):
-    """Writes what was made of a file; returns what the report says of it."""
+    """Writes the results of a file; returns its entry in the report."""
     photo = result.photo
     entry: dict[str, Any] = {'input': photo.job.key, 'faces': [], 'written': []}
     if photo.reason:
@@ -172,7 +172,7 @@ def _write(hallucinator, out, paste, result):
                 | ({'measured': result.measured[index]} if result.measured else {})
             )
         if paste:
-            # Read again: keeping thousands of pixels for a face would fill memory.
+            # It is read again: keeping thousands of pixels per face would fill memory.
             picture = image_files.load_picture(str(photo.job.path))
             landmarks = [picture.from_file(face.landmarks) for face in photo.faces]
             placed = [*zip(result.methods['sicnn'], landmarks, strict=True)]
@@ -183,7 +183,7 @@ def _write(hallucinator, out, paste, result):
             pictures.save(path, Image.fromarray(pasted))
             entry['written'].append(path.relative_to(out).as_posix())
     except (OSError, DatasetError) as error:
-        entry['reason'] = f'what was made of it cannot be written: {error}'
+        entry['reason'] = f'its results cannot be written: {error}'
     return entry
 
 
@@ -203,7 +203,7 @@ def _write_face(out, result, index):
 
 
 def _below(out, name):
-    """A path in a directory, and nowhere else: links in it may lead astray."""
+    """A path in a directory and nowhere else, although links in it may lead astray."""
     path = out / name
     if not path.resolve().is_relative_to(out.resolve()):
         raise DatasetError(f'{path} is outside of {out}')
@@ -211,7 +211,7 @@ def _below(out, name):
 
 
 class _Progress:
-    """Says now and then how far it is, on standard error."""
+    """Prints the progress now and then on standard error."""
 
     def __init__(self, total: int):
         self._total, self._done, self._faces = total, 0, 0

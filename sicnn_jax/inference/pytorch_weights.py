@@ -26,10 +26,10 @@ __all__ = [
 ]
 
 NETWORKS = ('cnnh', 'cnnr')
-# What the ConvTranspose2d of the PyTorch network is, see `deconv_kernel`.
+# The kinds of ConvTranspose2d in the PyTorch network, see `deconv_kernel`.
 DECONVS = ('output_padding', 'mirrored')
 
-# What wrappers put before the names of a network.
+# Prefixes that wrappers add to the names of a network.
 _PREFIXES = re.compile(r'^(module\.|_orig_mod\.)+')
 # Rows and columns of the last features of CNNR.
 _LAST = (5, 4)
@@ -38,18 +38,18 @@ Layers = Mapping[str, Mapping[str, np.ndarray]]
 
 
 class WeightsError(ValueError):
-    """The file is no state dict of such a network."""
+    """The file is not a state dict of such a network."""
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """Arrays of a state dict by name, without the prefixes of wrappers.
 
     Args:
-      path: of a `.safetensors` file, or what `torch.save` wrote: a state dict, or a
-        dict with one as 'state_dict' or 'model'.
+      path: of a `.safetensors` file, or of a file written by `torch.save`: a state
+        dict, or a dict with one as 'state_dict' or 'model'.
 
     Raises:
-      WeightsError: it is missing or neither, or PyTorch is not installed.
+      WeightsError: the file is missing or neither, or PyTorch is not installed.
     """
     if not path.is_file():
         raise WeightsError(f'{path} is missing: expected a state dict.')
@@ -60,7 +60,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
             f'{path} needs PyTorch to be read: pip install torch, or save the weights '
             'by safetensors.torch.save_file.'
         ) from error
-    # Which error tells that a file is damaged, depends on the file.
+    # Damaged files raise many kinds of error.
     except Exception as error:
         raise WeightsError(f'{path} cannot be read: {error}') from error
     return {_PREFIXES.sub('', name): array for name, array in state.items()}
@@ -72,15 +72,15 @@ def convert_cnnh(
     """Parameters of CNNH from those of a PyTorch network.
 
     Args:
-      state: of `read_state_dict`.
-      deconv: of `DECONVS`.
+      state: from `read_state_dict`.
+      deconv: one of `DECONVS`.
 
     Returns:
       Parameters, scale and sizes (fields of `models.CNNH`).
 
     Raises:
-      WeightsError: a layer is missing, too many or of another shape than the others
-        imply.
+      WeightsError: a layer is missing or superfluous, or does not fit the shapes of the
+        others.
     """
     modules = _modules(state)
     params = {name: _layer(name, layer, deconv) for name, layer in modules.items()}
@@ -99,13 +99,13 @@ def convert_cnnh(
 
 
 def _cnnh_sizes(params, numbers):
-    """Fields of `models.CNNH`, of the stages that there are."""
+    """Fields of `models.CNNH`, from the stages that the network has."""
     blocks = [*(f'dense_block{stage}' for stage in numbers), 'dense_block_final']
     *depths, final_depth = (
         sum(bool(re.fullmatch(rf'{block}/conv\d+', name)) for name in params)
         for block in blocks
     )
-    # The 4× network has no first deconvolution; a kernel of the paper's stands for it.
+    # The 4× network has no first deconvolution; the paper's kernel size stands for it.
     kernels = {stage: len(params[f'deconv{stage}']['kernel']) for stage in numbers}
     several = {
         'width': ['stem', *(f'mapping{stage}' for stage in numbers)],
@@ -124,10 +124,10 @@ def _cnnh_sizes(params, numbers):
 
 
 def _one_or_several(sizes, field):
-    """As `models.CNNH` takes sizes: one number where all are equal."""
+    """Sizes in the form that `models.CNNH` takes: one number if all are equal."""
     if len(set(sizes)) == 1:
         return sizes[0]
-    # Of a stage that the 4× network lacks, it is of no effect.
+    # The size of a stage that the 4× network lacks has no effect.
     return [sizes[0]] * (models.CNNH_SIZES[field] - len(sizes)) + sizes
 
 
@@ -152,15 +152,15 @@ def convert_cnnr(
 
 
 def deconv_kernel(weight: np.ndarray) -> np.ndarray:
-    """The kernel with which `models.layers.Deconv` is a ConvTranspose2d of stride 2.
+    """The kernel that makes `models.layers.Deconv` equal a ConvTranspose2d of stride 2.
 
     Args:
       weight: of the ConvTranspose2d, [in, out, k, k]; its padding is (k − 1) // 2, and
-        of its output the first 2h × 2w count.
+        only the first 2h × 2w of its output are kept.
 
     Returns:
-      [K, K, in, out], turned around. Where k is odd, PyTorch places it a pixel from
-      where we do: it has two more rows and columns then, zeros at its beginning.
+      [K, K, in, out], turned by 180°. If k is odd, PyTorch's kernel lies one pixel off
+      ours, so K is k + 2, with zeros at the beginning.
     """
     margin = (2 * (weight.shape[-1] % 2), 0)
     turned = weight[..., ::-1, ::-1].transpose(2, 3, 0, 1)
@@ -177,7 +177,7 @@ def _unpickle(path):
 
 
 def _modules(state: Mapping[str, np.ndarray]) -> Layers:
-    """Weight and bias of each module, by our name of it."""
+    """Weight and bias of each module, by our name for it."""
     modules: dict[str, dict[str, np.ndarray]] = {}
     for name, array in state.items():
         module, _, kind = name.rpartition('.')
@@ -189,17 +189,17 @@ def _modules(state: Mapping[str, np.ndarray]) -> Layers:
         modules.setdefault(module.replace('.', '/'), {})[kind] = array
     for module, arrays in modules.items():
         if 'weight' not in arrays:
-            raise WeightsError(f'{module} has a bias and no weight; expected both.')
+            raise WeightsError(f'{module} has a bias but no weight; expected both.')
     return modules
 
 
 def _layer(name, layer, deconv='output_padding'):
-    """A layer's parameters as ours are laid out."""
+    """A layer's parameters in our layout."""
     weight = np.asarray(layer['weight'], np.float32)
     if weight.ndim == 1:
         return {'slope': weight}
     if 'bias' not in layer:
-        raise WeightsError(f'{name} has no bias; expected one of every layer.')
+        raise WeightsError(f'{name} has no bias; expected one in every layer.')
     mirrored = deconv == 'mirrored'
     if 'deconv' in name:
         kernel = weight.transpose(2, 3, 0, 1) if mirrored else deconv_kernel(weight)
@@ -207,7 +207,7 @@ def _layer(name, layer, deconv='output_padding'):
         kernel = weight.transpose(2, 3, 1, 0)
         kernel = kernel[::-1, ::-1] if mirrored else kernel
     else:
-        # PyTorch flattens features as (channel, row, column), we channels last.
+        # PyTorch flattens features as (channel, row, column); here channels come last.
         features, size = weight.shape
         channels = size // (_LAST[0] * _LAST[1])
         if size % (_LAST[0] * _LAST[1]):
@@ -229,7 +229,7 @@ def _features(params, *names):
 
 
 def _checked(params, model, shape):
-    """Nested parameters, if they are what the model has."""
+    """Nested parameters, if they have the model's names and shapes."""
     flat = {
         f'{name}/{kind}': np.ascontiguousarray(array)
         for name, layer in params.items()
@@ -246,7 +246,7 @@ def _checked(params, model, shape):
         found = flat[name].shape if name in flat else None
         if found != wanted.get(name):
             raise WeightsError(
-                f'{name} has the shape {found}; expected {wanted.get(name)} beside the '
+                f'{name} has the shape {found}; expected {wanted.get(name)} to fit the '
                 'other layers (docs/export.md has the layout).'
             )
     return flax.traverse_util.unflatten_dict(flat, sep='/')
@@ -264,20 +264,20 @@ def import_weights(
     """Writes a finished stage with the weights of a PyTorch network.
 
     Args:
-      weights: of `read_state_dict`.
-      network: of `NETWORKS`.
+      weights: the file, as in `read_state_dict`.
+      network: one of `NETWORKS`.
       out: directory of the stage.
-      deconv: of `DECONVS`.
-      degradation: of `images.DEGRADATIONS`, that CNNH was trained on.
-      dtype: that the network computes in; a config that starts from it must say the
+      deconv: one of `DECONVS`.
+      degradation: one of `images.DEGRADATIONS`, with which CNNH was trained.
+      dtype: that the network computes in; a config that starts from it must have the
         same.
 
     Returns:
       The record of the checkpoint.
 
     Raises:
-      WeightsError: they are none of such a network.
-      FileExistsError: `out` has networks.
+      WeightsError: the weights are not of such a network.
+      FileExistsError: `out` has networks already.
     """
     weights, out = paths.local(weights), paths.local(out)
     if checkpoint.has_networks(out):

@@ -1,4 +1,4 @@
-"""The web page: what it shows of a picture, and the page itself."""
+"""The web page, and the images that it shows for a picture."""
 
 import contextlib
 import os
@@ -15,28 +15,28 @@ from sicnn_jax.data import align, image_files
 from sicnn_jax.data.records import DatasetError
 from sicnn_jax.inference.hallucinator import Hallucinator, magnification
 
-# This machine alone.
+# Only this machine can reach the page.
 _HOST = '127.0.0.1'
 _OTHER_PORT = 7861
-# Bytes of a picture.
+# A picture may have at most this many bytes.
 MAX_UPLOAD = 20 * 1024**2
-# Pictures waiting; whoever comes later is told that the page is busy.
+# With this many pictures waiting, later users are told that the page is busy.
 _MAX_WAITING = 16
 # Seconds that pictures stay on disk.
 _KEPT = 3600
-# Faces of one picture, the largest.
+# At most this many faces of a picture are shown, the largest.
 _MAX_FACES = 12
-# Rows below a face that its title covers.
+# The title of a face covers this many rows below it.
 _TITLE = 24
-# Pixels of a picture for one of the input, from which on it is an original to
-# compare with.
+# From this many pixels of a picture per pixel of the input on, the picture is an
+# original to compare with.
 _ORIGINAL_FROM = 2.0
 
 
 def describe(
     hallucinator: Hallucinator, path: str | os.PathLike
 ) -> list[tuple[np.ndarray, str]]:
-    """What the page shows of a picture: for each face, images and their titles.
+    """The images and titles that the page shows for each face of a picture.
 
     Args:
       hallucinator: the network.
@@ -44,8 +44,8 @@ def describe(
 
     Returns:
       uint8 [136, 96, 3] and title, four for each face: input, bicubic, SICNN, and the
-      original, or white where the picture does not have it. The lowest 24 rows are
-      white, for the title that is shown over them.
+      original, or white if the picture does not have it. The lowest 24 rows are white,
+      for the title that is shown over them.
 
     Raises:
       DatasetError: the file is not an image, or there is no face in it.
@@ -75,14 +75,14 @@ def describe(
 
 
 def check_port(port: int) -> None:
-    """That the page can listen there, before networks are loaded.
+    """Checks, before networks are loaded, that the page can listen at the port.
 
     Raises:
-      ValueError: another program listens, or there is no such port for this user.
+      ValueError: another program listens there, or this user may not use the port.
     """
     try:
         with socket.socket() as trial:
-            # As the page's own: of one that has just ended, the port is free.
+            # As for the page itself: the port of a page that just ended is free.
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind((_HOST, port))
     except (OSError, OverflowError) as error:
@@ -95,16 +95,16 @@ def check_port(port: int) -> None:
 
 @contextlib.contextmanager
 def environment() -> Iterator[None]:
-    """What gradio goes by, while the page is there.
+    """Sets gradio's environment variables while the page runs.
 
-    gradio reads it when it is imported. The page asks for nothing from elsewhere, and
-    itself through no proxy. Pictures lie in a folder of this process, which goes with
-    it: the one of gradio may be another user's.
+    gradio reads them when it is imported. The page requests nothing from other hosts,
+    and reaches itself without a proxy. Pictures lie in a folder of this process, which
+    is deleted with it: gradio's own folder may be another user's.
     """
     os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
     for name in ('no_proxy', 'NO_PROXY'):
         os.environ[name] = '*'
-    # As Ctrl-C: without it the folder would stay.
+    # SIGTERM acts like Ctrl-C; otherwise the folder would stay.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(
@@ -130,7 +130,7 @@ def build(hallucinator: Hallucinator) -> Any:
         try:
             return describe(hallucinator, path)
         except DatasetError as error:
-            # Only its text: the page says nothing of where files lie.
+            # Only the text is shown: the page must not tell where files lie.
             raise gradio.Error(str(error), print_exception=False) from error
 
     height, width = hallucinator.lr_shape[:2]
@@ -139,10 +139,10 @@ def build(hallucinator: Hallucinator) -> Any:
     ) as page:
         gradio.Markdown(
             f'# SICNN\nFaces of {width}×{height} pixels → 96×112. Larger faces are '
-            'made small first, so that you see how near the network comes. What it '
-            'adds is a guess, not evidence of who somebody is.'
+            'made small first, so that you can compare the result with the original. '
+            'What it adds is a guess, not evidence of who somebody is.'
         )
-        # A file, not gradio.Image, which would decode whatever Pillow can.
+        # It is a file, since gradio.Image would decode every format that Pillow can.
         picture = gradio.File(label='Picture', type='filepath')
         gallery = gradio.Gallery(
             label='Faces', columns=4, object_fit='contain', format='png'
@@ -157,7 +157,7 @@ def launch(page: Any, port: int, **options: Any) -> Any:
     """Opens the page to this machine alone; returns what `gradio.Blocks.launch` does.
 
     Args:
-      page: of `build`.
+      page: from `build`.
       port: to listen on.
       **options: of `gradio.Blocks.launch`.
     """
@@ -175,7 +175,7 @@ def _with_margin(face):
 
 
 def _similarities(hallucinator, faces, hr):
-    """Of each face to the original; none where the run has nothing to measure it."""
+    """The similarity of each face to its original; none if the run has no CNNR."""
     features = hallucinator.features(np.concatenate([faces, hr[None]]))
     if features is None:
         return []
