@@ -1,4 +1,4 @@
-"""Faces into place: five landmarks to a template, by one warp of the original pixels.
+"""Aligns faces: five landmarks to a template, by one warp of the original pixels.
 
 Points are (x, y) in pixels; the centre of the first pixel is (0, 0).
 """
@@ -28,14 +28,14 @@ __all__ = [
 ]
 
 # How far landmarks may be from the template after the best transform: root mean square,
-# in pixels of the 112×96 face. Of a face seen from the side, on which left and right
-# coincide, it is 15 to 17 (a nose 25 to 45 mm before eyes that are 63 mm apart), of one
-# whose left and right are exchanged 23, the most that there is; of the 10,562 of LFW
-# without folds 9 and 10 at most 12.2, with left and right exchanged at least 19.3.
+# in pixels of the 112×96 face. A face in profile, where left and right coincide, is 15
+# to 17 off (a nose 25 to 45 mm before eyes 63 mm apart); a face with left and right
+# exchanged is 23 off, the maximum. The 10,562 faces of LFW without folds 9 and 10 are
+# at most 12.2 off, and at least 19.3 with left and right exchanged.
 _MOST_OFF = 18.0
-# From here on it is asked whether another order of the points fits much better, at half
-# the distance: with only eyes or mouth corners exchanged, they may be nearer than those
-# of a face from the side.
+# From this distance on, another order of the points is looked for that fits much
+# better, at half the distance: with only eyes or mouth corners exchanged, the points
+# may be nearer to the template than those of a face in profile.
 _SUSPICIOUS = 12.0
 _BETTER = 0.5
 _EXCHANGED = {
@@ -50,11 +50,11 @@ _OTHER_AXES = {
 }
 _ORDER = 'x and y of left eye, right eye, nose, left and right mouth corner'
 
-# Pixels of a face over which it fades into the picture that it is pasted into.
+# A pasted face fades into the picture over this many of its pixels.
 _FADE = 12
 
-# Of the source beyond what the output shows: enough for the support of the cubic
-# spline, which decays by a factor of 0.27 a pixel, and of the Gaussian below.
+# Pixels of the source kept beyond the visible part: enough for the support of the cubic
+# spline, which decays by a factor of 0.27 per pixel, and of the Gaussian below.
 _MARGIN = 12
 
 
@@ -63,7 +63,7 @@ def similarity_transform(
 ) -> np.ndarray:
     """The rotation, uniform scale and translation that best maps source to target.
 
-    Least squares, without shear and without reflection. Umeyama, "Least-squares
+    It is the least-squares fit without shear and reflection: Umeyama, "Least-squares
     estimation of transformation parameters between two point patterns", 1991.
 
     Args:
@@ -103,19 +103,19 @@ def similarity_transform(
 
 
 def face_transform(landmarks: np.ndarray | Sequence, scale: float = 1) -> np.ndarray:
-    """What brings the landmarks of a face to `scaled_template(scale)`.
+    """The transform that brings the landmarks of a face to `scaled_template(scale)`.
 
     Args:
       landmarks: [5, 2] points (x, y) in the order of `TEMPLATE`.
       scale: how many times smaller the face becomes than 112×96.
 
     Returns:
-      float64 [2, 3], as `similarity_transform`.
+      float64 [2, 3], as from `similarity_transform`.
 
     Raises:
       DatasetError: as `similarity_transform`, or the points are further from the
-        template than those of any face, as where left and right are exchanged; it
-        says what is likely.
+        template than those of any face, for example if left and right are exchanged;
+        the message names the likely cause.
     """
     points = np.asarray(landmarks, np.float64)
     transform = similarity_transform(points, scaled_template(scale))
@@ -139,10 +139,10 @@ def _distance(points, transform, template):
 
 
 def _likely_mistake(points, off):
-    """What brings the points nearer to the template if it is undone, or ''.
+    """The mistake that brings the points nearer to the template if undone, or ''.
 
-    Of several, that after which the face is most upright: exchanged axes look like
-    exchanged sides of a face that lies.
+    Of several, it is the one after which the face is most upright: exchanged axes look
+    like exchanged sides of a face that lies on its side.
     """
     undone = {name: points[list(order)] for name, order in _EXCHANGED.items()}
     undone |= {name: mend(points) for name, mend in _OTHER_AXES.items()}
@@ -159,8 +159,9 @@ def warp(
 ) -> np.ndarray:
     """Moves an image by a similarity transform, in one interpolation.
 
-    By cubic splines; where the image shrinks, after a Gaussian against aliasing of
-    σ = (1 / scale − 1) / 2 source pixels. Beyond the image its edge is repeated.
+    It interpolates by cubic splines; where the image shrinks, a Gaussian with
+    σ = (1 / scale − 1) / 2 source pixels first prevents aliasing. Beyond the image, its
+    edge is repeated.
 
     Args:
       image: uint8 [height, width, 3].
@@ -217,8 +218,8 @@ def align_face(image: np.ndarray, landmarks: np.ndarray | Sequence) -> np.ndarra
 def scaled_template(scale: float) -> np.ndarray:
     """`TEMPLATE` in faces that are smaller by a factor: float64 [5, 2].
 
-    The network for that factor takes faces of 112 / scale × 96 / scale pixels; each
-    pixel stands for a square of `scale` × `scale`, whose middle is its centre.
+    The network for that factor takes faces of 112 / scale × 96 / scale pixels. Each
+    pixel stands for a square of `scale` × `scale` pixels, with the same centre.
     """
     return (np.array(TEMPLATE) + 0.5) / scale - 0.5
 
@@ -264,13 +265,13 @@ def paste_face(
 
 
 def center_crop(image: np.ndarray) -> np.ndarray:
-    """The largest part in the middle of the shape 96:112, resized without aliasing.
+    """The largest central part of the shape 96:112, resized without aliasing.
 
     Args:
       image: uint8 [height, width, 3].
 
     Returns:
-      uint8 [112, 96, 3], by Lanczos resampling; an image of that size as it is.
+      uint8 [112, 96, 3], by Lanczos resampling; an image of that size is unchanged.
 
     Raises:
       DatasetError: the image is not uint8 [height, width, 3].
@@ -293,7 +294,7 @@ def read_landmarks(path: str | os.PathLike) -> ByName[np.ndarray]:
     the image; they and the path are separated by blanks or tabs.
 
     Returns:
-      float64 [5, 2] by path, however that is spelled.
+      float64 [5, 2] by path, however the path is spelled.
 
     Raises:
       DatasetError: there is no such file, or a line is not of that form.
@@ -353,7 +354,7 @@ def checked_image(image: np.ndarray) -> np.ndarray:
 def _visible_part(image, inverse, offset, size, sigma):
     """The part of an image that a warp shows, and its first point (x, y).
 
-    Photographs are often many times larger than the face in them.
+    Photographs are often many times larger than the faces in them.
     """
     height, width = size
     corners = np.array(

@@ -1,7 +1,7 @@
 """Augmentation of training faces: small changes of place and of light, on the device.
 
-Mirror images and shifts are made where faces are read (`pipeline`, `dataset`); what
-takes interpolation or arithmetic is made here, by randomness from (seed, step) alone.
+Faces are mirrored and shifted where they are read (`pipeline`, `dataset`); changes that
+take interpolation or arithmetic are made here, by randomness from (seed, step) alone.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from sicnn_jax import images
 
 __all__ = ['NONE', 'Augmentation', 'augment']
 
-# Tells these draws from those of other randomness of a step.
+# Separates these draws from the other random draws of a step.
 _STREAM = 2
 # Shares of red, green and blue in the grey of a pixel (BT.601).
 _GREY = (0.299, 0.587, 0.114)
@@ -28,7 +28,7 @@ class Augmentation:
 
     Attributes:
       zoom: the face is enlarged or reduced by up to this share, about the middle.
-      rotation: it is turned by up to so many degrees, about the middle.
+      rotation: it is turned by up to this many degrees, about the middle.
       brightness: it is made lighter or darker by up to this share of 255 levels.
       contrast: distances from its mean level change by up to this share.
       saturation: distances from the grey of each pixel change by up to this share.
@@ -51,11 +51,11 @@ class Augmentation:
         return bool(self.brightness or self.contrast or self.saturation)
 
     def draw(self, batch_size: int, seed: int, step: int) -> dict[str, np.ndarray]:
-        """What `augment` needs for the global batch of a step.
+        """The draws that `augment` needs for the global batch of a step.
 
         Returns:
           {'draws': float32 [batch_size, 5] in [−1, 1)}, one column for each field; or
-          nothing where nothing is changed.
+          {} if nothing is changed.
         """
         if not (self.moves or self.relights):
             return {}
@@ -72,12 +72,12 @@ def augment(
     hr: UInt8[Array, 'n h w 3'],
     draws: Float[Array, 'n 5'],
 ) -> UInt8[Array, 'n h w 3']:
-    """Faces that are turned, zoomed and lit otherwise, rounded and clipped to levels.
+    """Turns, zooms and relights faces, then rounds and clips them to levels.
 
     Args:
-      augmentation: how far.
+      augmentation: how far faces may be changed.
       hr: the faces.
-      draws: of `Augmentation.draw`.
+      draws: from `Augmentation.draw`.
     """
     zoom, rotation, brightness, contrast, saturation = draws.T
     x = hr.astype(jnp.float32)
@@ -101,8 +101,8 @@ def augment(
 def _turn(x, factor, angle):
     """A face enlarged and turned about its middle; its edges are repeated.
 
-    Two passes of cubic interpolation, along rows and then along columns (Catmull &
-    Smith 1980): half the taps of one in two dimensions.
+    It takes two passes of cubic interpolation, along rows and then along columns
+    (Catmull & Smith 1980), with half the taps of one pass in two dimensions.
     """
     height, width, _ = x.shape
     rows, columns = (jnp.arange(size) - (size - 1) / 2 for size in (height, width))

@@ -1,9 +1,9 @@
-"""Reads the pickles of `.bin` verification sets without running what they ask for.
+"""Reads the pickles of `.bin` verification sets without running functions they name.
 
-A pickle may call what it names. Here the few names that such files need (NumPy's, and
-`_codecs.encode`) lead to functions of this module, which know bytes, booleans and
-integers: NumPy's own take shapes and types of no sense for what they say, and so give
-out memory that nobody wrote, or end the process.
+A pickle may call any function that it names. Here the few names that such files need
+(NumPy's, and `_codecs.encode`) lead to functions of this module, which know bytes,
+booleans and integers. NumPy's own functions trust senseless shapes and types, and so
+return uninitialised memory or crash the process.
 """
 
 import io
@@ -17,7 +17,7 @@ import numpy as np
 
 from sicnn_jax.data.records import DatasetError
 
-# What pickles of NumPy arrays and numbers ask for; `numpy.core` before NumPy 2.
+# The names in pickles of NumPy arrays and numbers; `numpy.core` before NumPy 2.
 _NUMPY = {
     'numpy.ndarray': '_ndarray',
     'numpy.dtype': '_dtype',
@@ -38,26 +38,26 @@ _ORDERS = ('|', '<', '>', '=')
 
 
 def load(file: io.BufferedIOBase, path: str | os.PathLike) -> Any:
-    """What a pickle holds.
+    """The content of a pickle.
 
     Args:
       file: the pickle.
       path: names it in errors.
 
     Returns:
-      Lists, tuples, dicts, bytes, texts and numbers; where it has arrays, what `plain`
-      turns into one.
+      Lists, tuples, dicts, bytes, texts and numbers; in place of arrays, objects that
+      `plain` turns into arrays.
 
     Raises:
-      DatasetError: it asks for anything else.
-      Exception: it is damaged: nearly any, EOFError, ValueError, KeyError, …
+      DatasetError: the pickle names any other function.
+      Exception: it is damaged, which raises nearly any error: EOFError, ValueError, …
     """
     return _Unpickler(file, path).load()
 
 
 def plain(value: Any) -> Any:
-    """A value as it is; of an array, an `np.ndarray` of booleans or integers, or a list
-    of objects. Raises AttributeError of one that was made without content.
+    """A value as it is; for an array, an `np.ndarray` of booleans or integers, or a
+    list of objects. Raises AttributeError for an array that was made without content.
     """
     return value.array if isinstance(value, _Array) else value
 
@@ -80,7 +80,7 @@ class _Type:
         self.order = order
 
     def array(self, data, shape, fortran):
-        """Of exactly the data that there is, or an error."""
+        """An array of exactly this data; raises an error if it does not fit."""
         shape = tuple(shape)
         if any(type(size) is not int or size < 0 for size in shape):
             raise ValueError(f'an array of the shape {shape}')
@@ -108,10 +108,10 @@ class _Array:
 
 
 class _Unpickler(pickle.Unpickler):
-    """What it gives are its bound methods: of those, a pickle can change nothing."""
+    """It gives out only its bound methods, which a pickle cannot change."""
 
     def __init__(self, file: io.BufferedIOBase, path: str | os.PathLike):
-        # As bytes: files of Python 2 hold images as its `str`.
+        # Strings are read as bytes: files from Python 2 hold images as its `str`.
         super().__init__(file, encoding='bytes')
         self._path = path
 
@@ -120,11 +120,11 @@ class _Unpickler(pickle.Unpickler):
             return getattr(self, _NAMES[f'{module}.{name}'])
         raise DatasetError(
             f'{self._path} asks for {module}.{name}, which no verification set needs: '
-            'it may be malicious, and nothing of it was run. Get the file elsewhere.'
+            'it may be malicious, and none of it was run. Get the file elsewhere.'
         )
 
     def _encode(self, text, encoding):
-        """How Python 3 writes bytes for Python 2 to read."""
+        """Python 3 writes bytes in this way for Python 2 to read."""
         if encoding not in ('latin1', 'latin-1'):
             raise ValueError(f'bytes in the encoding {encoding!r}')
         return text.encode('latin1')

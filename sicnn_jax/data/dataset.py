@@ -1,4 +1,4 @@
-"""Where a run's faces come from: TFRecord shards, or rendered on the device."""
+"""The sources of a run's faces: TFRecord shards, or rendering on the device."""
 
 import dataclasses
 import functools
@@ -44,7 +44,7 @@ SOURCES = ('embedded', 'records', 'procedural')
 PLACEMENTS = ('host', 'device')
 ON_ERROR = ('raise', 'skip')
 _CHUNK = 64
-# What the fields of `augment.Augmentation` stay below: degrees, or shares.
+# Upper bounds of the fields of `augment.Augmentation`: degrees, or shares.
 AUGMENTATION = {
     field.name: 45 if field.name == 'rotation' else 1
     for field in dataclasses.fields(augment.Augmentation)
@@ -58,7 +58,7 @@ class Faces(Protocol):
 
     @property
     def num_identities(self) -> int:
-        """How many people there are to train on."""
+        """The number of people to train on."""
 
     @property
     def alignment(self) -> Any:
@@ -66,7 +66,7 @@ class Faces(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """What tells them from others; stored with every checkpoint."""
+        """Tells these faces from others; stored with every checkpoint."""
 
     @property
     def resident(self) -> Batch:
@@ -75,11 +75,11 @@ class Faces(Protocol):
 
     @property
     def targets(self) -> Targets | None:
-        """What a teacher says of the training faces, if they have one."""
+        """A teacher's features of the training faces, if there are any."""
         return None
 
     def draw(self, batch_size: int, seed: int, step: int) -> dict[str, np.ndarray]:
-        """What is drawn by (seed, step) for each face of the global batch."""
+        """Random draws from (seed, step) for each face of the global batch."""
 
     def train_batches(
         self,
@@ -90,7 +90,7 @@ class Faces(Protocol):
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[Batch]:
-        """This process' rows of each global batch; the order is one of (seed, step)."""
+        """This process's rows of each global batch, ordered by (seed, step) alone."""
         count = batch_size // process_count
         mine = slice(process_index * count, (process_index + 1) * count)
         for step in itertools.count(start_step):
@@ -98,15 +98,15 @@ class Faces(Protocol):
             yield {name: values[mine] for name, values in drawn.items()}
 
     def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
-        """What the faces of a step's global batch are called, in its order."""
+        """The keys of the faces of a step's global batch, in its order."""
 
     def to_hr(self, batch: Batch) -> Batch:
         """On the device: batch → {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}, and
-        'target' float32 [n, d] where there are targets.
+        'target' float32 [n, d] if there are targets.
         """
 
     def train_faces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Training faces as they are stored, in chunks, and their labels."""
+        """Training faces in stored order, in chunks, and their labels."""
 
     def test_faces(self, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Held-out faces uint8 [n, 112, 96, 3] and labels int32 [n]; n may be 0."""
@@ -124,7 +124,7 @@ class RecordFaces(Faces):
 
     @functools.cached_property
     def targets(self) -> Targets | None:
-        """Read when they are first asked for: evaluation does without."""
+        """Read on first use, since evaluation does not need them."""
         if not self.targets_file:
             return None
         return read_targets(self.targets_file, self.directory)
@@ -178,7 +178,7 @@ class RecordFaces(Faces):
 class ResidentFaces(RecordFaces):
     """The same shards, held in the memory of the device: only indices are sent to it.
 
-    The order is another than that of `RecordFaces`. As there, each epoch visits every
+    The order differs from that of `RecordFaces`. As there, each epoch visits every
     face once, and epochs run into each other.
     """
 
@@ -211,7 +211,7 @@ class ResidentFaces(RecordFaces):
         return [keys[index] for index in self._indices(batch_size, seed, step)]
 
     def _indices(self, batch_size, seed, step):
-        """Places of a step's faces in the order of the files."""
+        """Positions of a step's faces in the order of the files."""
         size = self._size
         epochs, places = np.divmod(step * batch_size + np.arange(batch_size), size)
         return np.array(
@@ -258,7 +258,7 @@ class ProceduralFaces(Faces):
         """What the faces depend on."""
         fields = dataclasses.asdict(self)
         if not self.misalignment:
-            # As the data sets and runs of before there was such a field.
+            # Older data sets and runs lack this field.
             del fields['misalignment']
         return fields
 
@@ -321,20 +321,20 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
 
     Args:
       config: `source`: 'records' (shards in `dir`), 'embedded' (procedural faces,
-        written as shards to `dir` or the workdir first) or 'procedural' (rendered on
-        the device); `seed`, `identities`, `images_per_identity`, `test_identities`,
-        `test_images_per_identity`, `misalignment` of the latter two; `flip`, `shift`,
-        the fields of `augment.Augmentation`, `placement` ('host' or 'device'),
-        `on_error` ('raise' or 'skip') and `max_error_share` of shards, `targets` of
-        those that are held on the device.
+        first written as shards to `dir` or the workdir) or 'procedural' (rendered on
+        the device). For the last two: `seed`, `identities`, `images_per_identity`,
+        `test_identities`, `test_images_per_identity`, `misalignment`. For shards:
+        `flip`, `shift`, the fields of `augment.Augmentation`, `placement` ('host' or
+        'device'), `on_error` ('raise' or 'skip'), `max_error_share`, and on the device
+        `targets`.
       workdir: of the run.
 
     Returns:
       An implementation of `Faces`.
 
     Raises:
-      ValueError: the shards do not fit the device.
-      DatasetError: the shards are not as they should be.
+      ValueError: the shards do not fit the device's memory.
+      DatasetError: the shards are damaged or missing.
     """
     procedural = ProceduralFaces(
         config.seed,
@@ -366,10 +366,10 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
 
 
 def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:
-    """Writes procedural faces as shards, unless just these are there already.
+    """Writes procedural faces as shards, unless exactly these exist already.
 
     Raises:
-      DatasetError: another data set is there.
+      DatasetError: the directory has another data set.
       InUseError: another process is writing it.
     """
     alignment = {'kind': 'procedural', 'faces': procedural.described}
@@ -413,9 +413,9 @@ def read_split(
 
 
 def device_bytes() -> int:
-    """Memory of a device of this process."""
+    """The memory of one device of this process."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    # Backends without statistics compute in the memory of the host.
+    # Backends without statistics compute in the host's memory.
     host = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     return stats.get('bytes_limit', host)
 
@@ -439,7 +439,7 @@ def _permutation(seed, epoch, size):
 
 
 def _move(face, offset):
-    """A face with each pixel from `offset` (y, x) away, edges repeated."""
+    """A face with each pixel taken from `offset` (y, x) away, edges repeated."""
     rows, columns = (
         jnp.clip(jnp.arange(size) + distance, 0, size - 1)
         for size, distance in zip(face.shape[:2], offset, strict=True)

@@ -1,4 +1,4 @@
-"""What Pillow opens as 8-bit RGB in sRGB, upright and without transparent parts."""
+"""Turns Pillow's images into 8-bit sRGB, upright and without transparent parts."""
 
 import functools
 import io
@@ -16,34 +16,34 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Where a colour profile says of which numbers it speaks, and the mode that has them.
+# The bytes of a colour profile that name its colour space, and the mode for each.
 _KIND = slice(16, 20)
 _MODES = {b'RGB ': 'RGB', b'GRAY': 'L', b'CMYK': 'CMYK'}
-# Modes of an image that can be brought to that one without another meaning.
+# Modes that can be converted to each of those modes without changing their meaning.
 _SUITABLE = {
     'RGB': ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'YCbCr'),
     'L': ('1', 'L', 'LA'),
     'CMYK': ('CMYK',),
 }
-# A profile that moves no colour by more levels is sRGB in other words; pictures that
-# have it are left as they are, and cost nothing.
+# A profile that moves no colour by more levels than this is sRGB in other words;
+# pictures with such a profile are left as they are, at no cost.
 _SAME = 2
 
 
 def decode(image: Image.Image) -> Image.Image:
     """An image of a file as RGB, in sRGB and upright.
 
-    Colours are converted by the profile that the file has, unless that is damaged or
-    of another kind of image; without one, they are taken for sRGB.
+    Colours are converted by the file's profile, unless the profile is damaged or of
+    another kind of image; without a profile, they are taken for sRGB.
 
     Raises:
       ValueError: its levels have no known range.
     """
-    # Before anything else, which may lose it.
+    # First, since other steps may lose it.
     profile = image.info.get('icc_profile')
     image = _upright(image)
     if image.mode.startswith('I'):
-        # 16 bits in files, more in memory; `convert` would clip them at 255.
+        # Levels have 16 bits in files, and more in memory; `convert` would clip at 255.
         levels = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         image = Image.fromarray(np.rint(levels / 257).astype(np.uint8))
     if image.mode == 'F':
@@ -58,12 +58,12 @@ def decode(image: Image.Image) -> Image.Image:
 
 
 def _upright(image):
-    """Only reads what EXIF says: Pillow's own function writes EXIF anew, and fails at
-    entries that it cannot write."""
+    """Turns an image upright. It only reads EXIF: Pillow's own function writes EXIF
+    again, and fails at entries that it cannot write."""
     image.load()
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION))
-    # Damaged EXIF raises errors of many kinds; the pixels are none the worse.
+    # Damaged EXIF raises many kinds of error; the pixels may still be good.
     except Exception:
         turn = None
     return image if turn is None else image.transpose(turn)
@@ -87,11 +87,12 @@ def _in_srgb(image, profile):
 
 @functools.lru_cache(maxsize=16)
 def _to_srgb(profile, mode):
-    """What brings colours of a profile to sRGB; None for sRGB and damaged ones.
+    """The transform from a profile to sRGB; None for sRGB and damaged profiles.
 
-    Few profiles are on many pictures, and making this takes longer than using it.
+    It is cached: many pictures share few profiles, and making it takes longer than
+    using it.
     """
-    # Few pictures need it.
+    # Imported here, because few pictures need it.
     from PIL import ImageCms
 
     try:

@@ -1,7 +1,7 @@
-"""Faces in photographs: where they are, and five landmarks of each, by MTCNN.
+"""Finds faces in photographs, and five landmarks of each, by MTCNN.
 
-Small faces are enlarged for it, and large photographs go through it in parts. Points
-are (x, y) in pixels; the centre of the first pixel is (0, 0).
+Small faces are enlarged for it, and it sees large photographs in parts. Points are
+(x, y) in pixels; the centre of the first pixel is (0, 0).
 """
 
 import dataclasses
@@ -29,16 +29,16 @@ CHOICES = ('all', 'largest', 'central')
 SMALLEST = 12
 MIN_SCORE = 0.92
 
-# Of the smallest face wanted, when MTCNN sees it. Its own limit is 20; enlarged to 40,
-# more of the faces of 12 and 14 pixels are found and their landmarks are nearer
-# (benchmarks/speed/detection.py). More costs time and helps little.
+# MTCNN sees the smallest wanted face at this size. Its own limit is 20; enlarged to 40,
+# more of the faces of 12 and 14 pixels are found, with better landmarks
+# (benchmarks/speed/detection.py). A larger size costs time and helps little.
 _SEEN = 40
 # Faces smaller than this part of the longer side are looked for only on request.
 _SMALLEST_PART = 1 / 45
-# Pixels along each side that MTCNN sees at once: it compares each candidate with all
-# others. A face of up to the overlap is whole in one of the tiles.
+# MTCNN sees tiles of this side, since it compares each candidate with all others. A
+# face no larger than the overlap lies entirely in one of the tiles.
 _TILE, _OVERLAP = 1800, 360
-# Below this nothing is left of MTCNN's pyramid.
+# Below this side, MTCNN's pyramid is empty.
 _LEAST_SIDE = 24
 _SAME_FACE = 0.4
 
@@ -72,7 +72,7 @@ def find_faces(
 ) -> list[DetectedFace]:
     """Finds faces and their landmarks.
 
-    MTCNN finds faces that are upright, or nearly. May be called from several threads.
+    MTCNN finds upright or nearly upright faces. Several threads may call this.
 
     Args:
       image: uint8 [height, width, 3] RGB.
@@ -80,11 +80,11 @@ def find_faces(
         1/45 of the longer side: time and memory grow with the square of
         height / min_size.
       min_score: in [0, 1].
-      rotations: where there is no upright face, look for those that are turned by 90°,
-        180° or 270°, in three times the time. Of these, those with the best face.
+      rotations: if there is no upright face, look for faces turned by 90°, 180° or
+        270°, in three times the time, and return those of the turn with the best face.
 
     Returns:
-      Faces by falling score.
+      Faces in descending order of score.
 
     Raises:
       DetectorMissingError: the extra `detect` is not installed.
@@ -119,8 +119,8 @@ def _find(image, min_size, min_score):
 
 
 def _find_turned(image, turns, min_size, min_score):
-    """Faces that are upright when the image is turned to the left by so many quarters,
-    where they are in the image as it is."""
+    """Faces that are upright once the image is turned left by this many quarters, in
+    coordinates of the image as it is."""
     faces = _find(np.ascontiguousarray(np.rot90(image, turns)), min_size, min_score)
     return [_turned_back(face, turns, image.shape) for face in faces]
 
@@ -130,7 +130,7 @@ def _turned_back(face, turns, shape):
     points = np.array([corner, corner + size, *face.landmarks])
     width, height = shape[1::-1] if turns % 2 == 0 else shape[:2]
     for _ in range(turns):
-        # To the right by a quarter: what was below is now on the left.
+        # A quarter turn to the right: the bottom is now on the left.
         points = np.stack([height - 1 - points[:, 1], points[:, 0]], axis=1)
         width, height = height, width
     corner, end = points[:2].min(0), points[:2].max(0)
@@ -139,7 +139,7 @@ def _turned_back(face, turns, shape):
 
 
 def _has_a_face(landmarks):
-    """Whether points that MTCNN found can be those of a face."""
+    """Whether the points that MTCNN found can belong to a face."""
     try:
         face_transform(landmarks)
     except DatasetError:
@@ -155,14 +155,14 @@ def choose(
     Args:
       faces: any number.
       which: 'all', 'largest' (by the area of its box) or 'central' (the middle of its
-        box is nearest to that of the photograph).
+        box is nearest to the middle of the photograph).
       image_shape: (height, width, …).
 
     Returns:
-      All faces, or one; none where there are none.
+      All faces, or one; none if there are none.
 
     Raises:
-      DatasetError: `which` is another word.
+      DatasetError: `which` is not one of these.
     """
     if which not in CHOICES:
         raise DatasetError(f'faces is {which!r}; expected one of {", ".join(CHOICES)}.')
@@ -182,10 +182,10 @@ def choose(
 def _views(
     image: np.ndarray, factor: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The image resized, in tiles if it is large, and then reduced to one, too.
+    """The resized image; if large, in tiles, and also reduced to one tile.
 
     Yields pixels, factors (x, y) by which they are finer than the image, and the
-    place (x, y) of the first in the resized image.
+    position (x, y) of the first pixel in the resized image.
     """
     size = np.array(image.shape[1::-1])
     resized = np.maximum(np.rint(size * factor), 1).astype(int)
@@ -206,14 +206,14 @@ def _views(
 
 
 def _tile_starts(length):
-    """Where tiles begin along one side; the last ends with the image."""
+    """Starts of the tiles along one side; the last tile ends with the image."""
     step = _TILE - _OVERLAP
     count = max(0, -(-(length - _TILE) // step))
     return [min(i * step, length - _TILE) if count else 0 for i in range(count + 1)]
 
 
 def _detect(view, factors, corner):
-    # Not before it is needed: JAX, which the processes of `prepare` do without.
+    # Imported here because of JAX, which the processes of `prepare` otherwise lack.
     from sicnn_jax.data import mtcnn
 
     for box, score, landmarks in zip(*mtcnn.find(view), strict=True):
@@ -228,7 +228,7 @@ def _detect(view, factors, corner):
 
 
 def _without_repeats(faces):
-    """One of each face that several tiles show, or that MTCNN itself gives twice."""
+    """Keeps one of each face that several tiles show, or that MTCNN returns twice."""
     kept: list[DetectedFace] = []
     for face in sorted(faces, key=lambda face: -face.score):
         if all(_overlap(face.box, other.box) < _SAME_FACE for other in kept):

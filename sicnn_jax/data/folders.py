@@ -1,7 +1,7 @@
-"""Which files of a folder are pictures; what else lies there is counted by reason.
+"""Finds the pictures of a folder, and counts everything else by reason.
 
-All commands find pictures by this, so that whatever a folder can hold means the same to
-all of them, on every machine. docs/data.md has it as a table.
+All commands find pictures with this module, so that the content of a folder means the
+same to each of them, on every machine. docs/data.md has the rules as a table.
 """
 
 import collections
@@ -14,7 +14,7 @@ from sicnn_jax import lock
 from sicnn_jax.data import image_files
 from sicnn_jax.names import find, printable
 
-# Pictures, whatever the machine's table of MIME types has.
+# Suffixes of pictures; the machine's table of MIME types does not matter.
 SUFFIXES = frozenset(
     (
         *('.apng', '.avif', '.bmp', '.gif', '.heic', '.heif', '.hif', '.jfif', '.jpe'),
@@ -22,10 +22,10 @@ SUFFIXES = frozenset(
         *('.tiff', '.webp'),
     )
 )
-# What systems put beside pictures, without a point in front: thumbnails of Synology,
-# the other half of files in an archive of macOS, what was deleted on Windows.
+# Folders that systems add without a leading dot: Synology's thumbnails, the resource
+# forks in archives of macOS, deleted files on Windows.
 _OF_SYSTEMS = frozenset(('@eaDir', '__MACOSX', '$RECYCLE.BIN'))
-# Of one reason: names that a report has, reasons that a line has.
+# The most example names per reason in a report, and the most reasons in a line.
 _EXAMPLES, _REASONS = 20, 8
 _LONGEST_SUFFIX = 12
 
@@ -38,11 +38,11 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class PassedOver:
-    """What is left out, by reason.
+    """Files and folders left out, by reason.
 
     Attributes:
-      counts: how often, by reason.
-      examples: the first paths of each reason.
+      counts: how many, by reason.
+      examples: the first paths for each reason.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class PassedOver:
         self.examples: dict[str, list[str]] = {}
 
     def add(self, path: str, reason: str) -> None:
-        """Counts a file, or a folder with all that is in it."""
+        """Counts a file, or a folder with everything in it."""
         self.counts[reason] += 1
         examples = self.examples.setdefault(reason, [])
         if len(examples) < _EXAMPLES:
@@ -60,7 +60,7 @@ class PassedOver:
         return in_words(self.counts)
 
     def report(self) -> dict[str, Any]:
-        """What a report has of it."""
+        """Its entry in a report."""
         return {
             'passed_over': dict(self.counts.most_common()),
             'passed_over_examples': self.examples,
@@ -68,7 +68,7 @@ class PassedOver:
 
 
 def in_words(counts: Mapping[str, int]) -> str:
-    """As the end of a sentence: `; passed over: 3 named .txt`, or nothing."""
+    """The end of a sentence: `; passed over: 3 named .txt`, or nothing."""
     most = sorted(counts.items(), key=lambda item: -item[1])[:_REASONS]
     parts = [f'{count:,} {reason}' for reason, count in most]
     if len(counts) > len(most):
@@ -82,7 +82,7 @@ def walk(
     passed_over: PassedOver,
     skip: Mapping[str, str] = _NONE,
 ) -> Iterator[str]:
-    """The pictures below a folder, in it first and then in each folder of it.
+    """The pictures of a folder, then those of each folder in it.
 
     Links are followed. The folder itself may be hidden or a link.
 
@@ -92,10 +92,10 @@ def walk(
       skip: why a file or folder below it is left out, by its real path.
 
     Yields:
-      Paths relative to the folder, with /, as the system has them: not all can be
+      Paths relative to the folder, with /, as the system has them; some cannot be
       printed.
     """
-    # Folders to come, with those that each lies in: a link may lead back to one.
+    # Folders to visit, each with the folders around it: a link may lead back to one.
     coming: list[tuple[str, frozenset]] = [('', frozenset())]
     while coming:
         relative, above = coming.pop()
@@ -115,13 +115,13 @@ def scan(
     relative: str = '',
     skip: Mapping[str, str] = _NONE,
 ) -> tuple[list[str], list[str]]:
-    """What lies in one folder.
+    """The pictures and folders in one folder.
 
     Args:
-      root: which paths are relative to.
+      root: the folder that paths are relative to.
       passed_over: counts what is left out.
       relative: the folder below it, ending in /.
-      skip: as of `walk`.
+      skip: as in `walk`.
 
     Returns:
       Sorted paths of pictures and of folders.
@@ -134,7 +134,7 @@ def scan(
         passed_over.add(relative.rstrip('/') or os.fspath(root), UNLISTED)
         return [], []
     for entry in found:
-        # Of the run that walks, or of another: nothing of the user's.
+        # A lock of this or another run, not a file of the user's.
         if entry.name == lock.FILE:
             continue
         path = relative + entry.name
@@ -153,14 +153,14 @@ def scan(
 
 
 def beside(path: str | os.PathLike) -> str | None:
-    """The file of a path, or a picture that only another suffix tells from it.
+    """The file of a path, or a picture that differs from it only in its suffix.
 
-    None where there is none, or no folder where it should lie.
+    None if there is neither, or if its folder does not exist.
     """
     path = find(path)
     if os.path.isfile(path):
         return path
-    # Not by what the folder lists: it may hold as many files as are asked for.
+    # The folder is not listed: it may hold as many files as there are requests.
     start = stem(path)
     named = (
         start + spelt
@@ -171,7 +171,7 @@ def beside(path: str | os.PathLike) -> str | None:
 
 
 def stem(path: str) -> str:
-    """A path without what names it a picture."""
+    """A path without the suffix of a picture."""
     start, suffix = os.path.splitext(path)
     return start if suffix.lower() in SUFFIXES else path
 
@@ -181,26 +181,26 @@ def _hidden(name):
 
 
 def _is_folder(entry):
-    # A link may lead anywhere, also to itself.
+    # A link may lead anywhere, even to itself.
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _no_picture(entry):
-    """Why what is no folder is no picture either; empty if it is one.
+    """The reason why a file is not a picture; '' if it is one.
 
-    A link that leads nowhere counts by its name: reading it says so.
+    A link that leads nowhere counts by its name: reading it raises the error.
     """
     if not entry.is_symlink():
         file = entry.is_file()
     else:
         file = os.path.isfile(entry.path) or not os.path.exists(entry.path)
     if not file:
-        # Reading a pipe would wait for ever.
+        # Reading a pipe would wait forever.
         return _NO_FILE
     suffix = os.path.splitext(entry.name)[1].lower()
     if suffix in SUFFIXES:
         return ''
-    # Numbers say nothing: `face.12`.
+    # A number is not a suffix: `face.12`.
     if not any(character.isalpha() for character in suffix):
         return '' if image_files.is_image(entry.path) else _NO_PICTURE
     plain = suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= _LONGEST_SUFFIX
@@ -208,7 +208,7 @@ def _no_picture(entry):
 
 
 def _identity(folder):
-    """What a folder is however it is reached; None where the system does not say."""
+    """Identifies a folder, however it is reached; None if the system cannot."""
     try:
         status = os.stat(folder)
     except OSError:

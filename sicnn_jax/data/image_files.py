@@ -13,10 +13,10 @@ from sicnn_jax import names, paths
 from sicnn_jax.data import decoding, recordio, records
 from sicnn_jax.data.records import DatasetError
 
-# What is in a file decides, not its name; and nothing that Pillow would hand to
-# another program, as it does PostScript.
+# The content of a file decides, not its name. Formats that Pillow would hand to another
+# program, such as PostScript, are left out.
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
-# What not every installation reads, by the brand at the beginning of the file.
+# Formats that not every installation reads, by the brand at the start of the file.
 _AVIF, _HEIC = 'AVIF', 'HEIF'
 _BRANDS = {
     **dict.fromkeys((b'avif', b'avis'), _AVIF),
@@ -25,15 +25,15 @@ _BRANDS = {
 }
 # An image: the path of its file, its bytes, or its place in a RecordIO file.
 Content = str | bytes | recordio.Part
-# Bytes that tell a JPEG, and a container of ISO's with its brand.
+# The first bytes of a JPEG; the size of an ISO container's head, with its brand.
 _JPEG, _HEAD = b'\xff\xd8\xff', 12
-# JPEG is decoded at half its size without more memory, so that twice as many pixels
-# each way are read.
+# A large JPEG is decoded at half its size without more memory, so twice as many pixels
+# each way can be read.
 _REDUCTION = 2
 
 
 class Picture(NamedTuple):
-    """An image, and how many pixels of its file, each way, one of its pixels is of.
+    """An image, and how many pixels of its file, each way, make one of its pixels.
 
     Points are (x, y); the centre of the first pixel is (0, 0).
     """
@@ -42,19 +42,19 @@ class Picture(NamedTuple):
     reduced: int = 1
 
     def from_file(self, points: np.ndarray) -> np.ndarray:
-        """Points in pixels of the file, in pixels of this image."""
+        """Converts points from pixels of the file to pixels of this image."""
         return (points + 0.5) / self.reduced - 0.5 if self.reduced > 1 else points
 
     def to_file(self, points: np.ndarray) -> np.ndarray:
-        """Points in pixels of this image, in pixels of the file."""
+        """Converts points from pixels of this image to pixels of the file."""
         return (points + 0.5) * self.reduced - 0.5 if self.reduced > 1 else points
 
 
 class MissingDecoderError(DatasetError):
-    """An image is of a kind that this installation does not read.
+    """This installation does not read images of this kind.
 
     Attributes:
-      advice: the kind, and what would read it.
+      advice: the kind, and the package that reads it.
     """
 
     def __init__(self, advice: str, key: str = ''):
@@ -63,9 +63,9 @@ class MissingDecoderError(DatasetError):
 
 
 def is_image(path: str) -> bool:
-    """Whether a file begins as an image, whatever it is called.
+    """Whether a file begins like an image, whatever its name.
 
-    What may not be opened counts as one: reading it says why it cannot be read.
+    A file that cannot be opened counts as an image: reading it raises the error.
     """
     try:
         with _stream(path) as file:
@@ -76,7 +76,7 @@ def is_image(path: str) -> bool:
                 return True
     except (PermissionError, Image.DecompressionBombError):
         return True
-    # As in `load_picture`.
+    # Any error, for the reason given in `load_picture`.
     except Exception:
         return False
 
@@ -85,45 +85,45 @@ def path_below(root: str | os.PathLike, path: str) -> str:
     """The absolute path of a file that a list of others names.
 
     Args:
-      root: the directory below which it has to be.
+      root: the directory that the file must be below.
       path: relative to it, or absolute, however its names are spelled.
 
     Raises:
-      DatasetError: it is elsewhere.
+      DatasetError: the file is missing or elsewhere.
     """
     if paths.is_address(path):
-        raise DatasetError(f'{path} is no file: download what the list names.')
+        raise DatasetError(f'{path} is not a file: download the files of the list.')
     root = os.path.abspath(root)
     # Joining leaves a path that is absolute as it is.
     file = os.path.normpath(os.path.join(root, path))
     if os.path.commonpath([root, file]) != root:
         raise DatasetError(
-            f'{path} is not below {root}, and a list is not to read what it likes.'
+            f'{path} is not below {root}; a list may name only files below it.'
         )
     return names.find(file)
 
 
 def load_image(content: Content, key: str | None = None) -> np.ndarray:
-    """The pixels of `load_picture`, where no points of the file are needed."""
+    """The pixels of `load_picture`, for use without points of the file."""
     return load_picture(content, key).pixels
 
 
 def load_picture(content: Content, key: str | None = None) -> Picture:
     """An image as uint8 [height, width, 3] RGB, upright.
 
-    Colours of another profile become those of sRGB; grey, palette, CMYK and 16-bit
+    Colours of another profile are converted to sRGB; grey, palette, CMYK and 16-bit
     images are converted, the orientation in EXIF is applied, transparent parts become
-    white; of an animation it is the first frame. JPEG of more than
-    `records.MAX_PIXELS` is read at half its height and width.
+    white; an animation gives its first frame. A JPEG of more than `records.MAX_PIXELS`
+    is read at half its height and width.
 
     Args:
       content: of the image.
-      key: what errors call it; by default its path.
+      key: its name in errors; by default its path.
 
     Raises:
-      MissingDecoderError: another package is needed for it.
-      DatasetError: the file is missing, cut short, of a kind that is not known or of
-        more than `records.MAX_PIXELS`; of JPEG, four times as many.
+      MissingDecoderError: it needs another package.
+      DatasetError: the file is missing, cut short, of an unknown kind, or has more than
+        `records.MAX_PIXELS`; a JPEG may have four times as many.
     """
     key = key or str(content)
     try:
@@ -141,8 +141,8 @@ def load_picture(content: Content, key: str | None = None) -> Picture:
         raise DatasetError(
             f'{key} cannot be read as an image: it has too many pixels, {_limit()}'
         ) from error
-    # Pillow raises errors of many kinds on damaged files (OSError, SyntaxError,
-    # struct.error, …); all of them mean the same here.
+    # Pillow raises many kinds of error for damaged files (OSError, SyntaxError,
+    # struct.error, …), which all mean the same here.
     except Exception as error:
         raise DatasetError(f'{key} cannot be read as an image: {error}') from error
 
@@ -156,11 +156,11 @@ def _opened(content: Content) -> Iterator[Image.Image]:
 
 
 def _open(file):
-    """Pillow's image, of which no more than the beginning is read."""
+    """Pillow's image; only the beginning of the file is read."""
     head = file.read(_HEAD)
     file.seek(0)
     if head.startswith(_JPEG):
-        # As Image.open does, but for its limit, which is twice Pillow's warning.
+        # As Image.open does, but without its limit, which is twice Pillow's warning.
         return _open_jpeg(file)
     kind = _kind(head)
     if kind:
@@ -170,16 +170,16 @@ def _open(file):
     except UnidentifiedImageError as error:
         if not kind:
             raise
-        raise ValueError(f'it begins as {kind}, and the rest is damaged') from error
+        raise ValueError(f'it begins as {kind}, but the rest is damaged') from error
 
 
 def _kind(head):
-    """Which of the kinds a container of ISO's begins as; None if it is none."""
+    """The kind of an ISO container by its first bytes; None if it is another kind."""
     return _BRANDS.get(head[8:]) if head[4:8] == b'ftyp' else None
 
 
 def _enable(kind):
-    """Has Pillow read a kind that it may not know."""
+    """Makes Pillow read a kind that it may not know."""
     if kind == _AVIF:
         if 'avif' not in features.modules or not features.check_module('avif'):
             raise MissingDecoderError("AVIF, which needs pip install 'pillow>=11.3'")
@@ -205,9 +205,9 @@ def _open_jpeg(file):
 
 
 def _reduce(image):
-    """Has a JPEG that is too large decoded at half its size; by how much, each way."""
+    """Makes a JPEG that is too large decode at half its size; returns the factor."""
     width, height = image.size
-    # Pillow only warns of so many, and a filter of warnings is one for all threads.
+    # Pillow only warns of this many, and a filter of warnings affects all threads.
     if width * height <= records.MAX_PIXELS:
         return 1
     reduced = (-(-width // _REDUCTION), -(-height // _REDUCTION))

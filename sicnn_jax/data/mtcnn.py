@@ -1,11 +1,11 @@
-"""MTCNN: three small networks, each of which looks at what the one before it proposed.
+"""MTCNN: three small networks, each of which looks at what the previous one proposed.
 
-Zhang et al., "Joint face detection and alignment using multitask cascaded convolutional
-networks", 2016. Weights, thresholds and conventions are those of the package `mtcnn`,
-of which only the files of weights are read: its networks need TensorFlow.
+See Zhang et al., "Joint face detection and alignment using multitask cascaded
+convolutional networks", 2016. Weights, thresholds and conventions are those of the
+package `mtcnn`. Only its files of weights are read: its networks need TensorFlow.
 
 Every network sees batches of one size, whatever the size of the picture, so that each
-is compiled once. P-Net, which may see a picture of any size, sees it in tiles.
+is compiled once. P-Net could see a picture of any size, but sees it in tiles.
 
 Boxes are [n, 4], left, top, right and bottom in pixels.
 """
@@ -24,21 +24,21 @@ from flax import linen as nn
 from sicnn_jax.batches import in_batches
 from sicnn_jax.models.convolutions.pieces import direct
 
-# The smallest face that is found, and what P-Net sees of it.
+# The size of the smallest face that is found, and the size at which P-Net sees it.
 _SMALLEST, _CELL = 20, 12
 _FACTOR = 0.709
 # P-Net sees 12 pixels for each of its outputs, which are two pixels apart.
 _STRIDE = 2
 _OUTPUTS = 64
 _TILE = _STRIDE * (_OUTPUTS - 1) + _CELL
-# Less than what a convolution gives: what is outside of the picture is no maximum.
+# Less than any output of a convolution, so that pixels outside the picture never win.
 _OUTSIDE = -1e9
-# So many boxes are compared with all others at once.
+# This many boxes are compared with all others at once.
 _ROWS = 256
 
 
 class Found(NamedTuple):
-    """Faces in a picture, by falling score.
+    """Faces in a picture, in descending order of score.
 
     Attributes:
       boxes: float64 [n, 4].
@@ -54,7 +54,7 @@ class Found(NamedTuple):
 def find(image: np.ndarray) -> Found:
     """Faces of 20 pixels and more, and their landmarks.
 
-    Needs the extra `detect`. May be called from several threads.
+    It needs the extra `detect`. Several threads may call it.
 
     Args:
       image: uint8 [height, width, 3] RGB.
@@ -82,7 +82,7 @@ def _weights(network):
     """Arrays of a network, in the order of its layers."""
     import joblib
 
-    # The package is not imported, which would import TensorFlow.
+    # The package is not imported, because that would import TensorFlow.
     package = importlib.util.find_spec('mtcnn')
     assert package and package.submodule_search_locations
     (directory,) = package.submodule_search_locations
@@ -99,7 +99,7 @@ def _propose(pixels):
         at = np.argwhere(outputs[..., 0] > 0.6)
         scores, moves = np.split(outputs[*at.T].astype(float), [1], axis=1)
         corner = _STRIDE * at[:, ::-1]
-        # As MTCNN has it: from the second pixel to the end of the last.
+        # MTCNN's convention: from the second pixel to the end of the last.
         boxes = np.concatenate([corner + 1, corner + _CELL], axis=1)
         boxes = boxes + moves * (_CELL - 1)
         found.append(_strongest(boxes / scale, scores[:, 0], 0.5))
@@ -108,7 +108,7 @@ def _propose(pixels):
 
 
 def _scales(shape):
-    """Of the pyramid: from faces of the smallest size on, down to the whole picture."""
+    """Scales of the pyramid, from the smallest faces to those that fill the picture."""
     levels = -(np.log(min(shape[:2]) / _CELL) / np.log(_FACTOR) + 1)
     return _CELL / _SMALLEST * _FACTOR ** np.arange(max(0, np.round(levels)))
 
@@ -128,10 +128,10 @@ def _p_net_outputs(pixels, scales):
 
 
 def _shrunk(totals, scale):
-    """Means of a picture over areas, of which the edges may divide pixels.
+    """Means of a picture over areas whose edges may divide pixels.
 
     Args:
-      totals: of what is above and to the left of each corner of a pixel.
+      totals: sums of the pixels above and to the left of each pixel corner.
       scale: of the result.
     """
     for axis in (0, 1):
@@ -145,9 +145,9 @@ def _shrunk(totals, scale):
 
 
 def _tiles(pixels):
-    """What P-Net sees of a picture, and how many outputs it has, down and across.
+    """P-Net's inputs from a picture, and its number of outputs, down and across.
 
-    A fourth channel says what is in the picture.
+    A fourth channel marks the pixels that are inside the picture.
     """
     height, width = pixels.shape[:2]
     outputs = [(side - 1) // 2 - 4 for side in (height, width)]
@@ -161,15 +161,15 @@ def _tiles(pixels):
 
 
 def _look(network, name, pixels, boxes, size, batch):
-    """What a network says of the inside of boxes: score, moves and the rest, [n, …]."""
+    """The outputs of a network for boxes: score, moves and the rest, [n, …]."""
     crops = _crop(pixels, boxes, size)
     return in_batches(functools.partial(network, _weights(name)), crops, (batch,))
 
 
 def _crop(pixels, boxes, size):
-    """The inside of boxes, bilinearly at so many points a side, [n, size, size, 3].
+    """The inside of boxes, bilinearly at `size` points a side, [n, size, size, 3].
 
-    The first and the last point are on the edges of the box. Grey outside the picture.
+    The first and last points lie on the edges of the box. Outside the picture is grey.
     """
     height, width = pixels.shape[:2]
     steps = np.linspace(0, 1, size)
@@ -193,11 +193,11 @@ def _crop(pixels, boxes, size):
 
 
 def _strongest(boxes, scores, overlap, *more, of_smaller=False):
-    """Boxes by falling score that no stronger one overlaps by more than a share.
+    """Boxes that no stronger box overlaps by more than a share, strongest first.
 
-    The share is of the union, or of the smaller box. Of equal scores, which are many
-    near 1 in float32, the last is the strongest, as in the package: which one is kept
-    moves a face by some pixels.
+    The share is of the union, or of the smaller box. Equal scores are common near 1 in
+    float32. The last of them counts as the strongest, as in the package; another choice
+    would move a face by some pixels.
     """
     order = np.argsort(scores, kind='stable')[::-1]
     boxes = boxes[order]
@@ -210,7 +210,7 @@ def _strongest(boxes, scores, overlap, *more, of_smaller=False):
         shared = np.prod(np.maximum(high - low, 0), axis=2)
         a, b = areas[rows, None], areas[columns]
         whole = np.minimum(a, b) if of_smaller else a + b - shared
-        # Of a row and a column, that the column's box is before the row's.
+        # Whether the box of a column comes before the box of a row.
         stronger = np.tri(len(shared), shared.shape[1], start - 1, dtype=bool)
         keep[rows] = ~np.any((shared > overlap * whole) & stronger, axis=1)
     kept = order[keep]
@@ -218,7 +218,7 @@ def _strongest(boxes, scores, overlap, *more, of_smaller=False):
 
 
 def _square(boxes):
-    """As wide as high, about the same middle."""
+    """Boxes made as wide as high, about the same middle."""
     size = boxes[:, 2:] - boxes[:, :2]
     side = size.max(axis=1, keepdims=True)
     corner = boxes[:, :2] + (size - side) / 2
@@ -226,7 +226,7 @@ def _square(boxes):
 
 
 def _moved(boxes, moves):
-    """By so many times their width and height, of which the last pixel is a part."""
+    """Boxes moved by multiples of their size, which includes the last pixel."""
     size = boxes[:, 2:] - boxes[:, :2] + 1
     return boxes + moves * np.tile(size, 2)
 
@@ -265,20 +265,20 @@ def _o_net(weights: Sequence[Any], faces: jax.Array) -> jax.Array:
 
 
 def _describe(x, weights, pools):
-    """Convolutions, each with its pooling, and a layer of them all."""
+    """Convolutions, each with its pooling, and a fully connected layer."""
     for i, pool in enumerate(pools):
         x = _layer(x, *weights[3 * i : 3 * i + 3])
         if pool:
             size, padding = pool
             x = nn.max_pool(x, (size, size), (2, 2), padding)
-    # The kernels were made where columns came before rows.
+    # The weights come from a layout with columns before rows.
     x = x.swapaxes(1, 2).reshape(len(x), -1)
     kernel, bias, slope = weights[3 * len(pools) : 3 * len(pools) + 3]
     return _prelu(x @ kernel + bias, slope)
 
 
 def _scored(classes, *more):
-    """The probability of a face before what else there is."""
+    """The probability of a face, followed by the other outputs."""
     return jnp.concatenate([nn.softmax(classes)[..., 1:], *more], axis=-1)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from sicnn_jax.data import records, runtime
 
-# What the order of examples depends on beside seed and step. They are constants,
-# not functions of the machine, so that every machine sees the same order.
+# The order of examples depends on these as well as on seed and step. They are
+# constants, not functions of the machine, so that every machine sees the same order.
 _SHUFFLE_BYTES = 512 * 2**20
 _CYCLE_LENGTH = 16
 _BLOCK_LENGTH = 16
@@ -37,20 +37,20 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Shuffled, augmented batches without end.
+    """An endless iterator of shuffled, augmented batches.
 
-    Each epoch visits every face once, in an order of its own; epochs run into each
-    other, so that every batch is full. Data sets of up to 512 MiB are shuffled
-    whole, larger ones by shard and within a window of that size.
+    Each epoch visits every face once, in its own order; epochs run into each other, so
+    that every batch is full. Data sets of up to 512 MiB are shuffled whole, larger ones
+    by shard and within a window of that size.
 
     Args:
       directory: a data set written by `write_records.write_dataset`.
       split: which split.
       batch_size: of the global batch, over all processes.
       seed: of order and augmentation, 0 <= seed < 2**32.
-      start_step: the first batch is that of this step.
+      start_step: the first batch is the one of this step.
       flip: mirror each face with probability one half.
-      shift: move each face by up to so many pixels in x and y, edges repeated.
+      shift: move each face by up to this many pixels in x and y, edges repeated.
       process_index, process_count: this process gets the rows
         [index · batch_size / count, (index + 1) · batch_size / count) of each batch.
 
@@ -59,8 +59,8 @@ def train_batches(
       batch_size / process_count.
 
     Raises:
-      DatasetError: the data set or an argument is wrong, at once; or, on the way,
-        that a shard is damaged inside.
+      DatasetError: the data set or an argument is wrong, raised at once; or a shard is
+        damaged inside, raised while iterating.
     """
     info = records.read_dataset_info(directory)
     examples = info.split(split)
@@ -101,7 +101,7 @@ def batch_keys(
 
     Args:
       directory, split, batch_size, seed: as given to `train_batches`.
-      step: which batch.
+      step: of the batch.
 
     Raises:
       DatasetError: as `train_batches`.
@@ -123,13 +123,13 @@ def eval_batches(
     batch_size: int,
     limit: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Every face of a split once, in file order (that of `records.read_keys`).
+    """Every face of a split once, in file order (as in `records.read_keys`).
 
     Args:
       directory: a data set written by `write_records.write_dataset`.
       split: which split.
-      batch_size: of all batches but the last, which may be smaller.
-      limit: stop after so many faces.
+      batch_size: of all batches except the last, which may be smaller.
+      limit: stop after this many faces.
 
     Returns:
       An iterator of {'hr': uint8 [n, 112, 96, 3], 'label': int32 [n]}.
@@ -172,8 +172,8 @@ def decode(
       serialised: string tensor [].
 
     Raises:
-      tf.errors.OpError: it is no example, its image cannot be decoded or is of another
-        size, or its label is out of range.
+      tf.errors.OpError: it is not an example, its image cannot be decoded or has
+        another size, or its label is out of range.
     """
     example = tf.io.parse_single_example(
         serialised,
@@ -185,7 +185,7 @@ def decode(
     image, label = example['image'], example['label']
     size = _image_size(tf, encoding, image)
     expected = [records.HEIGHT, records.WIDTH]
-    # Before it is decoded: a few kilobytes may claim to be gigapixels.
+    # Checked before decoding: a few kilobytes may claim to be gigapixels.
     checks = [
         tf.debugging.Assert(
             tf.reduce_all(size == expected),
@@ -196,7 +196,7 @@ def decode(
             [f'the label is out of range, expected 0 to {num_identities - 1}:', label],
         ),
     ]
-    # Outside of graphs they have raised already, and are None.
+    # Outside graphs, failed checks have already raised, and the others are None.
     with tf.control_dependencies([check for check in checks if check is not None]):
         if encoding == 'png':
             hr = tf.io.decode_png(image, channels=3)
@@ -207,7 +207,7 @@ def decode(
 
 
 def _image_size(tf, encoding, image):
-    """(height, width) that the header of an image says, int32 [2]."""
+    """(height, width) from the header of an image, int32 [2]."""
     if encoding == 'jpeg':
         return tf.io.extract_jpeg_shape(image)[:2]
     # Signature, length and name of the first chunk; then width and height.
@@ -243,14 +243,14 @@ def _read(tf, paths):
 
 
 def _shuffled_stream(tf, examples, seed, position):
-    """All epochs one after the other from a global position on, serialised."""
+    """All epochs one after the other, from a global position on, serialised."""
     paths = [os.fspath(path) for path in examples.shards]
     example_bytes = sum(examples.shard_bytes) / examples.num_examples
     window = min(examples.num_examples, max(1, int(_SHUFFLE_BYTES / example_bytes)))
 
     def epoch_stream(epoch):
-        # The seed of this function's graph: without it, order would depend on
-        # whether anybody called tf.random.set_seed. Zero means "none" to TF.
+        # The seed of this function's graph: without it, the order would depend on
+        # calls of tf.random.set_seed elsewhere. Zero means "none" to TF.
         tf.compat.v1.set_random_seed(seed + 1)
         order = tf.random.experimental.stateless_shuffle(paths, seed=[seed, epoch])
         return (
@@ -291,12 +291,12 @@ def _augment(tf, image, seed, place, flip, shift):
 def _iterate(tf, dataset, info, examples):
     options = tf.data.Options()
     options.deterministic = True
-    # Everything is set by hand. The thread that tunes sleeps for up to a minute between
-    # two looks, and whoever closes the iterator waits for it.
+    # Everything is set by hand. The tuning thread sleeps for up to a minute at a time,
+    # and closing the iterator would wait for it.
     options.autotune.enabled = False
     options.threading.private_threadpool_size = runtime.num_cpus()
     options.threading.max_intra_op_parallelism = 1
-    # By a name of its own: at interpreter exit `tf` may be gone before this generator.
+    # It has its own name: at interpreter exit, `tf` may be gone before this generator.
     op_error = tf.errors.OpError
     try:
         yield from dataset.with_options(options).as_numpy_iterator()
@@ -305,7 +305,7 @@ def _iterate(tf, dataset, info, examples):
 
 
 def _explain(tf, info, examples, error):
-    """Finds what made reading fail; tf.data does not say which file it was."""
+    """Finds what made reading fail, since tf.data does not name the file."""
     for path in examples.shards:
         dataset = _read(tf, os.fspath(path)).map(
             functools.partial(decode, tf, info.encoding, examples.num_identities)
@@ -320,5 +320,5 @@ def _explain(tf, info, examples, error):
                 'or prepare the data set again.'
             )
     return records.DatasetError(
-        f'Reading {info.directory} failed, and reading it again did not: {error}'
+        f'Reading {info.directory} failed, but reading it again succeeded: {error}'
     )

@@ -4,11 +4,11 @@
         --landmarks=lfw/landmarks.txt --test_identities=0.1
 
 Each face is brought to the template of five points by one warp of its original pixels,
-with the points of a landmarks file or those that a detector finds (--detect); with
-neither, the middle of the image is cropped and resized. The identities of the test
-split are not in the training split, nor are copies of its photographs. What was left
-out and why is in `report.html`, and in `report.json`. A run that was interrupted goes
-on with the same command. docs/data.md is the guide.
+with the points of a landmarks file or of a detector (--detect); with neither, the
+middle of the image is cropped and resized. The identities of the test split are not in
+the training split, nor are copies of its photographs. `report.html` and `report.json`
+say what was left out and why. The same command continues an interrupted run.
+docs/data.md is the guide.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def _prepare(arguments):
 
 
 class _ProgressLine:
-    """Images a second and the time left, on one line of a terminal."""
+    """Images per second and the time left, on one line of a terminal."""
 
     def __init__(self) -> None:
         self._started: float | None = None
@@ -56,14 +56,14 @@ class _ProgressLine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # What is said of an error would stand over what the line says.
+        # An error message would overwrite the line.
         if self._unended:
             print(file=sys.stderr)
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
         if self._started is None:
-            # What an interrupted run had done took no time in this one.
+            # Work done by an interrupted run took no time in this one.
             self._started, self._done, self._shown = now, done, now
             return
         if now - self._shown < self._interval and done < total:
@@ -113,24 +113,24 @@ def _add_places(group):
     add(
         '--identity',
         metavar='FEATURE',
-        help='of a TFDS data set, the feature that says who somebody is (default: the '
-        f'first there is of {", ".join(sources.IDENTITY_FEATURES)})',
+        help='the feature of a TFDS data set that identifies the person (default: the '
+        f'first it has of {", ".join(sources.IDENTITY_FEATURES)})',
     )
     add(
         '--list_root',
         type=command.path,
         metavar='DIR',
-        help='below which all images of a list are (default: its directory)',
+        help='directory above all images of a list (default: that of the list)',
     )
     add(
         '--encoding',
         choices=records.ENCODINGS,
         default='png',
-        help='png is exact, some 18 KB a face; jpeg (quality 95) some 6 KB',
+        help='png is exact, about 18 KB per face; jpeg (quality 95) about 6 KB',
     )
     add(
         '--name',
-        help='what the field `source` of each record says (default: the name of the '
+        help='value of the field `source` of each record (default: the name of the '
         'source)',
     )
 
@@ -141,35 +141,35 @@ def _add_alignment(group):
         '--landmarks',
         type=command.path,
         metavar='FILE',
-        help='a line an image: path relative to the source, then x and y of left eye, '
-        'right eye, nose, left and right mouth corner; images without are skipped',
+        help='file with one line per image: path relative to the source, then x and y '
+        'of left eye, right eye, nose, left and right mouth corner; images without a '
+        'line are skipped',
     )
     add('--detect', action='store_true', help='find faces and landmarks by MTCNN')
     add(
         '--rotations',
         action='store_true',
-        help='with --detect, where no face is upright, find those turned by 90° or '
-        '180°',
+        help='with --detect, if no face is upright, find faces turned by 90° or 180°',
     )
     add(
         '--faces',
         choices=convert.FACES,
         default='largest',
-        help='with --detect, which of those found',
+        help='with --detect, which of the faces found to keep',
     )
     add(
         '--min_size',
         type=int,
         default=0,
         metavar='PIXELS',
-        help='skip images whose shorter side is below that',
+        help='skip images whose shorter side has fewer pixels',
     )
     add(
         '--min_height',
         type=float,
         default=convert.MIN_HEIGHT,
         metavar='PIXELS',
-        help='skip faces of fewer rows of original pixels; with 112 none is enlarged',
+        help='skip faces with fewer rows of original pixels; with 112 none is enlarged',
     )
 
 
@@ -188,7 +188,7 @@ def _add_selection(group):
         '--test_list',
         type=command.path,
         metavar='FILE',
-        help='their names instead, one a line',
+        help='file with their names instead, one per line',
     )
     add(
         '--min_images',
@@ -203,22 +203,22 @@ def _add_selection(group):
         type=command.path,
         default=[],
         metavar='PATH',
-        help='leave out of training whom a file names, one a line, or a data set that '
-        'this command wrote, and copies of its faces; can be repeated',
+        help='leave out of training the people whom a file names, one per line, or a '
+        'data set that this command wrote, and copies of its faces; can be repeated',
     )
     add(
         '--duplicate_bits',
         type=int,
         default=overlap.DUPLICATE_BITS,
         metavar='N',
-        help='training faces are copies of test faces if so many of 256 bits of their '
-        'fingerprints differ, or fewer; -1 keeps copies',
+        help='training faces are copies of test faces if at most this many of the 256 '
+        'bits of their fingerprints differ; -1 keeps copies',
     )
     add(
         '--seed',
         type=int,
         default=0,
-        help='of the choice of test identities and of the order of training faces',
+        help='seed of the choice of test identities and of the order of training faces',
     )
 
 
@@ -228,8 +228,8 @@ def _add_degradation(group):
         '--degrade',
         type=int,
         choices=(4, 8),
-        help='take the faces of a data set that this command wrote to 1/4 or 1/8 and '
-        'back to 112×96',
+        help='reduce the faces of a data set that this command wrote to 1/4 or 1/8, '
+        'and enlarge them back to 112×96',
     )
     add(
         '--degradation',
@@ -241,8 +241,8 @@ def _add_degradation(group):
         '--checkpoint',
         type=command.path,
         metavar='DIR',
-        help='back by the CNNH of a finished stage, such as runs/di/domain_integrated '
-        '(default: by bicubic interpolation)',
+        help='enlarge by the CNNH of a finished stage, such as '
+        'runs/di/domain_integrated (default: by bicubic interpolation)',
     )
 
 
@@ -252,7 +252,7 @@ def _add_running(group):
         '--workers',
         type=command.count,
         metavar='N',
-        help='processes (default: processors)',
+        help='number of processes (default: one per processor)',
     )
     add(
         '--runner',
@@ -266,7 +266,7 @@ def _fraction_or_count(text: str) -> int | float:
     value = float(text) if '.' in text else int(text)
     if value < 0 or (isinstance(value, float) and value >= 1):
         raise argparse.ArgumentTypeError(
-            f'{text!r} is neither a fraction between 0 and 1 nor a number'
+            f'{text!r} is neither a fraction between 0 and 1 nor a whole number'
         )
     return value
 

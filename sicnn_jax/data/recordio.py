@@ -1,9 +1,9 @@
 """InsightFace's formats, without MXNet: RecordIO sets and `.bin` verification sets.
 
-A RecordIO set is `train.rec`, records one after the other; `train.idx`, lines of the
-number of a record and where it begins; and `property`, one line `identities,height,
-width`. A `.bin` is a pickle of encoded images and whether those of each pair show one
-person; it is read without running what else a pickle could ask for.
+A RecordIO set is `train.rec`, records one after the other; `train.idx`, lines with the
+number of a record and its position; and `property`, one line `identities,height,width`.
+A `.bin` is a pickle of encoded images and of whether the images of each pair show one
+person; it is read without running functions that a pickle could call.
 """
 
 import os
@@ -22,12 +22,12 @@ _RECORD = struct.Struct('<II')
 # IRHeader: flag, label, id, id2; where the flag is n > 0, n more floats are the label.
 _HEADER = struct.Struct('<IfQQ')
 _LENGTH_BITS = 29
-# Bytes of a file; with those of a record it is still a number that `seek` takes.
+# The largest size of a file: with a record added, `seek` still accepts the number.
 _LARGEST = 2**62
 
 
 class Part(NamedTuple):
-    """Where an image is: in the record that begins at `offset` of a file."""
+    """The place of an image: the record that begins at `offset` of a file."""
 
     path: str
     offset: int
@@ -42,14 +42,14 @@ def read_index(path: str | os.PathLike) -> tuple[list[Part], list[int]]:
     """The images of a RecordIO set.
 
     Args:
-      path: of the `.rec` file; `.idx` and `property` are beside it.
+      path: of the `.rec` file; `.idx` and `property` lie next to it.
 
     Returns:
-      Where each image is, and the number of its identity, in the order of the index.
+      The place of each image and the number of its identity, in the order of the index.
 
     Raises:
-      DatasetError: a file is missing or damaged, or a label is not that of one of the
-        identities that `property` counts.
+      DatasetError: a file is missing or damaged, or a label is out of the range that
+        `property` gives.
     """
     path = pathlib.Path(path)
     offsets = _read_offsets(path.with_suffix('.idx'))
@@ -73,22 +73,22 @@ def read_index(path: str | os.PathLike) -> tuple[list[Part], list[int]]:
 
 
 def read_bin(path: str | os.PathLike) -> tuple[list[bytes], np.ndarray]:
-    """A verification set of InsightFace, such as `lfw.bin`.
+    """Reads a verification set of InsightFace, such as `lfw.bin`.
 
     Returns:
       Encoded images (JPEG or PNG, 112×112, aligned), two for each pair, and
       bool [pairs]: whether images 2i and 2i + 1 show one person.
 
     Raises:
-      DatasetError: there is no such file, it holds something else, or it asks for
-        anything but lists, tuples, bytes, booleans, numbers and NumPy arrays.
+      DatasetError: there is no such file, it holds something else, or it names
+        anything except lists, tuples, bytes, booleans, numbers and NumPy arrays.
     """
     try:
         with open(path, 'rb') as file:
             found = bin_pickle.load(file, path)
     except DatasetError:
         raise
-    # A damaged pickle raises nearly anything: EOFError, ValueError, KeyError, …
+    # A damaged pickle raises nearly any error: EOFError, ValueError, KeyError, …
     except Exception as error:
         raise DatasetError(
             f'{path} cannot be read as a verification set: {error}'
@@ -107,8 +107,8 @@ def _read_offsets(path):
             number, offset = map(int, text.split())
         except ValueError as error:
             raise DatasetError(
-                f'{path}, line {line}: expected the number of a record and where it '
-                f'begins; found {text!r}.'
+                f'{path}, line {line}: expected the number of a record and its '
+                f'position; found {text!r}.'
             ) from error
         if number in offsets:
             raise DatasetError(
@@ -125,7 +125,7 @@ def _read_offsets(path):
 
 
 def _read_property(path):
-    """The number of identities, infinite where there is no such file."""
+    """The number of identities; infinite if there is no such file."""
     if not path.exists():
         return float('inf')
     try:
@@ -155,8 +155,8 @@ def _image_numbers(file, offsets, path):
     images = [number for number in offsets if 0 < number < label[0]]
     if not images:
         raise DatasetError(
-            f'{path}, record 0: images are said to be the records from 1 to '
-            f'{label[0] - 1:.0f}, of which the index has none.'
+            f'{path}, record 0: it says that the images are the records from 1 to '
+            f'{label[0] - 1:.0f}, but the index has none of them; copy both again.'
         )
     return images
 
@@ -172,7 +172,7 @@ def _read_label(file, offset):
 
 
 def _read_record(file: BinaryIO, offset: int) -> tuple[np.ndarray, bytes]:
-    """The label of a record, float32 [n], and what follows, an encoded image."""
+    """The label of a record, float32 [n], and the encoded image that follows it."""
     data = _read_parts(file, offset)
     if len(data) < _HEADER.size:
         raise DatasetError(f'{file.name}: the record at {offset} has no header.')
@@ -187,7 +187,7 @@ def _read_record(file: BinaryIO, offset: int) -> tuple[np.ndarray, bytes]:
 def _read_parts(file, offset):
     """The bytes of a record, which may be in parts.
 
-    The writer cuts a record where it holds the magic number, which it leaves out.
+    The writer cuts a record where it contains the magic number, and leaves that out.
     """
     parts = []
     while True:
@@ -219,14 +219,14 @@ def _check_bin(found, path):
         images, same = map(bin_pickle.plain, bin_pickle.plain(found))
         images = [_image_bytes(bin_pickle.plain(image)) for image in images]
         same = np.asarray(same)
-    # An array that was never given its content has none.
+    # An array may lack its content.
     except (AttributeError, TypeError, ValueError) as error:
         raise DatasetError(
             f'{path}: expected a pair of images and booleans; found '
             f'{type(found).__name__}.'
         ) from error
     if not all(isinstance(image, bytes) for image in images):
-        raise DatasetError(f'{path}: expected images as bytes; found other things.')
+        raise DatasetError(f'{path}: expected images as bytes; found something else.')
     if same.ndim != 1 or same.dtype.kind not in 'biu' or len(images) != 2 * len(same):
         raise DatasetError(
             f'{path}: expected a boolean for every two images; found {len(images)} '

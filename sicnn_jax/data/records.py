@@ -7,8 +7,8 @@ A data set is one directory:
     dataset_info.json, features.json        TFDS metadata: `builder_from_directory`
     faces.json                              what TFDS does not hold, written last
 
-Labels count from 0 in every split on its own: training and test identities are
-different people. A directory without `faces.json` is not (or not yet) a data set.
+Labels start from 0 in every split: training and test identities are different people.
+A directory without `faces.json` is not (or not yet) a data set.
 """
 
 import dataclasses
@@ -48,11 +48,11 @@ __all__ = [
 ENCODINGS = ('png', 'jpeg')
 SIDECAR = 'faces.json'
 FORMAT, VERSION = 'sicnn_jax.faces', 1
-# Larger images are refused undecoded: a few kilobytes can claim to be gigapixels. It is
-# what Pillow warns from, but stays where an application turns that warning off.
+# Larger images are refused undecoded: a few kilobytes can claim to be gigapixels.
+# Pillow warns from the same size on, but an application may turn its warning off.
 MAX_PIXELS = 1024**3 // 4 // 3
 
-# What fields of `faces.json` may be.
+# Allowed values of fields of `faces.json`.
 _CHOICES = {
     'format': (FORMAT,),
     'version': (VERSION,),
@@ -61,14 +61,14 @@ _CHOICES = {
     'encoding': ENCODINGS,
 }
 _JPEG_QUALITY = 95
-# Level 1 makes files 6% larger than the default 6 in a third of the time.
+# Level 1 takes a third of the time of the default 6, and makes files 6% larger.
 _PNG_COMPRESSION = 1
 
 _Image = TypeVar('_Image', bound=np.ndarray | bytes, covariant=True)
 
 
 class DatasetError(ValueError):
-    """A data set on disk, or what was to become one, is not as it should be."""
+    """A data set on disk, or its source, is missing, damaged or unsuitable."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Face(Generic[_Image]):
       image: uint8 [112, 96, 3] RGB, or the bytes of a PNG or JPEG file of that size.
       name: the identity.
       key: unique in the data set, such as the path relative to its source.
-      source: where it comes from, such as `lfw`.
+      source: its origin, such as `lfw`.
     """
 
     image: _Image
@@ -90,7 +90,7 @@ class Face(Generic[_Image]):
 
 @dataclasses.dataclass(frozen=True)
 class SplitInfo:
-    """One split: how much there is and where.
+    """The faces, identities and shards of one split.
 
     Attributes:
       num_examples: faces.
@@ -113,13 +113,13 @@ class SplitInfo:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """What `faces.json` says of a data set.
+    """The content of a data set's `faces.json`.
 
     Attributes:
-      directory: where it is.
+      directory: of the data set.
       splits: by name.
       encoding: `png` or `jpeg`.
-      alignment: how faces were brought into place, as who wrote it said.
+      alignment: how faces were brought into place, as the writer described it.
     """
 
     directory: pathlib.Path
@@ -128,7 +128,7 @@ class DatasetInfo:
     alignment: Any
 
     def split(self, name: str) -> SplitInfo:
-        """The split of that name. Raises DatasetError that lists what there is."""
+        """The split of that name. Raises DatasetError, which lists the others."""
         if name not in self.splits:
             raise DatasetError(
                 f'{self.directory} has no split {name!r}; it has '
@@ -140,11 +140,11 @@ class DatasetInfo:
 def read_dataset_info(
     directory: str | os.PathLike, *, check_shards: bool = True
 ) -> DatasetInfo:
-    """Opens a data set: reads `faces.json` and checks by `stat` that all is there.
+    """Opens a data set: reads `faces.json`, and checks by `stat` that it is complete.
 
     Args:
       directory: of the data set.
-      check_shards: whether every shard must be there and have its size.
+      check_shards: whether every shard must exist and have its size.
 
     Raises:
       DatasetError: the directory or its metadata is missing, of another version or
@@ -184,8 +184,8 @@ def read_dataset_info(
 
 
 def fingerprint(directory: str | os.PathLike) -> str:
-    """What tells a data set from another: the CRC-32 of its `faces.json`, in which are
-    the identities and the size of every shard. Eight hexadecimal digits.
+    """Tells data sets apart: the CRC-32 of `faces.json`, which has the identities and
+    the size of every shard. Eight hexadecimal digits.
     """
     path = paths.local(directory) / SIDECAR
     return f'{zlib.crc32(path.read_bytes()):08x}'
@@ -195,15 +195,15 @@ def read_faces(directory: str | os.PathLike, split: str) -> Iterator[Face[bytes]
     """The faces of a split in file order, their images as encoded bytes.
 
     Raises:
-      DatasetError: as `read_dataset_info`, at once; or, on the way, that a shard is
-        damaged inside.
+      DatasetError: as `read_dataset_info`, raised at once; or a shard is damaged
+        inside, raised while iterating.
     """
     info = read_dataset_info(directory)
     return _read_faces(info.split(split))
 
 
 def read_keys(directory: str | os.PathLike, split: str) -> list[str]:
-    """The keys of a split in file order, that of `pipeline.eval_batches`.
+    """The keys of a split in file order, as in `pipeline.eval_batches`.
 
     Raises:
       DatasetError: as `read_faces`.
@@ -215,7 +215,7 @@ def encode_image(image: np.ndarray, encoding: str) -> bytes:
     """The bytes of a `png` (exact) or `jpeg` file (quality 95) of a face.
 
     Raises:
-      DatasetError: it is not uint8 [112, 96, 3].
+      DatasetError: the face is not uint8 [112, 96, 3].
     """
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.shape != (HEIGHT, WIDTH, 3):
@@ -237,8 +237,8 @@ def decode_image(encoded: bytes) -> np.ndarray:
     """uint8 [height, width, 3] from PNG or JPEG bytes.
 
     Raises:
-      DatasetError: they are not a complete image, or one of more than `MAX_PIXELS`,
-        which is not decoded.
+      DatasetError: they are not a complete image, or the image has more than
+        `MAX_PIXELS` and is not decoded.
     """
     try:
         with Image.open(io.BytesIO(encoded), formats=ENCODINGS) as image:
@@ -247,13 +247,13 @@ def decode_image(encoded: bytes) -> np.ndarray:
                     f'{image.width}×{image.height} pixels are more than {MAX_PIXELS:,}'
                 )
             return np.asarray(image.convert('RGB'))
-    # Pillow raises errors of many kinds on damaged files.
+    # Pillow raises many kinds of error for damaged files.
     except Exception as error:
         raise DatasetError(f'Not a complete PNG or JPEG image: {error}') from error
 
 
 def read_sidecar(directory: pathlib.Path) -> dict[str, Any]:
-    """What is in `faces.json`; raises DatasetError as `read_dataset_info`."""
+    """The content of `faces.json`; raises DatasetError as `read_dataset_info`."""
     path = directory / SIDECAR
     if not path.is_file():
         raise DatasetError(
@@ -279,16 +279,16 @@ def read_sidecar(directory: pathlib.Path) -> dict[str, Any]:
 def _split_info(directory, split):
     shards, identities = split['shards'], split['identities']
     if {type(identities), *map(type, identities)} != {list, str}:
-        raise TypeError('identities are no names')
+        raise TypeError('identities are not names')
     sizes = [shard[size] for shard in shards for size in ('examples', 'bytes')]
     if any(type(size) is not int or size < 0 for size in sizes):
-        raise TypeError('the size of a shard is no number')
+        raise TypeError('the size of a shard is not a number')
     for shard in shards:
-        # The file may be of others: it is not to make us read elsewhere.
+        # The file may be from strangers, and must not make us read elsewhere.
         if pathlib.PurePath(shard['file']).name != shard['file']:
             raise DatasetError(
-                f'{directory / SIDECAR}: the shard {shard["file"]!r} is not beside it; '
-                'expected the name of a file. Prepare the data set again.'
+                f'{directory / SIDECAR}: the shard {shard["file"]!r} is not a plain '
+                'file name; expected a file next to it. Prepare the data set again.'
             )
     if not any(shard['examples'] for shard in shards):
         raise TypeError('a split has no faces')
@@ -302,7 +302,7 @@ def _split_info(directory, split):
 
 
 def _check_shard(path, size):
-    # Unlike `Path.is_file` it also says so of a name that no file can have.
+    # Unlike `Path.is_file`, this also works for a name that no file can have.
     found = path.stat().st_size if os.path.isfile(path) else None
     if found == size:
         return
@@ -328,7 +328,7 @@ def _read_faces(split):
                 face = _face(tf, serialised)
                 count += 1
                 yield face
-        # What is no example at all, has no such field or no text in it.
+        # The record is not an example, lacks a field, or its text is not UTF-8.
         except (tf.errors.OpError, DecodeError, IndexError, UnicodeError) as error:
             raise DatasetError(
                 f'{path} is damaged after {count} records; copy it again or prepare '

@@ -1,4 +1,4 @@
-"""What reading and writing run on: processors, threads, and TensorFlow without GPUs."""
+"""Processors, threads, and TensorFlow without GPUs, for reading and writing."""
 
 import collections
 import contextlib
@@ -37,12 +37,12 @@ def import_tensorflow() -> types.ModuleType:
     """
     check_tensorflow()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-    # Of no use to what is done here, and announced in six lines at every start.
+    # oneDNN is of no use here, and announces itself in six lines at every start.
     os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
     import tensorflow as tf
 
     for kind in ('GPU', 'TPU'):
-        # Raised where the caller already runs TensorFlow: then it is theirs to decide.
+        # Raised if the caller already runs TensorFlow; then it is their decision.
         with contextlib.suppress(RuntimeError):
             tf.config.set_visible_devices([], kind)
     return tf
@@ -51,9 +51,9 @@ def import_tensorflow() -> types.ModuleType:
 def ordered_map(
     function: Callable[[_Item], _Result], items: Iterable[_Item], *, workers: int
 ) -> Generator[_Result, None, None]:
-    """`map` over threads, results in order, at most 16 items a worker ahead.
+    """`map` over threads, with results in order, at most 16 items per worker ahead.
 
-    Unlike `Executor.map` it does not read all of `items` at once.
+    Unlike `Executor.map`, it does not read all of `items` at once.
     """
     with futures.ThreadPoolExecutor(workers) as pool:
         pending: collections.deque[futures.Future[_Result]] = collections.deque()
@@ -70,7 +70,7 @@ def ordered_map(
 
 
 def num_cpus() -> int:
-    """The processors this process may use."""
+    """The number of processors that this process may use."""
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

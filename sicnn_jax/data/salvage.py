@@ -1,8 +1,9 @@
-"""What is whole of a data set that is damaged, as a data set of its own.
+"""Copies the intact records of a damaged data set.
 
-All shards are read once: which records are left out is known before training starts,
-so that the order of the others is still one of (seed, step), on any number of processes
-and after a kill. Whole shards are linked, damaged ones copied without what is damaged.
+All shards are read once. So the records that are left out are known before training
+starts, and the order of the others still depends on (seed, step) alone, on any number
+of processes and after a kill. Intact shards are linked; damaged ones are copied without
+their damaged records.
 """
 
 import dataclasses
@@ -27,13 +28,13 @@ REPORT = 'faults.json'
 _LENGTH = struct.Struct('<Q')
 _HEADER, _FOOTER = 12, 4
 _BATCH = 256
-# Faults that are printed; all are in the report.
+# At most this many faults are printed; all are in the report.
 _NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """A record that cannot be used: number `record` of the shard, counted from 0."""
+    """A record that cannot be used: number `record` of its shard, counted from 0."""
 
     shard: str
     record: int
@@ -48,17 +49,17 @@ def salvage(
 ) -> pathlib.Path:
     """A data set without the records that cannot be used.
 
-    Those are the records of a missing shard, and those that are cut short, fail their
-    checksum, or hold no image or a label out of range.
+    Those are the records of a missing shard, and records that are cut short, fail their
+    checksum, or have no image or a label out of range.
 
     Args:
       directory: a data set of `write_records.write_dataset`, perhaps damaged since.
-      out: gets `faults.json`, and the data set if there are faults. What an earlier
-        call found of the same files is used again.
-      max_share: of each split that may be missing.
+      out: gets `faults.json`, and the data set if there are faults. An earlier call's
+        results for the same files are used again.
+      max_share: the share of each split that may be missing.
 
     Returns:
-      `directory` if it is whole, else `out`.
+      `directory` if it is intact, else `out`.
 
     Raises:
       DatasetError: more than that share of a split cannot be used, or `faces.json` or
@@ -132,7 +133,7 @@ def _scan(info, out, fingerprint):
 
 
 def _is_whole(tf, info, split, path, count):
-    """Whether all records of a shard can be used: quick, but does not say which not."""
+    """Whether all records of a shard can be used: quick, but names no bad record."""
     dataset = (
         tf.data.TFRecordDataset(os.fspath(path))
         .map(_checked(tf, info, split), num_parallel_calls=runtime.num_cpus())
@@ -159,7 +160,7 @@ def _sort_out(
         if number >= count:
             break
         if content is None:
-            faults.append(Fault(path.name, number, 'its checksum is another'))
+            faults.append(Fault(path.name, number, 'its checksum is wrong'))
             continue
         try:
             check(content)
@@ -173,9 +174,9 @@ def _sort_out(
 
 
 def _contents(tf: types.ModuleType, path: pathlib.Path) -> Iterator[bytes | None]:
-    """What the records of a shard hold, None for one that fails its checksum.
+    """The contents of a shard's records; None for a record that fails its checksum.
 
-    Ends where it is not known where the next record begins.
+    It ends where the start of the next record is unknown.
     """
     if not path.is_file():
         return
@@ -206,21 +207,21 @@ def _contents(tf: types.ModuleType, path: pathlib.Path) -> Iterator[bytes | None
 
 
 def _checked(tf, info, split):
-    """Serialised example → some of it, or an error if it cannot be used."""
+    """Serialised example → part of it, or an error if it cannot be used."""
     names = ('key', 'name', 'source')
     texts = dict.fromkeys(names, tf.io.FixedLenFeature([], tf.string))
 
     def check(serialised):
         example = pipeline.decode(tf, info.encoding, split.num_identities, serialised)
         parsed = tf.io.parse_single_example(serialised, texts)
-        # What nothing depends on is not computed.
+        # Only values that the result depends on are computed.
         return {'key': parsed['key'], 'corner': example['hr'][0, 0]}
 
     return check
 
 
 def _report_of(out):
-    """The fingerprint of the files that an earlier scan saw, None if there was none."""
+    """The fingerprint of the files that an earlier scan saw; None if there was none."""
     try:
         return json.loads((out / REPORT).read_text('utf-8'))['fingerprint']
     except (FileNotFoundError, ValueError, KeyError):
@@ -228,7 +229,7 @@ def _report_of(out):
 
 
 def _fingerprint(info: records.DatasetInfo) -> str:
-    """Of `faces.json` and of which shards there are, and how large."""
+    """Fingerprint of `faces.json`, and of the names and sizes of existing shards."""
     sizes: list[Any] = [
         [path.name, path.stat().st_size if path.is_file() else None]
         for split in info.splits.values()

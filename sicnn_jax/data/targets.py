@@ -1,7 +1,7 @@
 """A teacher's features of the faces of a data set, which CNNR learns by distillation.
 
-A file, written by `python -m sicnn_jax.describe`, in which faces are found by their
-keys: it serves every data set made of the same photographs.
+`python -m sicnn_jax.describe` writes them to a file, in which faces are found by their
+keys: it serves every data set made from the same photographs.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ __all__ = ['Targets', 'read_targets', 'write_targets']
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Targets:
-    """What a teacher says of the faces of a split.
+    """A teacher's features of the faces of a split.
 
     Attributes:
-      teacher: its name, and what tells it from others.
-      features: in the order of the files, from the mean of the training faces on.
+      teacher: its name, and a mark that tells it from others.
+      features: in the order of the files, minus the mean of the training faces.
     """
 
     teacher: str
@@ -41,7 +41,7 @@ class Targets:
 def write_targets(
     path: Path, teacher: str, keys: list[str], features: Float32[np.ndarray, 'n d']
 ) -> None:
-    """Writes the file whole: features as the teacher gives them, by keys of faces."""
+    """Writes the whole file: the teacher's features as they are, by keys of faces."""
     described = {'teacher': teacher, 'keys': json.dumps(keys)}
     results_file.write_whole(path, save({'features': features}, metadata=described))
 
@@ -57,7 +57,7 @@ def read_targets(
       split: of the faces.
 
     Raises:
-      DatasetError: the file is missing or damaged, or has not all of the faces.
+      DatasetError: the file is missing or damaged, or lacks some of the faces.
     """
     path = Path(path)
     if not path.is_file():
@@ -74,8 +74,8 @@ def read_targets(
             raise ValueError(f'{len(rows)} keys, features {list(features.shape)}')
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise records.DatasetError(
-            f'data.targets: {path} is damaged or another file: {error!r}. Write it '
-            'anew by python -m sicnn_jax.describe.'
+            f'data.targets: {path} is damaged or not such a file: {error!r}. Write it '
+            'again by python -m sicnn_jax.describe.'
         ) from error
 
     def find(split):

@@ -1,4 +1,4 @@
-"""What makes a directory of shards a data set of TFDS (`builder_from_directory`)."""
+"""The files that make shards a data set of TFDS (`builder_from_directory`)."""
 
 import os
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ def write(directory: str | os.PathLike, name: str, sidecar: Mapping[str, Any]) -
     Args:
       directory: of the data set.
       name: that its shards begin with.
-      sidecar: what is written as `faces.json`.
+      sidecar: the content of `faces.json`.
     """
     import_tensorflow()
     import tensorflow_datasets as tfds
@@ -30,7 +30,7 @@ def write(directory: str | os.PathLike, name: str, sidecar: Mapping[str, Any]) -
             'image': tfds.features.Image(
                 shape=(*sidecar['image_size'], 3), encoding_format=sidecar['encoding']
             ),
-            # Without names: those of label i differ from split to split.
+            # Without names, because the name of label i differs between splits.
             'label': tfds.features.ClassLabel(num_classes=num_classes),
             'name': tfds.features.Text(),
             'key': tfds.features.Text(),

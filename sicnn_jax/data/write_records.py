@@ -48,27 +48,27 @@ def write_dataset(
 ) -> DatasetInfo:
     """Writes a data set; faces stream through, a few dozen in memory at a time.
 
-    Shards are written aside and moved into place when all are complete, `faces.json`
-    last, so that whatever happens there is the old data set, the new one, or none.
+    Shards are written elsewhere and moved into place once all are complete,
+    `faces.json` last. So whatever happens, there is the old data set, the new, or none.
 
     Args:
       directory: made if absent.
       splits: faces by name of the split, each iterable read once, in order.
-      identities: by split, the identity names in the order of their labels; they may
-        be more than occur.
-      alignment: how faces were brought into place, kept as is; anything JSON holds.
+      identities: by split, the identity names in the order of their labels; some may
+        have no faces.
+      alignment: how faces were brought into place, stored as it is; any JSON value.
       encoding: `png` (exact) or `jpeg` (quality 95, colour at full resolution).
         Faces given as bytes must have it already.
       shard_size: faces in a shard.
       overwrite: replace a finished data set.
 
     Returns:
-      What `read_dataset_info` returns for it.
+      The result of `read_dataset_info` for it.
 
     Raises:
-      DatasetError: a data set is there and `overwrite` is not set, or a face has the
+      DatasetError: a data set exists and `overwrite` is not set; or a face has the
         wrong shape, dtype or encoding, a key seen before or an identity not in
-        `identities`, or a split is empty or its name no name.
+        `identities`; or a split is empty or its name is invalid.
     """
     directory = paths.in_utf8(paths.local(directory))
     _check_request(directory, splits, identities, encoding, shard_size, overwrite)
@@ -81,7 +81,7 @@ def write_dataset(
         'alignment': alignment,
         'splits': {},
     }
-    json.dumps(sidecar)  # Not after hours of writing: alignment may not be JSON.
+    json.dumps(sidecar)  # Fails now, not after hours, if alignment is not JSON.
     existed = directory.exists()
     unfinished = directory / _UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -103,7 +103,7 @@ def write_dataset(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         if not existed:
-            # Only where nothing was written: a directory with files in it stays.
+            # Only if nothing was written: a directory with files in it stays.
             with contextlib.suppress(OSError):
                 directory.rmdir()
     return read_dataset_info(directory)
@@ -112,12 +112,12 @@ def write_dataset(
 def write_changed(
     directory: pathlib.Path, out: pathlib.Path, shards: Mapping[str, Mapping[str, int]]
 ) -> None:
-    """Writes the metadata of a data set of which some shards are others.
+    """Writes the metadata of a data set with some shards replaced.
 
     Args:
-      directory: of the data set.
-      out: where the shards are that the metadata is for.
-      shards: `bytes` and `examples` of those that are others, by name.
+      directory: of the original data set.
+      out: the directory of the new data set's shards.
+      shards: `bytes` and `examples` of the replaced shards, by name.
     """
     sidecar = read_sidecar(directory)
     for split in sidecar['splits'].values():
@@ -143,7 +143,7 @@ def _check_request(directory, splits, identities, encoding, shard_size, overwrit
             )
     if set(identities) != set(splits):
         raise DatasetError(
-            f'identities are of {", ".join(identities)}; expected those of '
+            f'identities has the splits {", ".join(identities)}; expected '
             f'{", ".join(splits)}.'
         )
     for name, names in identities.items():
@@ -180,7 +180,7 @@ def _check_encoded(face, encoding):
     try:
         with Image.open(io.BytesIO(face.image)) as image:
             found = (str(image.format).lower(), image.height, image.width)
-    # Pillow raises errors of many kinds on damaged files.
+    # Pillow raises many kinds of error for damaged files.
     except Exception as error:
         raise DatasetError(f'{face.key}: its bytes are not an image.') from error
     if found != (encoding, HEIGHT, WIDTH):
@@ -213,7 +213,7 @@ def _write_split(unfinished, name, faces, identities, encoding, shard_size):
                     counts.append(0)
                     writer = tf.io.TFRecordWriter(os.fspath(paths[-1]))
                 example = _example(tf, face, image, labels[face.name])
-                # By default the order of the features is another each time.
+                # By default, the order of the features differs each time.
                 writer.write(example.SerializeToString(deterministic=True))
                 counts[-1] += 1
                 if counts[-1] == shard_size:
@@ -251,7 +251,7 @@ def _example(tf, face, image, label):
 
 
 def _publish(unfinished, directory):
-    """Puts a complete data set in the place of an earlier one, or parts of one."""
+    """Moves a complete data set into place, over an earlier one or parts of one."""
     for pattern in (SIDECAR, *tfds_metadata.FILES, f'{_DATASET}-*.tfrecord-*-of-*'):
         for path in directory.glob(pattern):
             path.unlink()

@@ -230,5 +230,5 @@ def test_heic_without_its_extra(monkeypatch):
 
 def test_damaged_heic():
     pytest.importorskip('pillow_heif')
-    with pytest.raises(records.DatasetError, match='begins as HEIF, and the rest is'):
+    with pytest.raises(records.DatasetError, match='begins as HEIF, but the rest is'):
         image_files.load_image(b'\0\0\0\x18ftypheic' + bytes(20), 'a.heic')

@@ -303,11 +303,11 @@ def test_wrong_schema(copy, changes, message):
 @pytest.mark.parametrize(
     ('path', 'value', 'message'),
     [
-        (('train', 'shards', 1, 'bytes'), '¢', 'the size of a shard is no number'),
-        (('train', 'shards', 1, 'examples'), -4, 'the size of a shard is no number'),
+        (('train', 'shards', 1, 'bytes'), '¢', 'the size of a shard is not a number'),
+        (('train', 'shards', 1, 'examples'), -4, 'the size of a shard is not a number'),
         (('train', 'shards'), [], 'a split has no faces'),
-        (('train', 'identities'), 'abc', 'identities are no names'),
-        (('train', 'identities', 1), None, 'identities are no names'),
+        (('train', 'identities'), 'abc', 'identities are not names'),
+        (('train', 'identities', 1), None, 'identities are not names'),
         (('test', 'shards', 0, 'file'), 'x' * 300, 'x is missing'),
         (('test', 'shards', 0, 'file'), 'x\0', 'is missing'),
         (('test', 'shards', 0, 'file'), '..', 'is missing'),

@@ -118,7 +118,7 @@ def test_what_another_teacher_said_is_not_taken_over(directory, monkeypatch):
     np.save(folder / '0000000.npy', np.zeros((2, 3), np.float32))
     (folder.parent / 'settings.json').write_text('{"teacher": "another"}')
     _teach(monkeypatch, [])
-    with pytest.raises(DatasetError, match=r'unfinished is what .* another teacher'):
+    with pytest.raises(DatasetError, match=r'unfinished is from .* another teacher'):
         teacher.describe(directory, 'light')
     # Nobody else's work is deleted.
     assert (folder / '0000000.npy').exists()

@@ -231,7 +231,7 @@ def test_images_are_found_however_a_list_spells_them(tmp_path):
         f'path_a,path_b,same\nhttps://x/a.png,{apart},1\n'
     )
     listed = open_set(tmp_path / 'pairs.csv')
-    with pytest.raises(ValueError, match='download what the list names'):
+    with pytest.raises(ValueError, match='download the files of the list'):
         find_images(listed, ['https://x/a.png'], tmp_path)
 
 

@@ -1,1 +1,1 @@
-"""What makes a data set of photographs: `python -m sicnn_jax.data.prepare`."""
+"""Makes a data set from photographs, for `python -m sicnn_jax.data.prepare`."""

@@ -1,7 +1,7 @@
-"""From photographs to encoded faces of 112×96, or the reason why there is none.
+"""Turns photographs into encoded faces of 112×96, or the reason why there is none.
 
-Pure and picklable, so that it runs in any process; nothing here raises for a damaged
-photograph.
+All of it is pure and picklable, so that it runs in any process; nothing here raises for
+a damaged photograph.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from scipy import fft
 
 from sicnn_jax.data import align, image_files, records
 
-# Bits of a fingerprint: the signs of so many of the lowest frequencies, each way.
+# A fingerprint has the signs of this many of the lowest frequencies, each way.
 _FREQUENCIES = 16
 FINGERPRINT_BYTES = _FREQUENCIES**2 // 8
 _REDUCED = 4 * _FREQUENCIES
@@ -24,12 +24,12 @@ FACES = ('largest', 'central', 'all')
 NO_FACE = 'no face'
 UPRIGHT = 'none that is upright; --rotations finds those turned by 90° or 180°'
 
-# A face of which less can be seen than the 8× network is given.
+# Faces shorter than the 8× network's input (14 pixels) are rejected.
 MIN_HEIGHT = records.HEIGHT // 8
 
 
 class Photograph(NamedTuple):
-    """What a face is made from; `landmarks` [5, 2] where they are known."""
+    """The source of a face; `landmarks` [5, 2] if they are known."""
 
     key: str
     content: image_files.Content
@@ -44,23 +44,22 @@ class ConvertedFace(NamedTuple):
     fingerprint: bytes
 
 
-# Faces, at least one, or why there is none: 'reason' or 'reason: details'.
+# At least one face, or the reason why there is none: 'reason' or 'reason: details'.
 Outcome = list[ConvertedFace] | str
 
 
 @dataclasses.dataclass(frozen=True)
 class Convert:
-    """Photographs to faces.
+    """Converts photographs to faces.
 
     Attributes:
       placement: `CENTER`, `LANDMARKS` (photographs without are rejected) or `DETECT`.
       faces: which of the detected ones: `largest`, `central` or `all`.
       min_size: reject photographs whose shorter side has fewer pixels.
-      min_height: reject faces of which the 112 rows of the result come from fewer rows
-        of the photograph: with 112 nothing is enlarged.
+      min_height: reject faces whose 112 rows come from fewer rows of the photograph;
+        with 112, nothing is enlarged.
       encoding: `png` or `jpeg`.
-      rotations: where no face is upright, look for those that lie or stand on their
-        head.
+      rotations: if no face is upright, look for faces that are sideways or upside down.
     """
 
     placement: str = CENTER
@@ -75,7 +74,7 @@ class Convert:
         return [self._convert(photograph) for photograph in photographs]
 
     def describe(self, alignment: Any) -> dict[str, Any]:
-        """The alignment of the new set; `alignment` is that of the source."""
+        """The alignment of the new set; `alignment` describes the source."""
         if self.placement == CENTER:
             return alignment or {'method': 'center_crop'}
         described = {
@@ -121,10 +120,10 @@ class Convert:
         ]
 
     def _landmarks(self, picture, given):
-        """Of each face; None for that in the middle, wherever it is."""
+        """The landmarks of each face; None stands for a crop of the middle."""
         if self.placement != DETECT:
             return [None if given is None else picture.from_file(given)]
-        # Needs the extra `detect`; nothing else here does.
+        # Only this needs the extra `detect`.
         from sicnn_jax.data import detect
 
         image = picture.pixels
@@ -145,10 +144,10 @@ def _place(image, landmarks):
 
 
 def fingerprint(face: np.ndarray) -> bytes:
-    """What stays of a face when it is encoded anew, resized or made brighter.
+    """A hash that survives encoding again, resizing and brightening.
 
-    A perceptual hash: the signs of the lowest 16×16 frequencies of the grey image's
-    cosine transform. Mirroring flips those of odd horizontal frequency.
+    It is a perceptual hash: the signs of the lowest 16×16 frequencies of the grey
+    image's cosine transform. Mirroring flips the signs of odd horizontal frequencies.
 
     Args:
       face: uint8 [height, width, 3].
@@ -163,6 +162,6 @@ def fingerprint(face: np.ndarray) -> bytes:
 
 
 def _named(photograph):
-    """What errors call it: the file where there is one, else the key."""
+    """Its name in errors: the file if there is one, else the key."""
     content = photograph.content
     return content if isinstance(content, str) else photograph.key

@@ -12,15 +12,15 @@ from sicnn_jax.data.preparing import convert
 
 @dataclasses.dataclass(frozen=True)
 class Degrade:
-    """Aligned faces to low resolution and back to 112×96.
+    """Takes aligned faces to low resolution and back to 112×96.
 
-    A drop-in for `convert.Convert`, which runs in one process, on JAX's device.
+    It is a drop-in for `convert.Convert` that runs in one process, on JAX's device.
 
     Attributes:
       scale: of the degradation, 8 or 4.
       kind: `bicubic` or `area`.
-      checkpoint: directory of a finished stage with a CNNH that enlarges; bicubic
-        interpolation if None.
+      checkpoint: directory of a finished stage with a CNNH that enlarges; None for
+        bicubic interpolation.
       encoding: `png` or `jpeg`.
     """
 
@@ -30,11 +30,11 @@ class Degrade:
     encoding: str = 'png'
 
     def __post_init__(self) -> None:
-        """Loads the networks. Raises DatasetError if there are none that fit."""
+        """Loads the networks. Raises DatasetError if none fits."""
         _ = self._network
 
     def __call__(self, photographs: list[convert.Photograph]) -> list[convert.Outcome]:
-        """The face that each becomes; all must be aligned faces, as bytes."""
+        """The face made from each; all must be aligned faces, as bytes."""
         from sicnn_jax import inference
 
         hr = np.stack([_decode(photograph) for photograph in photographs])
@@ -92,6 +92,6 @@ def _decode(photograph: convert.Photograph) -> np.ndarray:
     if not isinstance(photograph.content, bytes):
         raise records.DatasetError(
             f'{photograph.key} is not in a data set that sicnn_jax.data.prepare wrote; '
-            'only those are taken to low resolution.'
+            'only the faces of such a data set are taken to low resolution.'
         )
     return records.decode_image(photograph.content)

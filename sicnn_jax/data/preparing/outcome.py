@@ -1,4 +1,4 @@
-"""What was made of a source, and what the data set and its report say of it."""
+"""The faces made from a source, and the report of the data set."""
 
 import collections
 import dataclasses
@@ -17,7 +17,7 @@ from sicnn_jax.reports import dataset_page
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """Faces in the spool, which of them stay, and why the others do not."""
+    """Faces in the spool, which of them are kept, and why the others are not."""
 
     unfinished: spool.Spool
     faces: np.ndarray
@@ -34,7 +34,7 @@ def write_report(
     info: records.DatasetInfo,
     settings: Settings,
 ) -> dict[str, Any]:
-    """Writes the report beside the data set, and returns it."""
+    """Writes the report into the data set's directory, and returns it."""
     splits = made.selected.filled()
     kept = np.concatenate(list(splits.values()))
     heights = made.faces['height'][kept]
@@ -61,7 +61,7 @@ def write_report(
 
 
 def _describe_settings(settings):
-    """For the report; who is tested, it says by the identities of each split."""
+    """The settings for the report, without test people: each split lists its own."""
     landmarks, checkpoint = settings.landmarks, settings.checkpoint
     described = dataclasses.asdict(settings) | {
         'landmarks': landmarks and os.fspath(pathlib.Path(landmarks).resolve()),
@@ -88,7 +88,7 @@ def _describe_outcome(info, names, splits):
 def nothing_left(
     source: str | os.PathLike, skipped: Sequence[Mapping[str, str]]
 ) -> str:
-    """The error where no face remains."""
+    """The error if no face remains."""
     reasons = ', '.join(
         f'{n} {reason}' for reason, n in dataset_page.count_reasons(skipped).items()
     )
@@ -99,6 +99,6 @@ def nothing_left(
 
 
 def where(source: str | os.PathLike) -> str:
-    """What the report calls a source: its absolute path, or what TFDS calls it."""
+    """The name of a source in the report: its absolute path, or its TFDS name."""
     text = os.fspath(source)
     return text if text.startswith('tfds:') else os.fspath(pathlib.Path(text).resolve())

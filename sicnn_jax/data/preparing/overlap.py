@@ -1,4 +1,4 @@
-"""People and photographs that must not be in training: those that test it."""
+"""Keeps the people and photographs of tests out of training."""
 
 import dataclasses
 import os
@@ -14,22 +14,23 @@ from sicnn_jax.data import records
 from sicnn_jax.data.preparing import convert
 
 # Of 256 bits. Of the 56 million pairs of aligned LFW photographs, mirrored or not, the
-# twelve nearest differ in at most 52 bits: the seven looked at are copies, some under
-# two people's names; three looked at from 54 on are other photographs. A photograph
-# encoded anew, at half the size, brighter or mirrored is at most 26 bits from itself,
-# and one with landmarks moved by 1 pixel at most 44 in 19 of 20.
+# twelve nearest differ in at most 52 bits: the seven that were inspected are copies,
+# some under two people's names; three inspected from 54 bits on are other photographs.
+# A photograph encoded again, at half the size, brighter or mirrored is at most 26 bits
+# from itself; one with landmarks moved by 1 pixel is at most 44 bits away in 19 of 20
+# cases.
 DUPLICATE_BITS = 48
 
-# Rows of the table of distances that are computed at once: 64 MB for 16,000 columns.
+# Rows of the distance table computed at once: 64 MB for 16,000 columns.
 _ROWS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class Excluded:
-    """What is to be left out of training.
+    """People and photographs to leave out of training.
 
     Attributes:
-      identities: what names it: by `comparable_name`.
+      identities: the path that names each, by `comparable_name`.
       keys: of faces of which there may be copies.
       fingerprints: of those faces, uint8 [n, FINGERPRINT_BYTES].
     """
@@ -40,10 +41,10 @@ class Excluded:
 
 
 def read_excluded(paths: Iterable[str | os.PathLike]) -> Excluded:
-    """What files of names, one identity a line, and data sets of ours exclude.
+    """Reads exclusions from files of names, one per line, and from data sets of ours.
 
-    The names of a data set count if they have letters: the seventh identity of two
-    sets that number theirs is not one person.
+    The names of a data set count if they have letters: if two sets number their
+    identities, the seventh of each is not the same person.
 
     Raises:
       DatasetError: a path is neither, cannot be read, or names nobody.
@@ -67,10 +68,10 @@ def read_excluded(paths: Iterable[str | os.PathLike]) -> Excluded:
 
 
 def read_names(path: str | os.PathLike) -> set[str]:
-    """The names in a file, one a line.
+    """The names in a file, one per line.
 
     Raises:
-      DatasetError: it cannot be read or is empty.
+      DatasetError: the file cannot be read or is empty.
     """
     try:
         text = text_files.read_text(path)
@@ -78,12 +79,12 @@ def read_names(path: str | os.PathLike) -> set[str]:
         raise records.DatasetError(f'{path} cannot be read: {error}') from error
     names = {line.strip() for line in text.split('\n') if line.strip()}
     if not names:
-        raise records.DatasetError(f'{path} is empty; expected one identity a line.')
+        raise records.DatasetError(f'{path} is empty; expected one identity per line.')
     return names
 
 
 def comparable_name(name: str) -> str:
-    """A name as data sets spell it alike: `Beyoncé Knowles` is `beyonce_knowles`."""
+    """A name in one spelling for all sets: `Beyoncé Knowles` is `beyonce_knowles`."""
     plain = unicodedata.normalize('NFKD', name).casefold()
     plain = ''.join(c for c in plain if not unicodedata.combining(c))
     return re.sub(r'[\W_]+', '_', plain).strip('_')
@@ -100,7 +101,7 @@ def near_duplicates(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The test face that each training face is a copy of, mirrored or not.
 
-    All are compared with all, by products of matrices: 1.5 million with 13,000 in some
+    All are compared with all, by matrix products: 1.5 million with 13,000 in a few
     minutes.
 
     Args:
@@ -108,14 +109,14 @@ def near_duplicates(
       bits: how many may differ.
 
     Returns:
-      The row of the nearest test face, −1 where none is near, and in how many bits it
-      differs: int64 [n] each.
+      The row of the nearest test face, −1 if none is near, and the number of bits that
+      differ: int64 [n] each.
     """
     nearest = np.full(len(train), -1)
     distance = np.full(len(train), 8 * convert.FINGERPRINT_BYTES)
     if not len(test):
         return nearest, distance
-    # Signs, so that a product counts the bits that agree less those that differ.
+    # With signs, a product is the number of equal bits minus that of different ones.
     columns = _signs(test)
     both = np.concatenate([columns, columns * _mirrored_signs(columns.shape[1])])
     for start in range(0, len(train), _ROWS):

@@ -1,4 +1,4 @@
-"""From a source to a data set: what `python -m sicnn_jax.data.prepare` does."""
+"""Turns a source into a data set, for `python -m sicnn_jax.data.prepare`."""
 
 import dataclasses
 import functools
@@ -32,7 +32,7 @@ _DEFAULTS = Settings()
 
 
 def _unfinished(out):
-    """Where faces of a data set wait until all are there."""
+    """The directory where faces wait until all of the data set are made."""
     out = paths.local(out).absolute()
     return out.with_name(f'.{out.name}.unfinished')
 
@@ -53,25 +53,25 @@ def prepare(
 ) -> dict[str, Any]:
     """Aligns the faces of a source and writes them as a data set.
 
-    Training faces are written in random order, so that those of one identity are
-    spread over all shards; test faces in the order of their keys. A source with
-    splits of its own keeps them, and its order.
+    Training faces are written in random order, so that the faces of each identity are
+    spread over all shards; test faces are written in the order of their keys. A source
+    that has splits keeps them, and its order.
 
-    Until all photographs are read, faces wait in `.OUT.unfinished` beside `out`. After
-    an interruption a call with the same settings goes on from there, and writes what
-    it would have written without.
+    Until all photographs are read, faces wait in `.OUT.unfinished` next to `out`. After
+    an interruption, a call with the same settings continues from there, and writes the
+    same data set as an uninterrupted one.
 
     Args:
       source: see `sources.CHOICES`.
       out: the directory of the data set.
-      settings: what becomes of the photographs.
+      settings: how the photographs are processed.
       data_dir: where TFDS keeps its data sets.
-      list_root: below which the images of a list are; its own directory by default.
-      overwrite: replace what is in `out`.
-      name: what `source` of each record says; by default the name of the source.
-      workers: processes; by default one a processor.
+      list_root: the directory above the images of a list; by default the list's own.
+      overwrite: replace the content of `out`.
+      name: the field `source` of each record; by default the name of the source.
+      workers: number of processes; by default one per processor.
       runner: `beam:RUNNER` to convert by Apache Beam instead.
-      progress: called with the number of images done and that of all.
+      progress: called with the number of images done and the number of all images.
 
     Returns:
       The report, as in `report.json`: settings; identities and images of each split;
@@ -80,22 +80,22 @@ def prepare(
 
     Raises:
       InUseError: another process writes to `out`.
-      DatasetError: source or landmarks are missing or unusable, `out` holds something
-        and `overwrite` is not set, an interrupted run had other settings, or no face
+      DatasetError: source or landmarks are missing or unusable, `out` is not empty and
+        `overwrite` is not set, an interrupted run had other settings, or no face
         remains.
       TensorFlowMissingError: the extra `records` is not installed.
     """
-    # What is no path, such as tfds:NAME, stays as it is.
+    # A source that is not a path, such as tfds:NAME, stays as it is.
     source = paths.expand(source)
     out = paths.in_utf8(paths.local(out)).absolute()
     list_root = None if list_root is None else paths.local(list_root)
-    # TFDS reads from buckets, too.
+    # TFDS also reads from buckets.
     data_dir = data_dir and os.path.expanduser(data_dir)
     settings = settings.local()
     unfinished = spool.Spool(_unfinished(out))
     overwrite = overwrite or unfinished.publishing
     _check_out(out, overwrite)
-    # Needed at the end, when hours may have gone by.
+    # It is needed at the end, perhaps hours later.
     runtime.check_tensorflow()
     function = _function(settings)
     excluded = overlap.read_excluded(settings.exclude)
@@ -129,7 +129,7 @@ def prepare(
 def _check_out(out, overwrite):
     if out.exists() and not out.is_dir():
         raise records.DatasetError(f'{out} is a file; expected a directory.')
-    # Hidden is what an interrupted run may have left.
+    # An interrupted run may have left hidden files.
     found = out.exists() and any(
         not path.name.startswith('.') for path in out.iterdir()
     )
@@ -140,7 +140,7 @@ def _check_out(out, overwrite):
 
 
 def _function(settings):
-    """What makes faces of photographs."""
+    """The function that makes faces from photographs."""
     if settings.degrade is None:
         return _converter(settings)
     _check_degrade(settings)
@@ -172,7 +172,7 @@ def _converter(settings):
     elif settings.detect:
         placement = convert.DETECT
     if settings.rotations and not settings.detect:
-        raise records.DatasetError('rotations is for detect: set both, or neither.')
+        raise records.DatasetError('rotations needs detect: set both, or neither.')
     return convert.Convert(
         placement,
         faces,
@@ -194,7 +194,7 @@ def _check_degrade(settings):
 def _check_splits(opened, source, settings):
     if opened.splits is not None and (settings.test_identities or settings.test_list):
         raise records.DatasetError(
-            f'{source} has splits of its own, {", ".join(sorted(set(opened.splits)))}, '
+            f'{source} has its own splits, {", ".join(sorted(set(opened.splits)))}, '
             'which are kept: leave out test_identities and test_list.'
         )
     if settings.degrade is not None and opened.alignment is None:
@@ -204,15 +204,15 @@ def _check_splits(opened, source, settings):
 
 
 def _read_points(path, keys, source):
-    """Landmarks by key; none where there is no file of them."""
+    """Landmarks by key; none if there is no file of landmarks."""
     if path is None:
         return {}
     points = align.read_landmarks(path)
     if not any(key in points for key in keys):
         example = next(iter(points), 'nothing')
         raise records.DatasetError(
-            f'{path} has landmarks for none of the images of {source}: it has '
-            f'{example}, the images are such as {keys[0]}. Paths must be relative '
+            f'{path} has landmarks for none of the images of {source}: it names '
+            f'{example}, but an image is called {keys[0]}. Paths must be relative '
             'to the source.'
         )
     return points
@@ -238,7 +238,7 @@ def _read_test_list(settings, identities, source):
 
 
 def _made_with(source, opened, points, function):
-    """What has to be the same for an interrupted run to go on."""
+    """The settings that must be the same to continue an interrupted run."""
     return {
         'source': outcome.where(source),
         'photographs': _digest(opened.keys, points),
@@ -247,7 +247,7 @@ def _made_with(source, opened, points, function):
 
 
 def _digest(keys, points):
-    """What tells the photographs of one run, and their landmarks, from another's."""
+    """A digest of the photographs of a run and their landmarks."""
     digest = hashlib.sha256()
     for key in keys:
         digest.update(key.encode() + b'\0')
@@ -257,7 +257,7 @@ def _digest(keys, points):
 
 
 def _runner(function, opened, workers, runner):
-    """How tasks are mapped: a function of (function, tasks)."""
+    """The function of (function, tasks) that maps the tasks."""
     if isinstance(function, degraded.Degrade):
         return map
     if runner is not None:
@@ -267,7 +267,7 @@ def _runner(function, opened, workers, runner):
             )
         if not opened.in_files:
             raise records.DatasetError(
-                f'{opened.name} is read from its beginning, by one process; Beam needs '
+                f'{opened.name} can only be read in order, by one process; Beam needs '
                 'a folder, a list or a RecordIO set.'
             )
         return functools.partial(spool.run_on_beam, runner.removeprefix(_BEAM))
@@ -281,7 +281,7 @@ def _runner(function, opened, workers, runner):
 
 
 def _convert_all(function, opened, points, unfinished, run, progress):
-    """Converts what is not yet in the spool."""
+    """Converts the photographs that are not yet in the spool."""
 
     def photographs(span):
         keys = opened.keys[span]
@@ -297,7 +297,7 @@ def _convert_all(function, opened, points, unfinished, run, progress):
     progress(done, total)
     write = functools.partial(spool.write_chunk, function, unfinished.directory)
     tasks = (spool.Task(chunk, photographs(spool.span(chunk))) for chunk in missing)
-    # One chunk is done before a process has started.
+    # A single chunk is done before a process would have started.
     run = run if len(missing) > 1 else map
     for converted in run(write, tasks):
         done += converted
@@ -305,7 +305,7 @@ def _convert_all(function, opened, points, unfinished, run, progress):
 
 
 def _choose(unfinished, opened, excluded, listed, settings):
-    """Which of the faces that were made stay."""
+    """Chooses which of the faces that were made are kept."""
     made, reasons = unfinished.load()
     candidates = selection.Faces(
         keys=[_key(opened.keys[face['item']], face['number']) for face in made],
@@ -319,12 +319,12 @@ def _choose(unfinished, opened, excluded, listed, settings):
 
 
 def _key(photograph, number):
-    """Of a face: that of its photograph, with a number from the second on."""
+    """The key of a face: its photograph's, with a number from the second face on."""
     return f'{photograph}#{number}' if number else photograph
 
 
 def _select(candidates, given, excluded, listed, settings):
-    """Which faces stay, and in which split; `given` are the splits of the source."""
+    """Which faces are kept, and in which split; `given` are the source's splits."""
     selected = selection.Selection(candidates, given)
     if settings.degrade is None:
         selected.exclude_identities(excluded.identities, listed)
@@ -336,7 +336,7 @@ def _select(candidates, given, excluded, listed, settings):
 
 
 def _splits(made, source_name):
-    """The faces that stay, by split."""
+    """The faces that are kept, by split."""
     return {
         split: _faces(made, kept, source_name)
         for split, kept in made.selected.filled().items()
@@ -362,7 +362,7 @@ def _skipped(photographs, reasons, faces, rejected):
 
 
 def _labels(labels, selected, names):
-    """Those that occur; where the source has labels, theirs without who is left out."""
+    """The names of labels: all that occur, or the source's labels that are kept."""
     if labels is None:
         filled = selected.filled()
         return {split: sorted(set(names[kept])) for split, kept in filled.items()}

@@ -1,4 +1,4 @@
-"""Which of the faces that could be made stay, and in which split."""
+"""Selects which of the faces made are kept, and in which split."""
 
 import collections
 import dataclasses
@@ -17,8 +17,8 @@ class Faces:
     """The faces to select from.
 
     Attributes:
-      keys: of each.
-      names: who each shows, object [n].
+      keys: of each face.
+      names: the person that each shows, object [n].
       fingerprints: uint8 [n, bytes].
     """
 
@@ -44,7 +44,7 @@ class Selection:
         if given is None:
             self.splits = {TRAIN: everything}
         else:
-            # In the order in which they come, which is that of the data set.
+            # In the order of the data set.
             of_each = np.asarray(given, object)
             self.splits = {
                 name: everything[of_each == name] for name in dict.fromkeys(given)
@@ -53,7 +53,7 @@ class Selection:
     def exclude_identities(
         self, excluded: Mapping[str, str], listed: Collection[str]
     ) -> None:
-        """Takes out of training whom other sets test, but for those of a test list."""
+        """Removes training identities that are excluded and not in the test list."""
         found = {
             name: excluded[overlap.comparable_name(name)]
             for name in set(self._faces.names)
@@ -65,7 +65,7 @@ class Selection:
         )
 
     def drop_rare(self, min_images: int, listed: Collection[str] = ()) -> None:
-        """Takes out of training who has too few faces, but for those of a test list."""
+        """Removes training identities with too few faces that no test list has."""
         counts = collections.Counter(self._faces.names[self._train()])
         rare = {
             name: count
@@ -82,7 +82,7 @@ class Selection:
     ) -> None:
         """Moves identities to the split `test`: those listed, or some at random.
 
-        What remains for training is put into a random order. Given splits stay as
+        The remaining training faces are put into random order. Given splits stay as
         they are.
 
         Raises:
@@ -103,11 +103,12 @@ class Selection:
         }
 
     def drop_duplicates(self, excluded: overlap.Excluded, bits: int) -> None:
-        """Takes out of training the photographs of other splits and other data sets.
+        """Removes from training the photographs of other splits and other data sets.
 
         Args:
           excluded: faces of other data sets.
-          bits: how many of a fingerprint may differ between copies; −1 to keep them.
+          bits: how many bits of their fingerprints may differ between copies; −1 keeps
+            copies.
         """
         if bits < 0:
             return

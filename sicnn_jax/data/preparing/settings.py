@@ -1,4 +1,4 @@
-"""What becomes of the photographs of a source."""
+"""The settings of `prepare`."""
 
 import dataclasses
 import os
@@ -13,34 +13,34 @@ __all__ = ['Settings']
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What becomes of the photographs of a source.
+    """How the photographs of a source are processed.
 
     Attributes:
       landmarks: a file that `align.read_landmarks` reads, by the keys of the source,
         which are paths relative to it.
       detect: find the faces and their landmarks by MTCNN.
-      rotations: with `detect`, where no face is upright, find those turned by 90° or
-        180°.
-      faces: which of those found: `largest`, `central` or `all`.
+      rotations: with `detect`, if no face is upright, find faces turned by 90° or 180°.
+      faces: which of the faces found: `largest`, `central` or `all`.
       encoding: `png` or `jpeg`.
-      min_images: leave out identities with fewer usable images; those of `test_list`
-        stay.
+      min_images: leave out identities with fewer usable images, except those of
+        `test_list`.
       min_size: leave out images whose shorter side has fewer pixels.
-      min_height: leave out faces of fewer rows of pixels in their photograph, of those
-        rows that become the 112 of the result; with 112 no face is enlarged.
+      min_height: leave out faces whose 112 rows come from fewer rows of the photograph;
+        with 112, no face is enlarged.
       degrade: take aligned faces to low resolution by this factor and back; the source
         must be a data set of ours, whose labels and splits are kept.
-      degradation: how: `bicubic` or `area`.
-      checkpoint: a finished stage whose CNNH brings them back, instead of bicubic.
-      exclude: files of names, one a line, and data sets of ours: whom they name is left
-        out of training, as are copies of the faces of those data sets.
-      duplicate_bits: training faces that differ from one of the test split, or of
-        `exclude`, in no more bits of their fingerprint are copies; −1 for none.
+      degradation: `bicubic` or `area`.
+      checkpoint: a finished stage whose CNNH enlarges them, instead of bicubic
+        interpolation.
+      exclude: files of names, one per line, and data sets of ours: the people that they
+        name are left out of training, as are copies of the data sets' faces.
+      duplicate_bits: training faces are copies if their fingerprints differ in at most
+        this many bits from one of the test split or of `exclude`; −1 for no copies.
       seed: of the choice of test identities and the order of training faces.
       test_identities: how many identities, chosen at random, go to the split `test`:
         a fraction if below 1, else a number.
-      test_list: instead, a file with their names, one a line.
-      identity: the feature of a data set of TFDS that says who somebody is; by default
+      test_list: instead, a file with their names, one per line.
+      identity: the feature of a TFDS data set that identifies the person; by default
         the first of `sources.IDENTITY_FEATURES` that is a label.
     """
 
@@ -63,7 +63,7 @@ class Settings:
     identity: str | None = None
 
     def local(self) -> Self:
-        """With paths as this machine has them; PathError as `paths.local`."""
+        """The settings with local paths; raises PathError as `paths.local` does."""
         return dataclasses.replace(
             self,
             landmarks=self.landmarks and paths.local(self.landmarks),

@@ -1,4 +1,4 @@
-"""Where photographs come from, before they are aligned and written as shards."""
+"""Sources of photographs, before these are aligned and written as shards."""
 
 import csv
 import dataclasses
@@ -15,15 +15,15 @@ from sicnn_jax.data.records import DatasetError
 from sicnn_jax.names import printable
 
 CHOICES = """\
-  a directory with one folder an identity, images in it; or such directories called
+  a directory with one folder of images per identity; or such directories called
     train, val and test, which are its splits
   a list LIST.csv or LIST.parquet with the columns `path` and `identity`
   tfds:NAME, a data set of TensorFlow Datasets, or a directory that holds one
-  train.rec of InsightFace (train.idx beside it), or its directory
+  train.rec of InsightFace (with train.idx next to it), or its directory
   a verification set NAME.bin of InsightFace
   a data set that this command wrote"""
 
-# What folders of splits are called, and the splits that they are.
+# The names of folders that are splits, and their splits.
 _SPLITS = {
     **dict.fromkeys(('train', 'training'), 'train'),
     **dict.fromkeys(('val', 'valid', 'validation'), 'val'),
@@ -32,7 +32,7 @@ _SPLITS = {
 _OR_TEST = {'val': 'test'}
 _BESIDE = 'beside the folders of people'
 _COLUMNS = ('path', 'identity')
-# Of a data set of TFDS: those that can be nothing else first.
+# Names of the identity feature in TFDS data sets, the unambiguous ones first.
 IDENTITY_FEATURES = (
     *('identity', 'identity_id', 'person', 'person_id', 'subject', 'subject_id'),
     *('label', 'name', 'class_id'),
@@ -44,16 +44,16 @@ class Source:
     """Photographs of people.
 
     Attributes:
-      name: of the whole, such as `lfw`.
-      keys: of each photograph, all different; a path where there is one.
-      identities: who each shows.
-      read: the images from one position to another. Called with rising positions.
-      splits: of each photograph, where the source has splits that are to be kept.
+      name: of the source, such as `lfw`.
+      keys: of each photograph, all different; a path if there is one.
+      identities: the person that each shows.
+      read: the images from one position to another, called with rising positions.
+      splits: of each photograph, if the source has splits, which are kept.
       labels: with `splits`, the identities of each split in the order of its labels.
-      alignment: of the faces, where they were aligned by us.
-      passed_over: what a folder holds and is not read.
-      identity_feature: of a data set of TFDS, the feature that identities are from.
-      in_files: whether images are named by `read`, or already read.
+      alignment: of the faces, if they were aligned by us.
+      passed_over: files of a folder that are not read.
+      identity_feature: the feature of a TFDS data set that identities come from.
+      in_files: whether `read` returns file names, or images already read.
     """
 
     name: str
@@ -76,18 +76,18 @@ def open_source(
     root: str | os.PathLike | None = None,
     identity: str | None = None,
 ) -> Source:
-    """The source that a path or a name says.
+    """Opens the source that a path or a name stands for.
 
     Args:
       spec: one of `CHOICES`.
       data_dir: where TFDS keeps its data sets.
-      root: the directory below which all images of a list must be, and from which its
-        relative paths count; by default that of the list.
-      identity: the feature of a data set of TFDS that says who somebody is; by default
+      root: the directory that all images of a list must be below, and that its paths
+        are relative to; by default the directory of the list.
+      identity: the feature of a TFDS data set that identifies the person; by default
         the first of `IDENTITY_FEATURES` that is a label.
 
     Raises:
-      DatasetError: it is none of them, is damaged or holds no images.
+      DatasetError: it is none of `CHOICES`, is damaged or has no images.
     """
     text = os.fspath(spec)
     if text.startswith('tfds:'):
@@ -97,8 +97,8 @@ def open_source(
         return _open_tfds(path, data_dir, identity)
     if identity is not None:
         raise DatasetError(
-            f'identity is {identity!r}, a feature of a data set of TFDS, and {text} is '
-            'none: leave it out.'
+            f'identity is {identity!r}, a feature of a TFDS data set, but {text} is '
+            'not one: leave it out.'
         )
     if path.is_dir():
         if (path / records.SIDECAR).exists():
@@ -119,13 +119,13 @@ def open_source(
 
 
 def _is_tfds(path):
-    """Whether a directory holds a data set of TFDS that is not of ours."""
+    """Whether a directory holds a TFDS data set that is not one of ours."""
     ours = (path / records.SIDECAR).exists()
     return not ours and (path / 'dataset_info.json').exists()
 
 
 def _open_folder(directory):
-    """One folder an identity; images may lie deeper (`identity/video/frame.jpg`).
+    """Opens folders of identities; images may lie deeper (`identity/video/frame.jpg`).
 
     Folders `train`, `val` and `test` that hold such folders are splits.
     """
@@ -139,7 +139,7 @@ def _open_folder(directory):
     if not found:
         raise DatasetError(
             f'{directory} has no images in its folders{passed_over}. Expected '
-            f'one folder an identity, such as NAME/NAME_0001.jpg, or another of:\n'
+            f'one folder per identity, such as NAME/NAME_0001.jpg, or another of:\n'
             f'{CHOICES}'
         )
     found.sort()
@@ -161,19 +161,19 @@ def _open_folder(directory):
 
 
 def _splits_of_folders(keys):
-    """Of each image the split that its first folder is; None where those are people."""
+    """The split of each image, by its first folder; None if the folders are people."""
     first = {key.partition('/')[0] for key in keys}
     called = {folder: _SPLITS.get(folder.lower(), '') for folder in first}
     if not all(called.values()) or any(key.count('/') < 2 for key in keys):
         return None
     if 'test' not in called.values():
-        # Faces to evaluate by, which is what commands look for under this name.
+        # Commands look under this name for faces to evaluate by.
         called = {folder: _OR_TEST.get(name, name) for folder, name in called.items()}
     return [called[key.partition('/')[0]] for key in keys]
 
 
 def _check_apart(directory, keys, names):
-    """That nobody is in two splits."""
+    """Checks that nobody is in two splits."""
     of: dict[str, str] = {}
     for key, name in zip(keys, names, strict=True):
         folder = key.partition('/')[0]
@@ -204,7 +204,8 @@ def _open_list(path, root):
             files.append(path_below(root, key))
         except DatasetError as error:
             raise DatasetError(
-                f'{where}: {error} Or give --list_root=DIR, below which all images are.'
+                f'{where}: {error} Or give --list_root=DIR, a directory above all '
+                'images.'
             ) from error
     keys, identities = zip(*rows, strict=True)
     return Source(
@@ -264,10 +265,10 @@ def _open_recordio(path):
 
 
 def _open_bin(path):
-    """A verification set, as a split `test`.
+    """Opens a verification set as a split `test`.
 
-    It says of two images whether they show one person, not which: the people of each
-    pair count as other people than those of all other pairs.
+    It tells whether two images show one person, but not which person. So the people of
+    each pair count as different from the people of all other pairs.
     """
     images, same = recordio.read_bin(path)
     pairs = range(len(same))
@@ -323,7 +324,7 @@ def _open_tfds(
         else:
             builder = tfds.builder(where, data_dir=data_dir)
             builder.download_and_prepare()
-    # TFDS raises errors of many kinds: for an unknown name, without a network, …
+    # TFDS raises many kinds of error: for an unknown name, without a network, …
     except Exception as error:
         raise DatasetError(
             f'{where} cannot be opened by TensorFlow Datasets: {error}'
@@ -332,7 +333,7 @@ def _open_tfds(
     image, identity = _choose_features(tfds, features, where, wanted)
 
     def examples(split, name, decoder):
-        # One file after the other, so that the order is one whatever is read.
+        # One file after the other, so that the order is always the same.
         read_config = tfds.ReadConfig(interleave_cycle_length=1)
         dataset = builder.as_dataset(
             split=split,
@@ -369,7 +370,7 @@ def _open_tfds(
 
 
 def _choose_features(tfds, features, where, wanted):
-    """The names of the images and of who they show."""
+    """The names of the features with the images and the people."""
     images = [
         name
         for name, feature in features.items()
@@ -390,15 +391,15 @@ def _choose_features(tfds, features, where, wanted):
         raise DatasetError(
             f'{where}: the feature {found[0]!r} is no label: it is '
             f'{type(feature).__name__} of {feature.tf_dtype} and the shape '
-            f'{feature.shape}; expected one class, integer or text. Labels there are: '
+            f'{feature.shape}; expected one class, integer or text. Its labels are: '
             f'{", ".join(others) or "none"} (--identity=FEATURE).'
         )
     return images[0], labels[0]
 
 
 def _is_label(feature):
-    """Whether a feature is a class, an integer or a text: one of each example."""
-    # Of a dictionary of features or a sequence it is no tuple without numbers.
+    """Whether a feature is one class, integer or text per example."""
+    # A dictionary of features or a sequence has another shape.
     if feature.shape != ():
         return False
     return feature.tf_dtype.is_integer or feature.tf_dtype.name == 'string'
@@ -407,19 +408,19 @@ def _is_label(feature):
 def _identity(feature, value, where):
     if isinstance(value, bytes):
         return value.decode('utf-8', errors='replace')
-    # Only classes have names, and not all of them.
+    # Only classes have names, but not all classes do.
     if not getattr(feature, 'num_classes', None):
         return str(int(value))
     if not 0 <= value < feature.num_classes:
         raise DatasetError(
-            f'{where} has the class {value} of {feature.num_classes}: nobody says who '
-            'that is. --identity=FEATURE takes another feature.'
+            f'{where} has the class {value} of {feature.num_classes}, which stands for '
+            'an unknown person. --identity=FEATURE takes another feature.'
         )
     return feature.int2str(int(value))
 
 
 class _Stream:
-    """Reads forwards from what can only be read from its beginning."""
+    """Reads forwards from a source that can only be read from its beginning."""
 
     def __init__(self, start: Callable[[], Iterable[bytes]]):
         self._start = start

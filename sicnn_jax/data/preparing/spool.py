@@ -1,13 +1,13 @@
-"""Converted faces on their way: in numbered chunks on disk, so that a run can resume.
+"""Keeps converted faces in numbered chunks on disk, so that a run can resume.
 
-    .OUT.unfinished/settings.json     what the faces were made with
+    .OUT.unfinished/settings.json     the settings that the faces were made with
     .OUT.unfinished/00000.faces …     encoded faces, one after the other
-    .OUT.unfinished/00000.json …      for each photograph of the chunk its faces or why
+    .OUT.unfinished/00000.json …      for each photograph of the chunk, its faces or why
                                       there are none; moved into place last
 
-A chunk is a function of the settings and its photographs. So whichever process writes
-it, and however often, it is the same, and a run that was killed goes on with the chunks
-that are missing.
+A chunk is a function of the settings and its photographs. So it is the same whichever
+process writes it, and however often, and a run that was killed continues with the
+missing chunks.
 """
 
 import itertools
@@ -29,7 +29,7 @@ from sicnn_jax.data import records
 from sicnn_jax.data.preparing import convert
 from sicnn_jax.results_file import encode_json, write_whole
 
-# Photographs; also what a process is given at once.
+# Photographs per chunk; a process is given one chunk at a time.
 CHUNK = 128
 
 _SETTINGS = 'settings.json'
@@ -56,7 +56,7 @@ class Task(NamedTuple):
 
 
 def span(chunk: int) -> slice:
-    """The photographs of a chunk, but that the last may have fewer."""
+    """The photographs of a chunk; the last chunk may have fewer."""
     return slice(chunk * CHUNK, (chunk + 1) * CHUNK)
 
 
@@ -64,7 +64,7 @@ class Spool:
     """The chunks of one run.
 
     Args:
-      directory: where they are; made by `start`.
+      directory: of the chunks; made by `start`.
     """
 
     def __init__(self, directory: pathlib.Path):
@@ -73,14 +73,14 @@ class Spool:
 
     @property
     def publishing(self) -> bool:
-        """Whether an earlier run had begun to replace what is in `out`."""
+        """Whether an earlier run had begun to replace the content of `out`."""
         return (self.directory / _PUBLISHING).exists()
 
     def start(self, settings: dict[str, Any], photographs: int) -> None:
         """Makes the directory, or finds it as an earlier run left it.
 
         Args:
-          settings: all that faces depend on; anything JSON holds.
+          settings: everything that faces depend on; any JSON value.
           photographs: how many there are.
 
         Raises:
@@ -105,11 +105,11 @@ class Spool:
         self._chunks = range(-(-photographs // CHUNK))
 
     def missing(self) -> list[int]:
-        """Chunks that are not, or not wholly, there."""
+        """Chunks that are missing or incomplete."""
         return [chunk for chunk in self._chunks if self._load(chunk) is None]
 
     def load(self) -> tuple[np.ndarray, dict[int, str]]:
-        """All faces, `FACE` [n] in order, and why photographs have none."""
+        """All faces, `FACE` [n] in order, and why other photographs have none."""
         faces, rejected = [], {}
         for chunk in self._chunks:
             found = self._load(chunk)
@@ -120,26 +120,26 @@ class Spool:
         return np.concatenate(faces), rejected
 
     def read(self, face: np.void) -> bytes:
-        """The encoded face of an element of what `load` returns."""
+        """The encoded face of an element that `load` returned."""
         with (self.directory / f'{face["chunk"]:05d}.faces').open('rb') as file:
             file.seek(face['offset'])
             return file.read(face['size'])
 
     def begin_publishing(self) -> None:
-        """Notes that what is in `out` from now on is ours to replace."""
+        """Records that this run may replace the content of `out` from now on."""
         (self.directory / _PUBLISHING).touch()
 
     def remove(self) -> None:
-        """Deletes all, as far as it is there."""
+        """Deletes everything that exists."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _load(self, chunk):
-        """What each photograph became; None if that is not wholly there."""
+        """The outcome of each photograph; None if the chunk is incomplete."""
         try:
             text = (self.directory / f'{chunk:05d}.json').read_text(encoding='utf-8')
             found = json.loads(text)
             size = (self.directory / f'{chunk:05d}.faces').stat().st_size
-        # A machine that lost power may have kept the name and not what was in it.
+        # After a power cut, a file may have its name but not its content.
         except (FileNotFoundError, ValueError):
             return None
         expected = sum(
@@ -174,7 +174,7 @@ def write_chunk(
 
 
 def run_in_processes(function: Callable, tasks: Iterable, *, workers: int) -> Iterator:
-    """`map` over processes, results as they come, two tasks a process ahead.
+    """`map` over processes, results as they come, two tasks per process ahead.
 
     Raises:
       DatasetError: a process died.
@@ -199,7 +199,7 @@ def run_in_processes(function: Callable, tasks: Iterable, *, workers: int) -> It
     except futures.process.BrokenProcessPool as error:
         raise records.DatasetError(
             'A process that converted photographs died; most often memory ran out. '
-            'The same command goes on from here; --workers=1 needs the least memory.'
+            'The same command continues from here; --workers=1 needs the least memory.'
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -209,8 +209,8 @@ def run_on_beam(runner: str, function: Callable, tasks: Iterable) -> Iterator:
     """`map` by Apache Beam, on workers that see the same files.
 
     Args:
-      runner: Beam's name of it, such as `DirectRunner`.
-      function, tasks: as of `map`; all tasks are drawn at once.
+      runner: Beam's name, such as `DirectRunner`.
+      function, tasks: as for `map`; all tasks are drawn at once.
 
     Raises:
       DatasetError: apache-beam is not installed.
@@ -223,7 +223,7 @@ def run_on_beam(runner: str, function: Callable, tasks: Iterable) -> Iterator:
             "--runner=beam needs apache-beam: pip install 'sicnn_jax[beam]'."
         ) from error
     tasks = list(tasks)
-    # What the command was given is not for Beam to parse.
+    # Beam must not parse the flags of the command.
     options = PipelineOptions(flags=[], runner=runner)
     with beam.Pipeline(options=options) as pipeline:
         _ = pipeline | beam.Create(tasks) | beam.Reshuffle() | beam.Map(function)
@@ -249,8 +249,8 @@ def _as_array(chunk, found):
 
 
 def _start_worker():
-    """In each process: one thread, an end with its parent, no say in interruptions."""
-    # Read when TensorFlow, for the detector, is first imported.
+    """Sets up a process: one thread, ends with its parent, ignores interruptions."""
+    # These are read when TensorFlow, for the detector, is first imported.
     for name in ('TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS'):
         os.environ.setdefault(name, '1')
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -258,7 +258,7 @@ def _start_worker():
 
 
 def _end_with_parent():
-    # Of a parent that is killed, a process waiting for work would never hear.
+    # A process waiting for work would never notice that its parent was killed.
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

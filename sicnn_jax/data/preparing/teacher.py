@@ -1,4 +1,4 @@
-"""A teacher's features of every face of a data set, written for distillation."""
+"""Writes a teacher's features of every face of a data set, for distillation."""
 
 import dataclasses
 import functools
@@ -36,21 +36,21 @@ def describe(
     landmarks: Path | None = None,
     out: Path | None = None,
 ) -> Path:
-    """Writes what a teacher says of every face of a data set, unless it is written.
+    """Writes a teacher's features of every face of a data set, unless they exist.
 
     Args:
-      data: shards.
+      data: directory of the data set.
       teacher: 'dlib', an `.onnx` file, or the directory of a finished stage.
       photographs: the directory that keys of faces are relative to.
-      landmarks: of the photographs, as `prepare` takes them.
-      out: the file; `data`/targets-NAME.safetensors if None.
+      landmarks: of the photographs, as for `prepare`.
+      out: the file; None for `data`/targets-NAME.safetensors.
 
     Returns:
       The file.
 
     Raises:
-      DatasetError: the data set, a photograph or its landmarks are not there, or the
-        file, or what an interrupted run left of it, is by another teacher.
+      DatasetError: the data set, a photograph or its landmarks are missing, or the
+        file, or the part that an interrupted run left, is by another teacher.
       InUseError: another run is writing the file.
       CheckpointError: there is no such teacher.
     """
@@ -79,7 +79,7 @@ def describe(
 
 
 def _check_same(out, data, name):
-    """That a file that is there already is what would be written."""
+    """Checks that an existing file is by the same teacher."""
     found = read_targets(out, data)
     if found.teacher != name:
         raise records.DatasetError(
@@ -89,7 +89,7 @@ def _check_same(out, data, name):
 
 
 def _begin(unfinished, settings):
-    """Goes on with what an interrupted run left, which must have had these settings."""
+    """Continues an interrupted run, which must have had the same settings."""
     path = unfinished / 'settings.json'
     if not any(unfinished.glob('*/*.npy')):
         results_file.write_results(settings, path)
@@ -99,7 +99,7 @@ def _begin(unfinished, settings):
         left = None
     if left != settings:
         raise records.DatasetError(
-            f'{unfinished} is what an interrupted run left, and that had another '
+            f'{unfinished} is from an interrupted run with another '
             f'teacher or other data ({left}; now {settings}): finish that run, choose '
             'another file with --out, or delete the directory.'
         )
@@ -132,7 +132,7 @@ def _describe_split(function, faces, total, folder):
 def _open_teacher(
     teacher: str, photographs: Path | None, landmarks: Path | None
 ) -> tuple[str, Describe]:
-    """Its name, with what tells it from others, and what it says of faces."""
+    """The teacher's name, with a mark that tells it from others, and its function."""
     if (photographs is None) != (landmarks is None):
         raise records.DatasetError(
             'photographs and landmarks go together: give both or neither.'
@@ -153,8 +153,8 @@ def _open_teacher(
         return f'dlib {_checksum(file)} {seen}', function
     if photographs is not None:
         raise records.DatasetError(
-            f'photographs are for the teacher dlib, but it is {teacher}, which sees '
-            'aligned faces: leave them out.'
+            f'photographs are for the teacher dlib, but the teacher is {teacher}, '
+            'which sees aligned faces: leave them out.'
         )
     path = Path(teacher)
     onnx = path.suffix == '.onnx'
@@ -164,7 +164,7 @@ def _open_teacher(
 
 
 def _describe_once(path):
-    """An ONNX network without the mirrored face, which is for verification."""
+    """An ONNX network without mirrored faces, which are for verification."""
     network = runtime.load_network(path)
     expected = dataclasses.replace(network.input, mirror=False)
     return dataclasses.replace(network, input=expected)
@@ -199,7 +199,7 @@ def _chips(photographs, points, faces):
 
 
 def _checksum(path):
-    """Of a file and the JSON beside it, or of the files of a stage's networks."""
+    """Checksum of a file and its JSON, or of the files of a stage's networks."""
     digest = hashlib.sha256()
     files = [path, path.with_suffix('.json')]
     if path.is_dir():

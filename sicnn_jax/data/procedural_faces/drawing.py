@@ -1,9 +1,9 @@
 """Procedural faces: the embedded data of the project, drawn on the device.
 
-What is drawn, an identity and a view of it, is in `parameters`. Every face is
-aligned to the five-point template of 112×96 face recognition. Most of what tells two
-people apart is one to six pixels wide and does not survive 8× downsampling; colours and
-outlines survive, but vary as much between the views of one person.
+`parameters` describes what is drawn: an identity and a view of it. Every face is
+aligned to the five-point template of 112×96 face recognition. Most details that tell
+two people apart are one to six pixels wide and do not survive 8× downsampling. Colours
+and outlines survive, but vary as much between the views of one person.
 
 Distances are pixels of the aligned image. Face coordinates (u, v) have their origin
 between the eyes, v pointing down; `a` is |u|, so that paired parts are drawn once.
@@ -26,13 +26,13 @@ from sicnn_jax.template import HEIGHT, WIDTH
 
 _ORIGIN = (47.9, 51.6)  # x, y of the point between the eyes, from the template
 
-# Faces that `render_faces` draws at once: a multiple of it needs no second program.
+# `render_faces` draws this many faces at once; a multiple needs no second program.
 AT_ONCE = 16
 
 _Grid = collections.namedtuple('_Grid', 'x y u v a side nose_u nose_v')
 
-# Few and close clusters: many people share a colour, and light moves it further than
-# the next cluster is away.
+# There are few clusters, and close ones: many people share a colour, and light moves it
+# further than the distance to the next cluster.
 _SKINS = ('edbd9e', 'dea885', 'c48c69', '946347')
 _HAIRS = ('17120f', '2b1c14', '4d301c', '855e33', '78736e')
 _IRISES = ('402412', '6b451f', '4d6b3d', '45739e')
@@ -76,7 +76,7 @@ def render_faces(
     """Draws pictures, each a function of (seed, identity, image) alone.
 
     Args:
-      seed: an int or int32 scalar; another seed is another population.
+      seed: an int or int32 scalar; another seed gives another population.
       identities: int32 [n], which person.
       images: int32 [n], which picture of that person.
       misalignment: 0: aligned to the template; 1: turned by up to 0.35 radians, scaled
@@ -101,7 +101,7 @@ def render_faces(
 
 
 def _misalign(view, key, amount):
-    """The view, as a face detector's box frames it, not as landmarks do."""
+    """The view as framed by a face detector's box instead of landmarks."""
     roll, scale, x, y = amount * jax.random.uniform(key, (4,), minval=-1.0)
     return view._replace(
         pose_roll=view.pose_roll + 0.35 * roll,
@@ -112,7 +112,7 @@ def _misalign(view, key, amount):
 
 
 def _floats(values):
-    """A small float32 array: to a type checker `np.float32` of a list is a scalar."""
+    """A small float32 array; to a type checker, `np.float32` of a list is a scalar."""
     return np.array(values, np.float32)
 
 
@@ -122,7 +122,7 @@ def _cover(distance, softness=1.0):
 
 
 def _blob(u, v, width, height):
-    """A soft spot, 1 in the middle and 0 outside the ellipse."""
+    """A soft spot: 1 in the middle, and 0 outside the ellipse."""
     inside = jnp.maximum(1.0 - (u / width) ** 2 - (v / height) ** 2, 0.0)
     return inside * inside
 
@@ -173,7 +173,7 @@ def _grid(view):
     cos, sin = jnp.cos(view.pose_roll), jnp.sin(view.pose_roll)
     right, down = cos * right + sin * down, cos * down - sin * right + 20.0
     u, v = right, down
-    for _ in range(2):  # the parallax is small: two steps of the fixed point do
+    for _ in range(2):  # the parallax is small, so two fixed-point steps are enough
         depth = _depth(u, v)
         u, v = right - view.pose_yaw * depth, down - view.pose_pitch * depth
     rise = jnp.clip(v / 18.0, 0.0, 1.0)  # the nose stands out further
@@ -205,7 +205,7 @@ def _body(canvas, face, view, grid, skin):
 
 
 def _head(canvas, face, grid, skin, outline):
-    """Bare skin with what is soft on it: blush, sockets, chin."""
+    """Bare skin and its soft parts: blush, sockets, chin."""
     canvas = _paint(canvas, _cover(outline, 1.3), skin)
     red = _blob(grid.a - 21.0, grid.v - 22.0, 13.0, 11.0) * (0.35 * face.skin_blush)
     red += 0.5 * _blob(grid.nose_u, grid.nose_v - 18.0, 10.0, 9.0)

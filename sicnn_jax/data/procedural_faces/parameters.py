@@ -1,7 +1,7 @@
-"""Who a procedural face shows and how: the parameters that `drawing` draws.
+"""The person that a procedural face shows, and the view: what `drawing` draws.
 
-An *identity* is the parameters of a face, a *view* everything else about a picture of
-it (pose, expression, light, background, occlusion, camera).
+An *identity* is the parameters of a face; a *view* is everything else about a picture
+of it (pose, expression, light, background, occlusion, camera).
 """
 
 import collections
@@ -54,8 +54,8 @@ _IDENTITY_RANGES = _ranges("""
     scar: worn 0 1, u -27 27, v 14 32, angle -1.2 1.2
 """)
 
-# What two of the common factors mean, the rest being directions drawn at random:
-# beards rarely meet long hair, nor wrinkles brown hair.
+# Two of the common factors have a meaning, the others are random directions: beards
+# rarely go with long hair, nor wrinkles with brown hair.
 _MEANINGS = (
     {'beard_worn': 6, 'moustache_worn': 5, 'hair_length': -6, 'head_jaw': 3}
     | {'brow_thick': 3, 'brow_height': -2, 'eye_lash': -4, 'lip_red': -4},
@@ -87,13 +87,13 @@ _VIEW_RANGES = _ranges("""
 
 
 class Parameters(Protocol):
-    """A named tuple of float32 scalars, its fields being those of a table above."""
+    """A named tuple of float32 scalars, whose fields come from a table above."""
 
     def __getattr__(self, name: str) -> jax.Array: ...
 
 
 def _record(name: str, fields: Sequence[str]) -> Callable[..., Any]:
-    """A class of named tuples; made here, as a type checker reads no tables."""
+    """A class of named tuples, made here because type checkers do not read tables."""
     return collections.namedtuple(name, fields)
 
 

@@ -85,7 +85,7 @@ def test_what_cannot_be_excluded(tmp_path):
     with pytest.raises(DatasetError, match='cannot be read'):
         overlap.read_excluded([tmp_path / 'missing.txt'])
     (tmp_path / 'empty.txt').write_text('\n')
-    with pytest.raises(DatasetError, match='expected one identity a line'):
+    with pytest.raises(DatasetError, match='expected one identity per line'):
         overlap.read_excluded([tmp_path / 'empty.txt'])
     with pytest.raises(DatasetError, match=r'faces\.json is missing'):
         overlap.read_excluded([tmp_path])

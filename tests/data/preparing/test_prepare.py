@@ -192,8 +192,8 @@ def test_landmarks_align(source, tmp_path):
         (['--test_list=/nowhere.txt'], r'/nowhere.txt cannot be read'),
         (['--test_identities=6'], 'leaves no identity for training: there are 6'),
         (['--min_size=999'], 'None of the images of'),
-        (['--rotations'], 'rotations is for detect'),
-        (['--identity=label'], "identity is 'label', a feature of a data set of TFDS"),
+        (['--rotations'], 'rotations needs detect'),
+        (['--identity=label'], "identity is 'label', a feature of a TFDS data set"),
     ],
 )
 def test_failures_exit_with_1_and_a_message(
@@ -235,7 +235,7 @@ def test_folders_of_splits(tmp_path, capsys):
     assert '; passed over: 1 named .txt; details in report.html there.' in last
     arguments = ('--overwrite', '--test_identities=1')
     assert run(tmp_path / 'in', out, *arguments) == 1
-    assert 'has splits of its own, test, train' in capsys.readouterr().err
+    assert 'has its own splits, test, train' in capsys.readouterr().err
 
 
 def test_no_workers_are_refused_before_anything_is_made(source, tmp_path):
@@ -255,7 +255,7 @@ def test_names_of_a_test_list_may_be_spelled_otherwise(tmp_path):
 def test_source_without_images(tmp_path, capsys):
     (tmp_path / 'source').mkdir()
     assert run(tmp_path / 'source', tmp_path / 'out') == 1
-    assert 'one folder an identity' in capsys.readouterr().err
+    assert 'one folder per identity' in capsys.readouterr().err
 
 
 def test_unknown_names_and_foreign_landmarks(source, tmp_path):
@@ -651,7 +651,7 @@ def test_splits_of_a_source_are_kept(tmp_path, capsys):
         'train/4',
     ]
     assert run(tmp_path / 'set', tmp_path / 'x', '--test_identities=1') == 1
-    assert 'has splits of its own, test, train' in capsys.readouterr().err
+    assert 'has its own splits, test, train' in capsys.readouterr().err
 
 
 def test_verification_set(tmp_path):
@@ -736,4 +736,4 @@ def test_beam_writes_the_same(source, tmp_path, monkeypatch, capsys):
 def test_beam_reads_files_alone(tmp_path, capsys):
     our_set(tmp_path / 'set')
     assert run(tmp_path / 'set', tmp_path / 'out', '--runner=beam:DirectRunner') == 1
-    assert 'is read from its beginning' in capsys.readouterr().err
+    assert 'can only be read in order' in capsys.readouterr().err

@@ -176,7 +176,7 @@ def test_a_list_reads_nothing_outside_of_its_root(photographs, key):
     path = photographs / 'people.csv'
     path.write_text(f'path,identity\na.png,A\n{key},B\n')
     with pytest.raises(
-        DatasetError, match=f'image 2: {key} is not below {photographs},'
+        DatasetError, match=f'image 2: {key} is not below {photographs};'
     ):
         sources.open_source(path)
 
@@ -357,7 +357,7 @@ def test_the_feature_of_tfds_that_is_the_identity(tmp_path):
         sources.open_source(where, identity='who')
     with pytest.raises(DatasetError, match=r"'photo' is no label: .*label, person_id"):
         sources.open_source(where, identity='photo')
-    with pytest.raises(DatasetError, match=r'of TFDS, and .* is none'):
+    with pytest.raises(DatasetError, match=r'a TFDS data set, but .* is not one'):
         sources.open_source(tmp_path, identity='label')
 
 
