@@ -1,1 +1,1 @@
-"""Recognition networks of others, as ONNX files."""
+"""Third-party recognition networks, as ONNX files."""

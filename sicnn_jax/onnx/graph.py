@@ -1,6 +1,6 @@
-"""ONNX files as plain Python: nodes, arrays, and what goes in and comes out.
+"""Reads ONNX files into plain Python: nodes, arrays, inputs and outputs.
 
-A network is read as that of one face: see `_for_one_face`.
+A network is read as a network for one face: see `_for_one_face`.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ __all__ = ['Graph', 'Node', 'read_graph']
 
 _OLDEST = 7
 
-# Inputs that are weights, even where they are single numbers.
+# Inputs that are weights, even if they are single numbers.
 _WEIGHTS = {
     'BatchNormalization': (1, 2),
     'Conv': (1, 2),
@@ -28,7 +28,7 @@ _WEIGHTS = {
     'InstanceNormalization': (1, 2),
     'PRelu': (1,),
 }
-# Inputs that are none: a variance that is trained turns negative.
+# Inputs that are not weights: a variance would turn negative in training.
 _STATISTICS = {'BatchNormalization': (3, 4)}
 _CONSTANT = 'Constant'
 _VALUES = {
@@ -46,9 +46,9 @@ class Node:
 
     Attributes:
       operator: its name, a key of `OPERATORS`.
-      name: its own, else that of its first output.
+      name: of the node, or if it has none, of its first output.
       inputs: names of values; '' for one that is left out.
-      outputs: likewise. Only the first one is ever computed.
+      outputs: names of values. Only the first one is ever computed.
       attributes: numbers, strings, arrays, or tuples of them.
     """
 
@@ -65,15 +65,15 @@ class Graph:
 
     Attributes:
       path: of the file.
-      nodes: in an order in which they can be computed, without those of constants.
-      parameters: float32 arrays by the file's names, which may be trained: those of
-        more than one number, and what are weights, biases or slopes by their place.
-        Those of a normalisation of the input are among them.
+      nodes: in an order in which they can be computed, without constants.
+      parameters: float32 arrays by the file's names, which may be trained: arrays of
+        more than one number, and weights, biases or slopes by their place. They
+        include a normalisation of the input.
       constants: all other arrays: integers, single numbers such as bounds, and the
         statistics of batch normalisation.
       input: name of the batch of images.
-      shape: as declared, with the batch; a name or None where it is open.
-      outputs: names, those of the file.
+      shape: as declared, with the batch; open sizes are a name or None.
+      outputs: names of the file's outputs.
       opset: version of the operators.
     """
 
@@ -91,9 +91,9 @@ def read_graph(path: str | os.PathLike) -> Graph:
     """Reads an ONNX file.
 
     Raises:
-      CheckpointError: the file is missing, damaged, has operators that are not known
-        here, data outside its folder or other inputs than one batch of images, or the
-        package onnx is missing.
+      CheckpointError: the file is missing or damaged, has unknown operators, data
+        outside its folder or inputs other than one batch of images, or the package
+        onnx is missing.
     """
     path = Path(path)
     model = _read_model(path)
@@ -101,7 +101,7 @@ def read_graph(path: str | os.PathLike) -> Graph:
         return _read(model, path)
     except CheckpointError:
         raise
-    # What is damaged shows in many ways: a name that is no text is read as bytes.
+    # Damage shows in many ways: for example, a name that is not text is read as bytes.
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
             f'{path} is damaged: {error}. Fetch or export the file again.'
@@ -162,12 +162,12 @@ def _opset(model, path):
 
 
 def _domain(message):
-    """Whose operators they are; '' for ONNX's own."""
+    """The domain of the operators; '' for ONNX's own."""
     return '' if message.domain == 'ai.onnx' else message.domain
 
 
 def _check_operators(nodes, path):
-    """Raises CheckpointError with all operators that are not known here."""
+    """Raises CheckpointError that lists all unknown operators."""
     found: dict[str, list[str]] = {}
     for node in nodes:
         if _domain(node) or node.op_type not in (*OPERATORS, _CONSTANT):
@@ -211,7 +211,7 @@ def _image_input(graph, path):
 
 
 def _size(dimension):
-    """A positive number, a name or None: old exports say 0 or −1 for an open size."""
+    """A positive number, a name or None; old exports write 0 or −1 for an open size."""
     if dimension.HasField('dim_value'):
         return dimension.dim_value if dimension.dim_value > 0 else None
     return dimension.dim_param or None
@@ -241,7 +241,7 @@ def _attribute(attribute, name, path):
         if isinstance(value, bytes):
             return value.decode()
         return tuple(value) if isinstance(value, Iterable) else value
-    # CheckpointError is a ValueError, too.
+    # CheckpointError is also a ValueError.
     except ValueError as error:
         raise CheckpointError(
             f'{path}: the attribute {attribute.name!r} of the node {name!r} cannot be '
@@ -262,15 +262,15 @@ def _constant(node, path):
 
 
 def _check_order(nodes, known, outputs, path):
-    """Raises CheckpointError unless each value comes before what is made of it."""
+    """Raises CheckpointError unless each value is made before it is used."""
     known = set(known)
     for node in nodes:
         for name in filter(None, node.inputs):
             if name not in known:
                 raise CheckpointError(
                     f'{path}: the node {node.name!r} ({node.operator}) takes {name!r}, '
-                    'which is no array of the file, nor the first output of a node '
-                    'before it. Fetch or export the file again.'
+                    'which is neither an array of the file nor the first output of an '
+                    'earlier node. Fetch or export the file again.'
                 )
         known |= set(node.outputs[:1])
     for name in outputs:
@@ -282,11 +282,11 @@ def _check_order(nodes, known, outputs, path):
 
 
 def _for_one_face(nodes, arrays, image, batch):
-    """Takes a fixed batch out of the shapes to which a file brings its images.
+    """Removes a fixed batch from the shapes to which a file reshapes its images.
 
-    Of a file for 64 faces, `Reshape` to [64, −1] or [64 · 8, 49, 32] becomes one to
-    [1, −1] or [8, 49, 32], likewise `Expand`. Shapes that are computed from that of the
-    image need nothing.
+    In a file for 64 faces, `Reshape` and `Expand` to [64, −1] or [64 · 8, 49, 32]
+    become ones to [1, −1] or [8, 49, 32]. Shapes that are computed from the image's
+    shape need no change.
     """
     if not isinstance(batch, int) or batch == 1:
         return nodes, arrays
@@ -299,7 +299,7 @@ def _for_one_face(nodes, arrays, image, batch):
             data, shape = node.inputs
             target = arrays.get(shape, np.zeros(0))
             if target.size and target[0] > 0 and target[0] % batch == 0:
-                # Others may use the same array.
+                # Other nodes may use the same array.
                 name = f'{shape} for one face'
                 arrays[name] = np.append(target[0] // batch, target[1:])
                 node = dataclasses.replace(node, inputs=(data, name))
@@ -308,7 +308,7 @@ def _for_one_face(nodes, arrays, image, batch):
 
 
 def _divide(nodes, arrays):
-    """Parameters and constants among the arrays that are used, see `Graph`."""
+    """Splits the arrays in use into parameters and constants, see `Graph`."""
     used: dict[str, bool] = {}
     fixed = set()
     for node in nodes:

@@ -1,6 +1,6 @@
-"""What a recognition network of others expects: what its ONNX file does not say.
+"""The input that a third-party network expects and its ONNX file does not describe.
 
-A JSON beside the file (`model.json` for `model.onnx`) has the fields of `OnnxInput`,
+A JSON file next to it (`model.json` for `model.onnx`) has the fields of `OnnxInput`,
 such as the colour order.
 """
 
@@ -33,7 +33,7 @@ __all__ = [
 
 _COLOUR_ORDERS = ('RGB', 'BGR')
 _LAYOUTS = ('NCHW', 'NHWC')
-# Networks are given numbers around 1, or levels of 0 to 255.
+# Networks take numbers around 1, or levels of 0 to 255.
 _LARGEST_INPUT = 300
 
 
@@ -57,22 +57,22 @@ def open_with(path: Path, package: str) -> ModuleType:
 
 
 def check_exists(path: Path) -> None:
-    """Raises CheckpointError where there is no such file."""
+    """Raises CheckpointError if there is no such file."""
     if not path.is_file():
         raise CheckpointError(f'The network {path} is missing.')
 
 
 @dataclasses.dataclass(frozen=True)
 class OnnxInput:
-    """What a network expects. The defaults are those of InsightFace's networks.
+    """The input that a network expects. The defaults suit InsightFace's networks.
 
     Attributes:
-      size: (height, width) in pixels; () for that of the file, else 112×112.
-      mean, scale: the network is given (level − mean) · scale; numbers, or three of
+      size: (height, width) in pixels; () for the file's size, or 112×112 if it is open.
+      mean, scale: the network gets (level − mean) · scale; numbers, or three of
         them in its colour order.
       colour_order: 'RGB' or 'BGR'.
-      layout: 'NCHW' or 'NHWC'; '' for that of the file.
-      mirror: for verification, the mirrored face is described, too.
+      layout: 'NCHW' or 'NHWC'; '' for the file's layout.
+      mirror: whether the mirrored face is described as well for verification.
       centred: as in `Judge`.
       output: name of the features; '' for the first output.
     """
@@ -111,12 +111,12 @@ class OnnxInput:
         check(
             0 < largest <= _LARGEST_INPUT,
             'scale',
-            'a factor, such as 1 / 127.5 = 0.00784: the network would be given '
+            'a factor, such as 1 / 127.5 = 0.00784: the network would get '
             f'numbers up to {largest:.3g}',
         )
 
     def arrange(self, faces: Num[Any, 'n h w 3']) -> Float[Any, 'n _ _ _']:
-        """Faces of the network's size as it is given them.
+        """Faces of the network's size in the form that it takes.
 
         Args:
           faces: RGB, levels 0..255, of NumPy or JAX.
@@ -127,11 +127,11 @@ class OnnxInput:
         return numbers.transpose(0, 3, 1, 2) if self.layout == 'NCHW' else numbers
 
     def _normalize(self, levels):
-        """Levels 0..255 in the network's colour order → its numbers."""
+        """Levels 0..255 in the network's colour order → its input numbers."""
         return (levels - np.asarray(self.mean)) * np.asarray(self.scale)
 
     def describe(self) -> str:
-        """In words, such as for a message."""
+        """A description in words, for example for a message."""
         height, width = self.size
         return (
             f'{height}×{width} pixels (height×width), (level − {self.mean}) · '
@@ -145,11 +145,11 @@ def _are_numbers(value):
 
 
 def read_input(path: str | os.PathLike, settings: Mapping[str, Any] = {}) -> OnnxInput:
-    """What is said of the input of an ONNX file.
+    """Reads the description of an ONNX file's input.
 
     Args:
-      path: of the file; the JSON beside it may be missing.
-      settings: fields of `OnnxInput` that go over those of the JSON.
+      path: of the ONNX file; the JSON next to it may be missing.
+      settings: fields of `OnnxInput` that override those of the JSON.
 
     Raises:
       CheckpointError: the JSON is damaged, or a field is unknown or wrong.
@@ -184,9 +184,9 @@ def fit_faces(
 ) -> UInt8[np.ndarray, 'n height width 3']:
     """Faces in another shape: the sides padded or cropped, then resized.
 
-    Padding repeats the edge. For 112×112 pixels it is 8 on each side, which brings
-    the landmarks onto the template of ArcFace: that of our faces, 8 pixels to the
-    right. Resizing is bicubic, without aliasing.
+    Padding repeats the edge. For 112×112 pixels it is 8 on each side, which brings the
+    landmarks onto ArcFace's template: our template, moved 8 pixels to the right.
+    Resizing is bicubic, without aliasing.
 
     Args:
       faces: RGB or BGR.
@@ -207,10 +207,10 @@ def fit_faces(
 
 
 def columns_of(size: tuple[int, int]) -> np.ndarray:
-    """Which columns of a face are padded or cropped to the shape of (height, width)."""
+    """The columns of a face, padded or cropped to the shape of (height, width)."""
     height, width = size
     wide = round(HEIGHT * width / height)
-    # Where the first column comes from: beyond the face, or within it.
+    # The source of the first column, which is beyond the face or within it.
     first = (WIDTH - wide) // 2
     return np.clip(np.arange(first, first + wide), 0, WIDTH - 1)
 
@@ -218,15 +218,15 @@ def columns_of(size: tuple[int, int]) -> np.ndarray:
 def complete(
     expected: OnnxInput, shape: Sequence[Any], path: str | os.PathLike
 ) -> OnnxInput:
-    """What is expected, with what the file declares.
+    """The expected input, completed by the declarations of the file.
 
     Args:
-      expected: as it was said.
-      shape: of the input; what is open is no integer.
+      expected: from the settings.
+      shape: of the input; open sizes are not integers.
       path: of the file.
 
     Raises:
-      CheckpointError: what was said contradicts the file.
+      CheckpointError: the settings contradict the file.
     """
     if len(shape) != 4:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Computing a network of an ONNX file while JAX traces."""
+"""Computes the network of an ONNX file while JAX traces."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,19 +20,20 @@ def evaluate(
     x: jax.Array,
     outputs: Sequence[str] = (),
 ) -> tuple[jax.Array, ...]:
-    """What the network makes of one image. Meant for `jax.vmap`.
+    """The outputs of the network for one image, for use with `jax.vmap`.
 
-    All is computed in the image's dtype. Values that are known while tracing, such as
-    shapes, are computed by NumPy, and so are those of parameters that are NumPy arrays.
+    Everything is computed in the image's dtype. Values that are known while tracing,
+    such as shapes and results of parameters that are NumPy arrays, are computed by
+    NumPy.
 
     Args:
       graph: the network.
-      parameters: arrays like `graph.parameters`, to which they are differentiable.
-      x: floating, the shape that the file declares but its first axis.
+      parameters: arrays like `graph.parameters`; outputs are differentiable by them.
+      x: floating, in the shape that the file declares without its first axis.
       outputs: names of outputs of any nodes; default: the file's first output.
 
     Returns:
-      These, each without the batch axis.
+      These outputs, each without the batch axis.
 
     Raises:
       CheckpointError: there is no such output, the file contradicts itself, or it mixes
@@ -49,7 +50,7 @@ def evaluate(
 
 
 def _needed(graph, names):
-    """The nodes that these outputs are made of, in order."""
+    """The nodes that these outputs depend on, in order."""
     made = {name for node in graph.nodes for name in node.outputs[:1]}
     for name in names:
         if name not in made:
@@ -68,12 +69,12 @@ def _needed(graph, names):
 def _compute(graph, node, values, dtype):
     inputs = [values[name] if name else None for name in node.inputs]
     if not all(value is None or is_known(value) for value in inputs):
-        # Or they would raise the precision of what depends on the image.
+        # Otherwise they would raise the precision of values that depend on the image.
         inputs = [_cast(value, dtype) for value in inputs]
     try:
         operator = find_operator(node.operator, graph.opset)
         value = operator(*inputs, **node.attributes)
-    # What is wrong in a file shows in many ways; JAX's own errors are among these.
+    # Faults of a file raise many kinds of error; JAX's own errors are among these.
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         shapes = [None if value is None else list(value.shape) for value in inputs]
         raise CheckpointError(
@@ -86,7 +87,7 @@ def _compute(graph, node, values, dtype):
 
 
 def _cast(value, dtype):
-    """The same in this dtype, if it is floating."""
+    """The value in this dtype, if it is floating."""
     if value is None or not jnp.issubdtype(value.dtype, jnp.floating):
         return value
     return value.astype(dtype)
@@ -96,7 +97,7 @@ def _without_batch(graph, name, value):
     if value.shape[:1] != (1,):
         raise CheckpointError(
             f'{graph.path}: the output {name!r} has the shape {list(value.shape)} for '
-            'one face; expected 1 of the first axis. Is a batch fixed inside the file, '
-            'or is it another output? Export it for a batch of 1, or name the features.'
+            'one face; expected a first axis of 1. Is a batch fixed inside the file, '
+            'or is it the wrong output? Export it for a batch of 1, or set `output`.'
         )
     return jnp.asarray(value)[0]

@@ -1,6 +1,6 @@
-"""The operators of ONNX that are known: those of recognition networks.
+"""The known operators of ONNX, which recognition networks use.
 
-An operator is a pure function of arrays and keyword attributes, those of ONNX, and
+An operator is a pure function of arrays and keyword attributes, named as in ONNX, and
 returns ONNX's first output. A new one is such a function and a line in `OPERATORS`.
 """
 
@@ -18,7 +18,7 @@ Operator = Callable[..., Value]
 
 
 def find_operator(name: str, opset: int) -> Operator:
-    """The operator as it is in a version of ONNX."""
+    """The operator as defined in a version of ONNX."""
     since, earlier = _EARLIER.get(name, (0, None))
     return earlier if earlier and opset < since else OPERATORS[name]
 
@@ -37,11 +37,11 @@ def batch_normalization(
 ) -> Value:
     """ONNX's BatchNormalization, with the given statistics.
 
-    `spatial` shows in the shapes of these, `momentum` is for training.
+    Their shapes imply `spatial`; `momentum` is for training.
     """
     if training_mode:
         raise ValueError(
-            'It is in training mode; expected given statistics. Export the network for '
+            'It is in training mode; expected fixed statistics. Export the network for '
             'inference, such as after model.eval().'
         )
     factor = scale / (variance + epsilon) ** 0.5
@@ -101,7 +101,7 @@ def clip(
 
 
 def divide(a: Value, b: Value) -> Value:
-    """ONNX's Div: of integers, towards 0."""
+    """ONNX's Div; integers are rounded towards 0."""
     if np.issubdtype(a.dtype, np.integer):
         module = module_of(a, b)
         return module.abs(a) // module.abs(b) * module.sign(a) * module.sign(b)
@@ -125,7 +125,7 @@ def gemm(
 
 
 def lp_normalization(x: Value, *, axis: int = -1, p: int = 2) -> Value:
-    """ONNX's LpNormalization; zeros stay zeros, and have a gradient."""
+    """ONNX's LpNormalization; zeros stay zeros and have a gradient."""
     if p == 1:
         total = jnp.abs(x).sum(axis, keepdims=True)
         return x / jnp.where(total == 0, 1, total)
@@ -134,7 +134,7 @@ def lp_normalization(x: Value, *, axis: int = -1, p: int = 2) -> Value:
 
 
 def flattened_softmax(x: Value, *, axis: int = 1) -> Value:
-    """ONNX's Softmax before version 13: over all axes from this one on."""
+    """ONNX's Softmax before version 13: over all axes from `axis` on."""
     return jax.nn.softmax(x, tuple(range(axis % x.ndim, x.ndim)))
 
 
@@ -240,5 +240,5 @@ OPERATORS: dict[str, Operator] = {
     'Where': _elementwise('where'),
 }
 
-# Those whose meaning has changed: since which version, and as they were before.
+# Operators whose meaning has changed: the version of the change, and the earlier form.
 _EARLIER: dict[str, tuple[int, Operator]] = {'Softmax': (13, flattened_softmax)}

@@ -1,4 +1,4 @@
-"""Recognition networks of others by ONNX Runtime (extra `onnx`), as judges."""
+"""Runs third-party recognition networks in ONNX Runtime (extra `onnx`), as judges."""
 
 import dataclasses
 import os
@@ -27,8 +27,8 @@ class OnnxNetwork:
     """A network that describes faces.
 
     Attributes:
-      input: what it expects, complete.
-      run: input of its dtype → features; n is any.
+      input: the input that it expects, complete.
+      run: input of its dtype → features, for any n.
       dtype: of its input.
     """
 
@@ -39,13 +39,13 @@ class OnnxNetwork:
     def __call__(
         self, faces: UInt8[np.ndarray, 'n 112 96 3']
     ) -> tuple[Float[np.ndarray, 'n d'], Float[np.ndarray, 'n d_verification']]:
-        """Features of faces, and with those of the mirrored ones, if it mirrors.
+        """Features for similarity, and for verification with the mirrored faces.
 
         Args:
           faces: RGB.
 
         Returns:
-          d and 2 · d numbers a face, or twice d.
+          d and 2 · d numbers per face; d and d if it does not mirror.
         """
         chunks = [
             self._describe(faces[start : start + _BATCH])
@@ -68,14 +68,14 @@ class OnnxNetwork:
 
 
 def load_network(path: str | os.PathLike) -> OnnxNetwork:
-    """Opens an ONNX file with ONNX Runtime, on whatever devices that knows.
+    """Opens an ONNX file with ONNX Runtime, on any device that it knows.
 
     Args:
-      path: of the file; the JSON beside it says what it expects, see `read_input`.
+      path: of the file; the JSON next to it describes its input, see `read_input`.
 
     Raises:
-      CheckpointError: the file is missing, damaged or of no such network, ONNX Runtime
-        is missing, or what is said of the input contradicts the file.
+      CheckpointError: the file is missing, damaged or not such a network, ONNX Runtime
+        is missing, or the settings of the input contradict the file.
     """
     path = Path(path)
     onnxruntime = open_with(path, 'onnxruntime')
@@ -108,11 +108,11 @@ def load_network(path: str | os.PathLike) -> OnnxNetwork:
             reason = ' '.join(str(error).split())
             raise CheckpointError(
                 f'{path} fails when it is run on {len(numbers)} face(s): {reason}. '
-                'Export it anew with an open batch, or use another network.'
+                'Export it again with an open batch, or use another network.'
             ) from error
         return _check_features(features, len(numbers), path)
 
-    # What is open is no number, or 0.
+    # An open size is not a number, or 0.
     batch = declared.shape[0] if isinstance(declared.shape[0], int) else None
     run = _Batches(describe, batch or None, path)
     return OnnxNetwork(expected, run, _DTYPES[declared.type])
@@ -120,11 +120,11 @@ def load_network(path: str | os.PathLike) -> OnnxNetwork:
 
 @dataclasses.dataclass
 class _Batches:
-    """Input → features, as many faces at once as the file takes.
+    """Input → features, with as many faces at once as the file takes.
 
     Attributes:
-      describe: a batch.
-      size: of each; None for any.
+      describe: computes the features of a batch.
+      size: of a batch; None for any.
       path: of the file.
     """
 
@@ -138,7 +138,7 @@ class _Batches:
         except CheckpointError as error:
             if self.size or len(numbers) < 2:
                 raise
-            # Exported for one, with the batch opened by name alone.
+            # It was exported for one face, with a batch that is open in name only.
             features = in_batches(self.describe, numbers, (1,))
             print(f'One face at a time: {error}', file=sys.stderr, flush=True)
             self.size = 1
@@ -150,6 +150,6 @@ def _check_features(features, rows, path):
     if features.ndim < 2 or len(features) != rows:
         raise CheckpointError(
             f'{path} returns the shape {list(features.shape)} for {rows} faces; '
-            'expected a feature of each. Is `output` another one?'
+            'expected a feature of each. Does `output` name the features?'
         )
     return features.reshape(rows, -1)

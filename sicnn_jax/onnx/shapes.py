@@ -1,7 +1,7 @@
-"""Operators of ONNX that move numbers, and those that tell where to.
+"""Operators of ONNX that move numbers, and that compute where to move them.
 
-Each takes known values and those of JAX (`values.py`). What newer versions of an
-operator take as an input, older ones have as an attribute of the same name.
+Each takes known values and values of JAX (`values.py`). Some inputs of an operator's
+newer versions are attributes of the same name in older ones.
 """
 
 import math
@@ -13,8 +13,8 @@ import numpy as np
 
 from sicnn_jax.onnx.values import Value, integers, is_known, module_of
 
-# By the numbers of TensorProto.DataType. What is floating is float32 when it is known,
-# and has the dtype of the image when it depends on that.
+# By the numbers of TensorProto.DataType. Floating values are float32 when they are
+# known, and have the image's dtype when they depend on the image.
 _DTYPES = {
     1: np.float32,
     2: np.uint8,
@@ -33,7 +33,7 @@ _DTYPES = {
 
 
 def shape(x: Value, *, start: int = 0, end: int | None = None) -> np.ndarray:
-    """ONNX's Shape: known, whatever x is."""
+    """ONNX's Shape; it is known, whatever x is."""
     return np.asarray(x.shape[start:end], np.int64)
 
 
@@ -57,7 +57,7 @@ def flatten(x: Value, *, axis: int = 1) -> Value:
 def squeeze(
     x: Value, given: Value | None = None, *, axes: Sequence[int] | None = None
 ) -> Value:
-    """ONNX's Squeeze. Without axes that of the batch stays, though it is 1 here."""
+    """ONNX's Squeeze. Without axes, the batch axis stays, although it is 1 here."""
     along = _either(axes, given)
     if along is None:
         first = 0 if is_known(x) else 1
@@ -144,7 +144,7 @@ def constant_of_shape(sizes: Value, *, value: np.ndarray | None = None) -> np.nd
 
 
 def cast(x: Value, *, to: int, saturate: int = 1) -> Value:
-    """ONNX's Cast. What depends on the image keeps its precision.
+    """ONNX's Cast. Values that depend on the image keep their precision.
 
     `saturate` is for floating types of 8 bits, which are not known here.
     """
@@ -166,6 +166,6 @@ def dropout(
 
 
 def _either(attribute, given):
-    """What an attribute or an input says, as integers; None if neither does."""
+    """The value of an attribute or an input, as integers; None if both are missing."""
     said = given if attribute is None else attribute
     return None if said is None else integers(said)

@@ -1,4 +1,4 @@
-"""Arrays of an ONNX file: in it, or in files beside it."""
+"""Reads the arrays of an ONNX file, from it or from files next to it."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def read_tensor(tensor: Any, path: Path) -> np.ndarray:
         tensor.data_location = TensorProto.DEFAULT
     try:
         array = np.asarray(numpy_helper.to_array(tensor))
-    # What is damaged shows in many ways: an unknown type is a KeyError.
+    # Damage shows in many ways: for example, an unknown type raises KeyError.
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f'{path}: the array {tensor.name!r} is damaged: {error}. Fetch or export '
@@ -59,8 +59,8 @@ def _external_data(tensor, path):
     wanted = length or present - offset
     if min(offset, length) < 0 or not 0 <= wanted <= present - offset:
         raise CheckpointError(
-            f'{path}: the array {tensor.name!r} is said to be {length or "all"} bytes '
-            f'from byte {entries.get("offset", 0)} of {location!r}, which has '
+            f'{path}: the array {tensor.name!r} should be {length or "all"} bytes '
+            f'from byte {entries.get("offset", 0)} of {location!r}, which has only '
             f'{present}. Fetch both files again.'
         )
     with file.open('rb') as stream:
@@ -74,13 +74,13 @@ def _inside(location, name, path):
     file = (folder / location).resolve()
     if Path(location).is_absolute() or not file.is_relative_to(folder):
         raise CheckpointError(
-            f'{path}: the array {name!r} is said to be in {location!r}; expected a '
+            f'{path}: the array {name!r} should be in {location!r}; expected a '
             f'file inside the folder {folder}. If you trust it, load the network with '
             'the package onnx and save it as one file.'
         )
     if not file.is_file():
         raise CheckpointError(
-            f'{path}: the array {name!r} is said to be in {location!r}, but there is '
+            f'{path}: the array {name!r} should be in {location!r}, but there is '
             f'no file {file}. Put it there.'
         )
     return file

@@ -1,6 +1,6 @@
-"""Values while a network is traced: known ones of NumPy, and those of JAX.
+"""Values while a network is traced: known ones from NumPy, and JAX's own.
 
-What is computed from known values alone is known, too, which shapes have to be.
+A value computed from known values alone is known as well; shapes must be known.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ Value = np.ndarray | jax.Array
 
 
 def is_known(*values: Value | None) -> bool:
-    """Whether none of them depends on the image, nor on a parameter that is traced."""
+    """Whether none of them depends on the image or on a traced parameter."""
     return not any(isinstance(value, jax.Array) for value in values)
 
 
 def module_of(*values: Value | None) -> ModuleType:
-    """What computes with them: `numpy` or `jax.numpy`."""
+    """The module that computes with them: `numpy` or `jax.numpy`."""
     return np if is_known(*values) else jnp
 
 
@@ -27,8 +27,8 @@ def integers(value: Value | Sequence[int]) -> tuple[int, ...]:
     """Known integers, such as a shape or axes.
 
     Raises:
-      ValueError: it depends on the image.
+      ValueError: the value depends on the image.
     """
     if isinstance(value, jax.Array):
-        raise ValueError('A shape or an index in it depends on what is in the image.')
+        raise ValueError('A shape or an index in it depends on the image content.')
     return tuple(int(number) for number in np.ravel(value))

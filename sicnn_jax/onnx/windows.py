@@ -1,7 +1,7 @@
-"""Operators of ONNX that go over an image with a window: convolution and pooling.
+"""Operators of ONNX that move a window over an image: convolution and pooling.
 
-Images are [n, channels, height, width], or have any other number of axes in space.
-`pads` are those before all axes, then those after.
+Images are [n, channels, height, width], or have any other number of spatial axes.
+`pads` has the padding before all axes, then the padding after them.
 """
 
 import functools
@@ -30,7 +30,7 @@ def conv(
     pads: Sequence[int] = (),
     strides: Sequence[int] = (),
 ) -> jax.Array:
-    """ONNX's Conv. `kernel_shape` is that of the kernel."""
+    """ONNX's Conv. `kernel_shape` repeats the shape of the kernel."""
     axes = x.ndim - 2
     strides, dilations = tuple(strides) or (1,) * axes, tuple(dilations) or (1,) * axes
     margins = _margins(x, kernel.shape[2:], strides, dilations, pads, auto_pad)
@@ -52,7 +52,7 @@ def max_pool(
     storage_order: int = 0,
     strides: Sequence[int] = (),
 ) -> jax.Array:
-    """ONNX's MaxPool. `storage_order` is that of its indices, which nobody gets."""
+    """ONNX's MaxPool. `storage_order` is for its indices, which are not returned."""
     strides, dilations, margins, rest = _pooling(
         x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode
     )
@@ -79,7 +79,7 @@ def average_pool(
     sums = _reduce_windows(
         x, 0, jax.lax.add, kernel_shape, strides, dilations, margins, rest
     )
-    # How many numbers are in each window: along each axis, then of all.
+    # The number of values in each window: along each axis, then in all.
     counts = np.ones(())
     for axis, (before, after) in enumerate(margins):
         size = x.shape[2 + axis]
@@ -98,10 +98,10 @@ def depthwise(
     dilations: tuple[int, ...],
     margins: Margins,
 ) -> Float[Array, 'n c out_h out_w']:
-    """Convolution of each channel with a kernel of its own.
+    """Convolution of each channel with its own kernel.
 
-    On a CPU as a sum of shifted products: XLA's takes several times as long, and its
-    gradient even more (benchmarks/studies/depthwise.py).
+    On a CPU it is a sum of shifted products: XLA's own takes several times as long, and
+    its gradient even longer (benchmarks/studies/depthwise.py).
     """
 
     def direct(x, kernel):
@@ -135,13 +135,13 @@ def shifted_products(
     dilations: tuple[int, int],
     margins: tuple[tuple[int, int], ...],
 ) -> Float[Array, 'n c out_h out_w']:
-    """`depthwise` as a sum of products, and so its gradient."""
+    """`depthwise` as a sum of products, as is its gradient."""
     shifts = _shifts(x, kernel, strides, dilations, margins)
     return sum(tap * part for tap, part in zip(_taps(kernel), shifts, strict=True))
 
 
 def _shifts(x, kernel, strides, dilations, margins):
-    """What each tap of the kernel meets: r · s arrays [n, c, out_h, out_w]."""
+    """The inputs of each tap of the kernel: r · s arrays [n, c, out_h, out_w]."""
     padded = _pad(x, [(*margin, 0) for margin in margins])
     spans = [
         size - (side - 1) * dilation
@@ -160,7 +160,7 @@ def _shifts(x, kernel, strides, dilations, margins):
 
 
 def _taps(kernel):
-    """Of each tap, a number for each channel: [c, 1, 1]."""
+    """For each tap, one number per channel: [c, 1, 1]."""
     for row, column in np.ndindex(kernel.shape[2:]):
         yield kernel[:, :, row, column, None]
 
@@ -180,8 +180,8 @@ def _shifted_backward(strides, dilations, margins, residuals, gradient):
     x, kernel = residuals
     shifts = _shifts(x, kernel, strides, dilations, margins)
     taps = [jnp.sum(gradient * part, axis=(0, 2, 3)) for part in shifts]
-    # The gradient, `strides` apart, is convolved with the turned kernel: what a tap
-    # took from a place goes back to it.
+    # The gradient, with gaps for the strides, is convolved with the turned kernel: the
+    # gradient of a tap is added where its input was taken.
     turned = []
     for axis, (before, _) in enumerate(margins):
         size, count = x.shape[2 + axis], gradient.shape[2 + axis]
@@ -229,7 +229,7 @@ def _pooling(x, sides, strides, dilations, pads, auto_pad, ceil_mode):
         x.shape[2:], sides, strides, dilations, margins, strict=True
     ):
         steps = size + before + after - (side - 1) * dilation - 1
-        # No window begins in the padding after the image.
+        # Windows must not begin in the padding after the image.
         more = math.ceil(steps / stride) * stride < size + before
         rest.append(-steps % stride if ceil_mode and more else 0)
     return strides, dilations, margins, rest
