@@ -1,1 +1,1 @@
-"""Methods compared on held-out faces, and pairs of photographs verified."""
+"""Compares methods on held-out faces, and verifies pairs of photographs."""

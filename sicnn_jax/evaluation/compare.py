@@ -1,4 +1,4 @@
-"""Bicubic and the methods of a run, compared on identities that no network ever saw."""
+"""Compares bicubic and the methods of a run on identities that no network saw."""
 
 import functools
 import io
@@ -29,7 +29,7 @@ from sicnn_jax.workdir import recognition_directory, stage_directory
 
 __all__ = ['EACH_FILE', 'compare', 'format_table', 'run', 'similarity_by']
 
-# What the rows are means of, as METHOD/COLUMN, beside results.json.
+# The values that the rows average, as METHOD/COLUMN, next to results.json.
 EACH_FILE = 'each.npz'
 
 _COLUMNS = (
@@ -50,12 +50,11 @@ def run(
 
     Args:
       config, workdir: of the run.
-      out: where results are written; the workdir if None.
-      **options: of `load_test_faces`, and `judge` of `load_judge`.
+      out: directory for the results; None for the workdir.
+      **options: of `load_test_faces`, and `judge` for `load_judge`.
 
     Returns:
-      What is written as `results.json`, or None where the run trains no CNNH to
-      compare.
+      The content of `results.json`, or None if the run trains no CNNH to compare.
 
     Raises:
       CheckpointError: a stage is not finished.
@@ -102,20 +101,20 @@ def compare(
     cnnr_directory: Path | None,
     judge: Judge,
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    """Rows of the table, what they are means of, and what is to say of the judge.
+    """Rows of the table, the values that they average, and notes on the judge.
 
     Identity similarity is the mean cosine between the features of a face and of its
     original: by the CNNR of stage 1 (the paper's rule, Sec. 4.2) and by the judge.
 
     Args:
-      faces: as `methods.Methods` gives them.
+      faces: from `methods.Methods`.
       pairs: to verify by the judge.
-      cnnr_directory: of the recognition stage; None for a run that has none, whose
-        column of identity similarity is empty.
+      cnnr_directory: of the recognition stage; None if the run has none, which leaves
+        the column of identity similarity empty.
       judge: left out, with the reason, if it verifies fewer than 90% of HR pairs.
 
     Returns:
-      The rows; method → column → the value of each face that is shown, and for
+      The rows; method → column → the value of each face shown, and for
       'verification_accuracy' whether each reported pair is decided rightly; the judge.
     """
     shown = pairs.shown
@@ -170,7 +169,7 @@ def compare(
 def similarity_by(
     cnnr_directory: Path, hr: np.ndarray
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function of faces: their similarity to these originals, by a CNNR."""
+    """A function from faces to their similarity to these originals, by a CNNR."""
     params, record = checkpoint.load_networks(cnnr_directory, ['cnnr'])
     features = functools.partial(
         inference.extract_features, models.cnnr_from(record), params['cnnr']
@@ -180,7 +179,7 @@ def similarity_by(
 
 
 def format_table(results: Mapping[str, Any]) -> str:
-    """The rows as text, with what they were measured on."""
+    """The rows as text, with a line on the data."""
     lines = [
         f'{results["faces"]} faces of {describe_people(results)} ({results["data"]}), '
         f'{results["pairs"]} pairs; judge: {results["judge"]["name"]}'

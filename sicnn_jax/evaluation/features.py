@@ -1,4 +1,4 @@
-"""What networks see in the sides of pairs, and how well that verifies the pairs."""
+"""Features of the sides of pairs, and how well they verify the pairs."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,13 +11,13 @@ from sicnn_jax.evaluation.judge import Judge
 from sicnn_jax.evaluation.pairs import PairIndices
 from sicnn_jax.evaluation.verification_sets import Chunk
 
-# How the features of a face and of its mirror image become one.
+# Ways to combine the features of a face and of its mirror image.
 FLIPS = ('concat', 'mean', 'none')
 
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """Features float [m, d] and int [m], the side of pairs that each is of."""
+    """Features float [m, d] and int [m], the side of pairs that each belongs to."""
 
     features: np.ndarray
     owners: np.ndarray
@@ -31,11 +31,11 @@ def describe(
     flip: str = 'concat',
     each: bool = False,
 ) -> dict[tuple[str, str], Described]:
-    """What networks see in faces, as each method shows them.
+    """The features that networks give to faces, as each method shows them.
 
     Args:
-      chunks: sides int [n] and faces uint8 [n, 112, 96, 3], as `Album` yields them.
-      recognisers: of different names.
+      chunks: sides int [n] and faces uint8 [n, 112, 96, 3], from `Album`.
+      recognisers: with different names.
       show: faces → faces by method.
       flip: one of `FLIPS`.
       each: keep the features of each face; else their mean over each side.
@@ -51,7 +51,7 @@ def describe(
                 if each:
                     part = Described(seen, sides)
                 else:
-                    # The sum of the ones is how many faces there were.
+                    # The sum of the ones is the number of faces.
                     ones = np.pad(seen, ((0, 0), (0, 1)), constant_values=1)
                     part = _total(ones, sides)
                 found.setdefault((judge.name, method), []).append(part)
@@ -62,9 +62,9 @@ def measure(described: Described, pairs: PairIndices, *, each: bool) -> dict[str
     """Accuracy, AUC, EER and TAR@FAR of the reported folds.
 
     Args:
-      described: as `describe` returns it.
+      described: from `describe`.
       pairs: of its sides.
-      each: as it was given to `describe`.
+      each: as given to `describe`.
 
     Returns:
       A row of the results.
@@ -125,6 +125,6 @@ def _join(parts, each):
     owners = np.concatenate([part.owners for part in parts])
     if each:
         return Described(features, owners)
-    # A video may lie in several chunks.
+    # A video may span several chunks.
     total = _total(features, owners)
     return Described(total.features[:, :-1] / total.features[:, -1:], total.owners)

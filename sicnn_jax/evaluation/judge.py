@@ -1,8 +1,8 @@
 """The judge: a recognition network that no hallucination training ever touched.
 
-The identity similarity of the paper is measured by the network that CNNH, or its
-loss, was trained with or against; a judge of another seed and other identities tells
-whether what it sees is there. One for the procedural faces ships with the package;
+The paper measures identity similarity by the network that CNNH, or its loss, was
+trained with or against. A judge with another seed and other identities tells whether
+that similarity is real. A judge for procedural faces ships with the package;
 `python -m sicnn_jax.evaluation.judge` packs a trained recognition stage as such a file.
 """
 
@@ -34,13 +34,13 @@ __all__ = [
 
 PACKAGED = Path(__file__).with_name('judge.safetensors')
 
-# Below this accuracy on originals of unseen people a judge judges nothing.
+# A judge that verifies originals of unseen people less accurately is not used.
 LEAST_ACCURACY = 0.9
 
-# Below this one it is hardly better than chance: it sees other images than it expects.
+# Below this accuracy it is hardly better than chance: its input is probably wrong.
 SUSPECT_ACCURACY = 0.6
 
-# More than what exchanging the colours changes by chance.
+# A larger difference than exchanging the colours makes by chance.
 _NOTABLE = 0.01
 
 # Corners of the eyes and base of the nose on a face that lies on the five-point
@@ -50,18 +50,18 @@ _DLIB_LANDMARKS = ((73, 54), (59, 54), (23, 54), (37, 54), (49, 81))
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """A recognition network that only looks.
+    """A recognition network that only measures.
 
     Attributes:
-      name: where it came from.
+      name: its origin.
       describe: faces → features for identity similarity, and for verification.
-      centred: whether similarity is measured from the mean feature of the originals,
-        as of a network that was not trained by angles, whose features all lie on one
-        side of the origin.
-      mirrored: whether the features for verification are those of the face and, after
-        them, of its mirror image.
-      expects: what images it was told to expect, where that can be wrong: for a
-        network from outside.
+      centred: whether similarity is measured after subtracting the mean feature of the
+        originals, for a network that was not trained by angles: its features all lie on
+        one side of the origin.
+      mirrored: whether the features for verification are those of the face followed by
+        those of its mirror image.
+      expects: the images that a third-party network was set to expect, which may be
+        wrong; '' for other networks.
     """
 
     name: str
@@ -80,7 +80,7 @@ def load_judge(source: str | os.PathLike = '') -> Judge:
     Args:
       source: '' for the packaged one (procedural faces), 'dlib' for dlib's network
         (real faces; extra `dlib`), a `.safetensors` file, the directory of a finished
-        recognition stage, or an `.onnx` file (extra `onnx`), beside which a JSON has
+        recognition stage, or an `.onnx` file (extra `onnx`), next to which a JSON has
         the fields of `onnx.inputs.OnnxInput`.
 
     Raises:
@@ -109,20 +109,20 @@ def load_judge(source: str | os.PathLike = '') -> Judge:
 
 
 def check_originals(judge: Judge, accuracy: float, swapped: float | None = None) -> str:
-    """What to say of a judge once it has verified originals.
+    """A message about a judge once it has verified originals.
 
     Args:
       judge: the judge.
       accuracy: of verification, in [0, 1].
-      swapped: likewise, of originals with red and blue exchanged, where it was told
-        what images to expect.
+      swapped: the accuracy for originals with red and blue exchanged, if the judge was
+        set to expect certain images.
 
     Returns:
-      A line for the log. A second one warns where the accuracy is hardly better than
+      A line for the log. A second line warns if the accuracy is hardly better than
       chance, or better with the colours exchanged.
     """
     line = f'{judge.name} verifies {accuracy:.1%} of the pairs of originals.'
-    expects = f'its input is said to be {judge.expects}'
+    expects = f'its input is set to {judge.expects}'
     if swapped is not None and swapped > accuracy + _NOTABLE:
         return (
             f'{line}\nWarning: with red and blue exchanged it verifies {swapped:.1%}. '
@@ -153,7 +153,7 @@ def pack_judge(stage: str | os.PathLike, out: str | os.PathLike) -> None:
     kind = record['models']['cnnr'].get('kind', 'cnnr')
     if kind != 'cnnr':
         raise checkpoint.CheckpointError(
-            f'{stage} has a network of the kind {kind!r}, which has a file of its own: '
+            f'{stage} has a network of the kind {kind!r}, which has its own file; '
             'expected a CNNR that was trained here.'
         )
     write_whole(

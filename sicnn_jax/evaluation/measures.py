@@ -21,7 +21,7 @@ def measure_recognition(
       cnnr: recognition network.
       hr: uint8 [n, 112, 96, 3].
       labels: int [n], their identities.
-      num_pairs: of these faces at most.
+      num_pairs: the most pairs of these faces.
     """
     a, b, same = metrics.draw_pairs(labels, at_most=num_pairs)
 

@@ -1,4 +1,4 @@
-"""The methods that are compared: bicubic and the networks of a run, from HR faces."""
+"""The compared methods: bicubic and the networks of a run, applied to HR faces."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from sicnn_jax.workdir import makes_cnnh, stage_directory
 
 @dataclasses.dataclass(frozen=True)
 class Learned:
-    """A learned method: the stage that ends with it, and its name in pictures."""
+    """A learned method: the stage that produces it, and its name in pictures."""
 
     stage: str
     title: str
 
 
-# In the order of the paper's tables; SICNN's control before it. A table and its JSON
-# name methods by these keys.
+# In the order of the paper's tables, with SICNN's control before it. Tables and their
+# JSON name methods by these keys.
 LEARNED = {
     'ma': Learned('ma', 'Ma et al.'),
     'lapsrn': Learned('lapsrn', 'LapSRN'),
@@ -45,8 +45,8 @@ TITLES = {
 def compared_stages(config: ConfigDict) -> dict[str, str]:
     """The learned methods of a run and their stages.
 
-    Those of `LEARNED` in its order; then, under its own name, every other stage that
-    trains a CNNH from which no stage of the run begins.
+    They are the methods of `LEARNED` in its order; then, under its own name, every
+    other stage that trains a CNNH from which no stage of the run begins.
     """
     known = {
         method: learned.stage
@@ -63,11 +63,11 @@ def compared_stages(config: ConfigDict) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Methods:
-    """Makes faces small and, by every method, large again.
+    """Makes faces small, and enlarges them again by every method.
 
     Attributes:
       scale: 8 or 4.
-      degradation: of `images.degrade`.
+      degradation: as in `images.degrade`.
       networks: method → CNNH and its parameters.
     """
 
@@ -78,7 +78,7 @@ class Methods:
     )
 
     def __call__(self, hr: np.ndarray) -> dict[str, np.ndarray]:
-        """Every method's faces: 'lr', 'bicubic', the learned ones, and 'hr'.
+        """Every method's faces: 'lr', 'bicubic', the learned methods, and 'hr'.
 
         Args:
           hr: uint8 [n, 112, 96, 3].
@@ -94,11 +94,11 @@ class Methods:
 
 
 def load_methods(config: ConfigDict, workdir: Path) -> Methods:
-    """The methods of a run; bicubic alone where it trains no CNNH.
+    """The methods of a run; bicubic alone if it trains no CNNH.
 
     Raises:
-      CheckpointError: a stage is not finished, or the networks know different
-        degradations or scales.
+      CheckpointError: a stage is not finished, or the networks were trained with
+        different degradations or scales.
     """
     directories = {
         method: stage_directory(config, stage, workdir)

@@ -39,9 +39,9 @@ class Pair(NamedTuple):
 
 
 class VerificationSet(NamedTuple):
-    """Pairs, and their images where those are not files of a directory.
+    """Pairs, and their images if those are not files of a directory.
 
-    `kind` is 'lfw', 'ytf', whose keys are of videos, 'csv' or the name of a `.bin`;
+    `kind` is 'lfw', 'ytf' (with keys of videos), 'csv' or the name of a `.bin`;
     `images` are encoded, by key.
     """
 
@@ -57,8 +57,8 @@ class PairIndices:
     Attributes:
       a, b: indices of the two faces.
       same: whether they show one person.
-      fold: the threshold of each comes from all others.
-      reported: the pairs of the folds that are averaged over.
+      fold: of each pair; the threshold of a fold comes from all others.
+      reported: whether each pair is in a fold that is averaged over.
     """
 
     a: Int[np.ndarray, ' n']
@@ -69,14 +69,14 @@ class PairIndices:
 
 
 def read_pairs(path: str | os.PathLike) -> VerificationSet:
-    """Reads a list of pairs: `.csv`, else YTF's where line 1 has commas, else LFW's.
+    """Reads a list of pairs: `.csv`, else YTF's if line 1 has commas, else LFW's.
 
     Returns:
       The pairs in the order of the file.
 
     Raises:
-      ValueError: the file cannot be read, has no pairs, or a line is malformed; it
-        names the line.
+      ValueError: the file cannot be read, has no pairs, or has a malformed line, which
+        the message names.
     """
     if pathlib.Path(path).suffix.lower() == '.csv':
         return VerificationSet('csv', read_csv_pairs(path))
@@ -88,9 +88,9 @@ def read_pairs(path: str | os.PathLike) -> VerificationSet:
 def read_lfw_pairs(path: str | os.PathLike) -> list[Pair]:
     """Reads the pairs.txt of LFW (Huang et al., 2007).
 
-    The header says `folds pairs`; then come, for each fold, so many lines
-    `Name i j` of the same and as many `Name i Other j` of different people. Keys are
-    such as `Name/Name_0001.jpg`.
+    The header says `folds pairs`; then each fold has that many lines `Name i j` of the
+    same person and as many lines `Name i Other j` of different people. An example of a
+    key is `Name/Name_0001.jpg`.
 
     Raises:
       ValueError: as `read_pairs`, or lines are missing or left over.
@@ -100,8 +100,8 @@ def read_lfw_pairs(path: str | os.PathLike) -> list[Pair]:
         folds, per_kind = map(int, header.split())
     except ValueError:
         raise ValueError(
-            f'{path}, line 1: expected the number of folds and of pairs of a kind in '
-            f'each, found {header!r}.'
+            f'{path}, line 1: expected the number of folds and of pairs of each kind '
+            f'per fold, found {header!r}.'
         ) from None
     if len(lines) != 2 * folds * per_kind:
         raise ValueError(
@@ -133,9 +133,9 @@ def read_lfw_pairs(path: str | os.PathLike) -> list[Pair]:
 def read_ytf_pairs(path: str | os.PathLike) -> list[Pair]:
     """Reads the splits.txt of YouTube Faces (Wolf, Hassner, Maoz, CVPR 2011).
 
-    Lines `split number, first name, second name, is same`, after a header that says
-    so; a name, such as `Name/2`, is that of a person and of a folder with the frames
-    of one video, and is the key. Raises ValueError as `read_pairs`.
+    A header is followed by lines `split number, first name, second name, is same`. A
+    name such as `Name/2` names a person and a folder with the frames of one video, and
+    is the key. Raises ValueError as `read_pairs` does.
     """
     pairs = []
     for number, line in enumerate(_read(path).split('\n'), start=1):
@@ -158,13 +158,13 @@ def read_ytf_pairs(path: str | os.PathLike) -> list[Pair]:
 
 
 def read_csv_pairs(path: str | os.PathLike) -> list[Pair]:
-    """Reads a CSV with the columns path_a, path_b, same and, by choice, fold.
+    """Reads a CSV with the columns path_a, path_b, same and, optionally, fold.
 
     The paths are the keys; `same` is 1 or 0, true or false; `fold` counts from 1.
-    Without it, pairs are dealt to ten folds, those of each kind in turn.
+    Without it, the pairs of each kind are dealt in turn to ten folds.
 
     Raises:
-      ValueError: as `read_pairs`, or a column is lacking.
+      ValueError: as `read_pairs`, or a column is missing.
     """
     reader = text_files.csv_rows(_read(path))
     columns = reader.fieldnames or []
@@ -172,7 +172,7 @@ def read_csv_pairs(path: str | os.PathLike) -> list[Pair]:
     if lacking:
         raise ValueError(
             f'{path} has no column {lacking[0]!r}; it has {", ".join(columns)}. '
-            f'Expected {", ".join(_CSV_COLUMNS)} and, by choice, fold.'
+            f'Expected {", ".join(_CSV_COLUMNS)} and, optionally, fold.'
         )
     pairs: list[Pair] = []
     dealt: collections.Counter[bool] = collections.Counter()
@@ -185,7 +185,7 @@ def read_csv_pairs(path: str | os.PathLike) -> list[Pair]:
         except (AttributeError, KeyError, TypeError, ValueError):
             raise ValueError(
                 f'{path}, line {reader.line_num}: expected two paths, 0 or 1, and a '
-                f'fold from 1 where there is such a column, found {row}.'
+                f'fold from 1 if there is such a column, found {row}.'
             ) from None
         dealt[same] += 1
         pairs.append(Pair(row['path_a'], row['path_b'], same, fold))
@@ -202,25 +202,25 @@ def choose_folds(
 
     Args:
       pairs: of a list.
-      folds: wanted, numbered from 1; all if empty.
-      report: those of them that are to be averaged over, likewise; only checked.
+      folds: to keep, numbered from 1; all if empty.
+      report: folds to average over, numbered from 1; only checked here.
       source: names the list in errors.
 
     Raises:
-      ValueError: `report` names a fold that is not there, or fewer than two are left.
+      ValueError: `report` names a missing fold, or fewer than two folds are left.
     """
     chosen = [pair for pair in pairs if not folds or pair.fold + 1 in folds]
     found = sorted({pair.fold + 1 for pair in chosen})
     if len(found) < 2:
         raise ValueError(
-            f'Of {source} the folds {found} are left; expected two or more, as the '
-            f'threshold of each comes from the others. Of a single one: --report.'
+            f'Only the folds {found} of {source} are left; expected two or more: the '
+            f'threshold of each comes from the others. For a single fold: --report.'
         )
     unknown = sorted(set(report) - set(found))
     if unknown:
         raise ValueError(
-            f'--report names fold {unknown[0]}; expected some of {found}, which '
-            f'--folds leaves of {source}.'
+            f'--report names fold {unknown[0]}; expected some of {found}, the folds '
+            f'of {source} that --folds keeps.'
         )
     return chosen
 
@@ -228,7 +228,7 @@ def choose_folds(
 def index_pairs(
     pairs: Sequence[Pair], places: Mapping[str, int], report: Collection[int]
 ) -> PairIndices:
-    """Pairs by the places of their keys; folds from 1, `report` of them or all."""
+    """Pairs by the positions of their keys; `report`, from 1, or all folds count."""
     fold = np.array([pair.fold + 1 for pair in pairs], int)
     return PairIndices(
         a=np.array([places[pair.key_a] for pair in pairs], int),

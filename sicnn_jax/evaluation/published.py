@@ -1,4 +1,4 @@
-"""What the paper reports, to stand beside what is measured here.
+"""The paper's figures, to compare with the measurements here.
 
 Accuracies on LFW and YTF are over all ten folds, by a CNNR trained on faces of the
 method.

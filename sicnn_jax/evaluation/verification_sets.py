@@ -1,4 +1,4 @@
-"""The faces of verification sets: LFW, YouTube Faces, InsightFace's, any pairs."""
+"""Faces of verification sets: LFW, YouTube Faces, InsightFace's sets, any pairs."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from sicnn_jax.names import canonical
 
 _FOLDS = 10
 _CHUNK = 256
-# Faces that stay in memory from one pass to the next: 600 MB.
+# This many faces stay in memory from one pass to the next: 600 MB.
 _KEPT = 20_000
 _DEEPER = 'folders among frames'
 
@@ -22,7 +22,7 @@ Chunk = tuple[np.ndarray, np.ndarray]
 
 
 class Image(NamedTuple):
-    """An image: the side of pairs that it belongs to, its key, where it is."""
+    """An image: the side of pairs that it belongs to, its key and its place."""
 
     side: int
     key: str
@@ -30,7 +30,7 @@ class Image(NamedTuple):
 
 
 class Located(NamedTuple):
-    """Images of the sides of pairs, why a side has none, what else lies there."""
+    """Images of the sides of pairs, why a side has none, and what was passed over."""
 
     images: list[Image]
     missing: dict[str, str]
@@ -46,12 +46,12 @@ def open_set(
 
     Args:
       path: of the list or the `.bin`.
-      data: shards with the faces that the list names; '' if those are files.
+      data: shards with the faces that the list names; '' if they are files.
       split: of the shards.
 
     Raises:
       ValueError: as `pairs.read_pairs`, `recordio.read_bin` and
-        `records.read_faces`, or videos are to come from shards.
+        `records.read_faces`, or videos are requested from shards.
     """
     path = Path(path)
     if path.suffix.lower() != '.bin':
@@ -90,17 +90,17 @@ def find_images(
     directory: str | os.PathLike,
     frames: int = 0,
 ) -> Located:
-    """Where the images of some sides of pairs are.
+    """Finds the images of some sides of pairs.
 
     Args:
       found: the set; the sides of 'ytf' are folders of frames.
       keys: of the sides, relative to the directory.
-      directory: of the images, where the set does not bring its own.
-      frames: of a video, so many at most, evenly spaced; 0 for all.
+      directory: of the images, if the set does not bring its own.
+      frames: the most frames per video, evenly spaced; 0 for all.
 
     Returns:
-      The images in the order of the keys, why there are none, by key, and what lies
-      among the frames.
+      The images in the order of the keys, the reasons why there are none, by key, and
+      the other files among the frames.
 
     Raises:
       DatasetError: a key is a path that leaves the directory.
@@ -122,14 +122,14 @@ def find_images(
 
 
 class Album:
-    """The faces of images, in chunks, as often as they are asked for.
+    """The faces of images, in chunks; can be iterated over repeatedly.
 
     Args:
       images: in the order of their sides.
       landmarks: five points by key, [5, 2]; None to take the middle of each image.
 
     Attributes:
-      missing: why there is no face of an image, by key; complete after one pass.
+      missing: why an image has no face, by key; complete after one pass.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Album:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(self._images), _CHUNK):
                 part = self._images[start : start + _CHUNK]
-                # Not in threads: how Pillow warns of huge images is set process-wide.
+                # Not in threads: Pillow's warning of huge images is set process-wide.
                 loaded = [self._load(image) for image in part]
                 placed = pool.map(self._place, part, loaded)
                 found = [
@@ -192,10 +192,10 @@ class Album:
 
 
 def _named_as_listed(found, named):
-    """What a list of pairs names, of pairs of a key and anything.
+    """From pairs of a key and a value, those that a list of pairs names.
 
-    A name may be spelled otherwise than the list has it. LFW's list says who, and which
-    photograph; what the file ends in is our guess.
+    A name may be spelled differently than in the list. LFW's list names the person and
+    the photograph; the suffix of the file is our guess.
     """
     wanted = {key for pair in found.pairs for key in (pair.key_a, pair.key_b)}
     called = {canonical(key): key for key in wanted}
@@ -214,7 +214,7 @@ def _named_as_listed(found, named):
 
 
 def _file(directory, key, any_suffix):
-    """The path of an image by its key, or why there is none."""
+    """The path of an image by its key, or the reason why there is none."""
     path = image_files.path_below(directory, key)
     there = folders.beside(path)
     if there is None:
@@ -225,7 +225,7 @@ def _file(directory, key, any_suffix):
 
 
 def _frames(directory, video, most, passed_over):
-    """Paths of the frames of a video by their keys, in the order of their numbers."""
+    """The paths of a video's frames by their keys, in the order of their numbers."""
     folder = image_files.path_below(directory, video)
     if not os.path.isdir(folder):
         return {}, 'not there'

@@ -8,7 +8,7 @@ from sicnn_jax import metrics
 
 
 def format_verification(results: Mapping[str, Any]) -> str:
-    """The rows as text, with what they were measured on."""
+    """The rows as text, with a line on the data."""
     rates = [f'{rate:g}' for rate in metrics.FALSE_ACCEPT_RATES]
     published = any(row['published'] is not None for row in results['rows'])
     titles = ['method', 'accuracy', 'AUC', 'EER', *rates]
@@ -44,7 +44,7 @@ def format_verification(results: Mapping[str, Any]) -> str:
     small = [rate for rate in rates if float(rate) * different < 1]
     if small:
         lines.append(
-            f'{different} different pairs: TAR at FAR {", ".join(small)} is that of no '
+            f'{different} different pairs: TAR at FAR {", ".join(small)} allows no '
             f'false accept at all.'
         )
     return '\n'.join(lines)
@@ -57,12 +57,12 @@ def _line(cells):
 def describe_missing(
     missing: Mapping[str, str], used: int, listed: int, file: Path | None = None
 ) -> str:
-    """How many pairs are used, and the first of the images that are missing.
+    """Says how many pairs are used, and names the first missing images.
 
     Args:
-      missing: why there is no face, by key.
-      used, listed: pairs.
-      file: where all that are missing were written.
+      missing: why an image has no face, by key.
+      used, listed: numbers of pairs.
+      file: that lists all missing images.
     """
     lines = [f'{used} of {listed} pairs are used.']
     if missing:

@@ -1,7 +1,7 @@
 """Verification (Sec. 4.2) on LFW, YouTube Faces, InsightFace's sets or any pairs.
 
-What `python -m sicnn_jax.evaluate --pairs=…` measures: photographs or videos as they
-are, and made small and large again by each method, by one or more networks.
+`python -m sicnn_jax.evaluate --pairs=…` runs it, with one or more networks: on
+photographs or videos as they are, and made small and enlarged again by each method.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from sicnn_jax.evaluation.verification_sets import Album
 from sicnn_jax.evaluation.verification_text import describe_missing, format_verification
 from sicnn_jax.workdir import recognition_directory
 
-# What a pair of videos is scored by: the mean features of their frames, or the mean
+# Ways to score a pair of videos: by the mean features of their frames, or by the mean
 # score of all pairs of frames.
 VIDEOS = ('feature', 'score')
 
@@ -38,18 +38,18 @@ def run(
     out: Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Verifies pairs by CNNR of stage 1, if any, and a judge: prints, writes results.
+    """Verifies pairs by the CNNR of stage 1, if any, and a judge; writes the results.
 
     Args:
       config, workdir: of the run.
       pairs: a list of pairs, or a `.bin`.
-      judge: of `load_judge`; by default that of the run, but the packaged one, which
-        knows procedural faces, not for photographs.
-      out: where results are written; the workdir if None.
+      judge: for `load_judge`; by default the run's judge, except that the packaged one,
+        which knows procedural faces, is not used for photographs.
+      out: directory for the results; None for the workdir.
       **options: of `verify_methods`.
 
     Returns:
-      What is written as `verification.json`.
+      The content of `verification.json`.
 
     Raises:
       ValueError: as `verify_methods`, or a stage is not finished.
@@ -62,8 +62,8 @@ def run(
     judge = judge or config.evaluation.judge
     if not recognisers and not judge and not options.get('data'):
         raise ValueError(
-            f'The run {workdir} trained no recognition network: say which verifies, '
-            'such as --judge=dlib.'
+            f'The run {workdir} trained no recognition network: name one that '
+            'verifies, such as --judge=dlib.'
         )
     if judge or options.get('data'):
         recognisers.append(load_judge(judge))
@@ -104,33 +104,33 @@ def verify_methods(
 ) -> dict[str, Any]:
     """Verifies pairs of photographs as they are and by each method.
 
-    The originals come first, so that a network that sees other images than it
-    expects is noticed before the methods take their time.
+    The originals come first, so that a network with the wrong input is noticed before
+    the methods take their time.
 
     Args:
       path: of the list of pairs, or a `.bin`.
-      recognisers: networks to verify by, of different names.
+      recognisers: networks to verify by, with different names.
       methods: HR faces → faces by method, as `methods.Methods`.
       scale: of the methods; the published figures depend on it.
       images: directory that the paths of the list are relative to.
       landmarks: five points of each of these images (`align.read_landmarks`); without
-        them the middle of each is taken.
+        them, the middle of each image is taken.
       data, split: shards with the faces, instead of images.
       folds: numbered from 1; all by default.
       report: folds to average over; all by default. The others only give the
         threshold and the mean feature.
       flip: one of `FLIPS`.
       video: one of `VIDEOS`, for YouTube Faces.
-      frames: of a video, so many at most, evenly spaced; 0 for all.
-      missing_file: where to write at once which images are missing, and why; what is
-        there of an earlier list goes.
+      frames: the most frames per video, evenly spaced; 0 for all.
+      missing_file: gets the list of missing images, with reasons, before the methods
+        run; an earlier list is replaced or deleted.
 
     Returns:
       The results; `rows` has one for each recogniser and method.
 
     Raises:
-      ValueError: the list or landmarks are malformed, options do not fit, or the
-        images that are there leave no pairs to verify.
+      ValueError: the list or landmarks are malformed, options do not fit, or no pair
+        has both images.
     """
     _check_choices(flip, video)
     found = verification_sets.open_set(path, data, split)
@@ -185,15 +185,15 @@ def _check_choices(flip, video):
 
 
 def _check_images(path, found, images, landmarks):
-    """That images are given where the set has none, and landmarks only of them."""
+    """Checks that images are given if needed, and landmarks only with images."""
     if bool(images) == (found.images is not None):
         raise ValueError(
-            f'{path} has its images with it or in shards: leave out --images.'
+            f'{path} brings its images, or they are in shards: leave out --images.'
             if images
             else f'{path} needs --images, the directory of its images.'
         )
     if landmarks and not images:
-        raise ValueError('--landmarks are of --images; there are none.')
+        raise ValueError('--landmarks need --images: give both, or leave both out.')
 
 
 def _as_list(missing):
@@ -201,7 +201,7 @@ def _as_list(missing):
 
 
 def _with_both(path, listed, keys, described, missing, missing_file):
-    """The pairs of which both images are there and were described; says how many."""
+    """The pairs with features of both images; prints how many there are."""
     seen = {
         keys[side]
         for features in described.values()
@@ -217,7 +217,7 @@ def _with_both(path, listed, keys, described, missing, missing_file):
 
 
 def _write_missing(file, path, missing):
-    """Before hours of work, or the error that nothing is left."""
+    """Writes it before hours of work, or before the error that no pair is left."""
     if missing:
         found = {'pairs_file': os.fspath(path), 'missing': _as_list(missing)}
         results_file.write_results(found, file)
@@ -239,7 +239,7 @@ def _rows(pairs, described, *, each, scale, kind):
 
 
 def _count_pairs(pairs):
-    """Of the folds that are averaged over, how many, and which folds there are."""
+    """The number of pairs in the folds that are averaged over, and those folds."""
     same = pairs.same[pairs.reported]
     return {
         'pairs_reported': len(same),
@@ -250,7 +250,7 @@ def _count_pairs(pairs):
 
 
 def _check_colours(recognisers, originals, exchanged):
-    """Says how well each verifies the originals, and whether red and blue are right."""
+    """Prints how well each verifies the originals, and warns of exchanged colours."""
     swapped = {row['recogniser']: row['accuracy'] for row in exchanged}
     for judge, row in zip(recognisers, originals, strict=True):
         _log(check_originals(judge, row['accuracy'], swapped.get(judge.name)))

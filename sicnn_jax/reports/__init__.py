@@ -1,1 +1,1 @@
-"""HTML pages: of a run, and of a data set that was made."""
+"""HTML pages about a run, and about a data set."""

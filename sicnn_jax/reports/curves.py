@@ -1,4 +1,4 @@
-"""What a stage measured while it trained: read, and drawn as curves."""
+"""Reads the measurements of a stage's training, and draws them as curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,19 +7,19 @@ from typing import Any
 from sicnn_jax.reports.html_page import details, left_out, line_chart
 from sicnn_jax.results_file import read_lines
 
-# Curves that every reader looks for; the others are a click away.
+# Curves that every reader looks for; the others are one click away.
 _MAIN = ('_loss', 'psnr', 'similarity', 'accuracy')
-# What falls over orders of magnitude.
+# Values that fall by orders of magnitude.
 _FALLING = ('_loss', 'annealing', 'gradient_norm')
 
 
 def read_metrics(stage: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl` of a stage; none where it has not begun."""
+    """The lines of a stage's `metrics.jsonl`; none if it has not begun."""
     return [line for _, line in read_lines(stage / 'metrics.jsonl')]
 
 
 def draw_curves(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Curves of all that a stage measured, as HTML; see `read_metrics`."""
+    """Curves of all measurements of a stage, as HTML; see `read_metrics`."""
     if not lines:
         return left_out('there is no metrics.jsonl: it has not begun, or was given')
     main = others = ''

@@ -1,6 +1,6 @@
-"""What became of a source: `report.json` for programs, `report.html` to look at.
+"""The report of a data set: `report.json` for programs, `report.html` for people.
 
-The page is one file and asks for nothing from elsewhere.
+The page is one file and requests nothing from elsewhere.
 """
 
 import collections
@@ -19,19 +19,19 @@ from sicnn_jax.results_file import encode_json, write_whole
 
 JSON, HTML = 'report.json', 'report.html'
 
-# Faces on the contact sheet, and rejected files of one reason that the page lists.
+# Faces on the contact sheet, and rejected files listed for each reason.
 SHOWN_FACES = 60
 _COLUMNS = 10
 _SHOWN_FILES = 200
 
 
 def reason_of(text: str) -> str:
-    """The reason itself, without what is said of one photograph."""
+    """The reason itself, without the details of one photograph."""
     return text.split(':')[0]
 
 
 def count_reasons(skipped: Iterable[Mapping[str, str]]) -> dict[str, int]:
-    """How many photographs there are for each reason, most frequent first."""
+    """The number of photographs for each reason, most frequent first."""
     counts = collections.Counter(reason_of(entry['reason']) for entry in skipped)
     return dict(counts.most_common())
 
@@ -56,7 +56,7 @@ def write_report(
 
     Args:
       directory: of the data set.
-      report: as `preparation.prepare` returns it.
+      report: as from `preparation.prepare`.
       heights: of the faces in their photographs, in pixels, [n].
       shown: encoded faces for the contact sheet.
     """
@@ -70,7 +70,7 @@ def _page(report, heights, shown):
         ('Settings', _settings(report)),
         *(
             (
-                f'Images of an identity: {split}',
+                f'Images per identity: {split}',
                 histogram(list(counts.values()), 'images', 'identities')
                 + _extremes(counts),
             )

@@ -1,4 +1,4 @@
-"""Parts of HTML pages that are one file and ask for nothing from elsewhere."""
+"""Parts of HTML pages that are one file and request nothing from elsewhere."""
 
 import base64
 import html
@@ -26,7 +26,7 @@ code { overflow-wrap: anywhere; }
 
 
 class Figure(str):
-    """Text of a number: in a table it stands to the right."""
+    """The text of a number, which tables align to the right."""
 
 
 def page(title: str, sections: Iterable[tuple[str, str]], style: str = '') -> str:
@@ -35,7 +35,7 @@ def page(title: str, sections: Iterable[tuple[str, str]], style: str = '') -> st
     Args:
       title: plain text.
       sections: heading (plain text) and content (HTML) of each.
-      style: CSS beside `STYLE`.
+      style: CSS to add to `STYLE`.
     """
     title = html.escape(title)
     body = ''.join(
@@ -50,7 +50,7 @@ def page(title: str, sections: Iterable[tuple[str, str]], style: str = '') -> st
 
 
 def left_out(reason: str) -> str:
-    """A section that says why there is nothing in it."""
+    """A section that says why it is empty."""
     return f'<p>Left out: {html.escape(reason.removesuffix("."))}.</p>'
 
 
@@ -86,12 +86,12 @@ def histogram(
       values: what to count, [n], n ≥ 1.
       unit: of the values.
       of: what is counted.
-      limits: of the axis; by default those of the values.
+      limits: of the axis; by default the extremes of the values.
     """
     counts, edges = np.histogram(values, bins=_BARS, range=limits)
     whole = np.all(np.equal(np.mod(values, 1), 0))
     if limits is None and whole and np.ptp(values) < _BARS:
-        # Few whole numbers: a bar for each.
+        # For few whole numbers, there is a bar for each.
         low, high = int(np.min(values)), int(np.max(values))
         counts, edges = np.histogram(values, bins=np.arange(low, high + 2) - 0.5)
     width = _WIDTH / len(counts)
@@ -106,7 +106,7 @@ def histogram(
     least, most = limits or (np.min(values), np.max(values))
     return (
         f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img">{bars}</svg>'
-        f'<p>{least:.6g} to {most:.6g} {unit}; up to {counts.max():,} {of} a bar.</p>'
+        f'<p>{least:.6g} to {most:.6g} {unit}; up to {counts.max():,} {of} per bar.</p>'
     )
 
 
@@ -159,7 +159,7 @@ def _scaled(values, low, high):
 
 
 def image_source(image: np.ndarray, kind: str = 'png') -> str:
-    """The `src` of an `<img>` that holds a picture itself.
+    """The `src` of an `<img>` that contains the picture itself.
 
     Args:
       image: uint8 [height, width, 3].
@@ -171,6 +171,6 @@ def image_source(image: np.ndarray, kind: str = 'png') -> str:
 
 
 def number(value: float | None, form: str = '{:.4f}') -> Figure:
-    """A number as text; empty where there is none."""
+    """A number as text; empty for None."""
     missing = value is None or math.isnan(value)
     return Figure('' if missing else form.format(value))

@@ -1,4 +1,4 @@
-"""The page about a run: results beside the paper's, faces, curves, speed, config."""
+"""The page about a run: results and the paper's, faces, curves, speed, config."""
 
 import html
 import json
@@ -39,10 +39,10 @@ def write_report(workdir: Path, out: Path, *, faces: int = 256) -> None:
     Args:
       workdir: of a run, finished or not.
       out: the file, written whole or not at all.
-      faces: held-out ones that the histograms of similarity are over, at most.
+      faces: the most held-out faces for the histograms of similarity.
 
     Raises:
-      ValueError: the workdir is none.
+      ValueError: the directory is not a workdir.
     """
     config = read_config(workdir)
     try:
@@ -96,7 +96,7 @@ def _similarities(config, workdir, made):
         for method, sr in made.items()
         if method not in ('lr', 'hr')
     }
-    # One axis for all.
+    # All histograms share one axis.
     least = min(0.0, *map(np.min, scores.values()))
     limits = (np.floor(least * 10) / 10, 1.0)
     parts += [
@@ -131,8 +131,8 @@ def _results(config, workdir, results):
     note = (
         f'{results["faces"]:,} faces of {describe_people(results)} '
         f'({results["data"]}), {results["pairs"]:,} pairs; judge: '
-        f'{judge["name"]}.{reason} The paper’s figures are of its own photographs and '
-        'of the full networks: to be compared with those of such a run only.'
+        f'{judge["name"]}.{reason} The paper’s figures are for its own photographs and '
+        'the full networks: compare them only with the figures of such a run.'
     )
     return table(columns, rows) + f'<p>{html.escape(note)}</p>'
 
