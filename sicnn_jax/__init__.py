@@ -14,7 +14,7 @@ __all__ = ['algorithm', 'images', 'inference', 'losses', 'metrics', 'models']
 
 
 def __getattr__(name: str) -> ModuleType | str:
-    # Not before one is asked for: a command needs few of them.
+    # Imported on first use, since a command needs few of them.
     if name in __all__:
         return importlib.import_module(f'sicnn_jax.{name}')
     if name == '__version__':

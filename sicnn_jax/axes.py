@@ -1,9 +1,9 @@
-"""Mapped axes over which a value differs, which `jax.shard_map` keeps count of.
+"""The mapped axes over which a value differs, as `jax.shard_map` tracks them.
 
-It sums the gradients of what is the same on all devices by itself, which is one sum
-too many for what sums or averages them again; and a custom gradient has to differ over
-the same axes as what it is of. Under `pmap`, `vmap` and `shard_map(check_vma=False)`
-nothing is known of it, and nothing here has an effect.
+It sums the gradients of values that are the same on all devices, which is one sum too
+many for code that sums or averages them again. And a custom gradient must differ over
+the same axes as its input. `pmap`, `vmap` and `shard_map(check_vma=False)` do not track
+this, and there nothing in this module has an effect.
 """
 
 from collections.abc import Collection
@@ -24,17 +24,17 @@ def varying(tree: Any) -> frozenset[str]:
 
 
 def _varying(leaf):
-    # What `jax.eval_shape` returns is a type itself.
+    # The results of `jax.eval_shape` are types themselves.
     of = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
-    # Before JAX 0.10 it was `vma`.
+    # Before JAX 0.10, it was `vma`.
     kind = getattr(of, 'manual_axis_type', None)
     return kind.varying if kind else getattr(of, 'vma', None) or ()
 
 
 def vary(tree: Any, axes: Collection[str]) -> Any:
-    """The same values, which count as different over the axes.
+    """The same values, marked as different over the axes.
 
-    The gradient by what is given is then the sum over these axes.
+    The gradient by the given values is then the sum over these axes.
     """
 
     def one(leaf):
@@ -49,5 +49,5 @@ def vary(tree: Any, axes: Collection[str]) -> Any:
 
 
 def vary_alike(*arrays: Any) -> tuple[Any, ...]:
-    """The same arrays, all of which differ over the axes over which one does."""
+    """The same arrays, all marked as different over the axes where any one is."""
     return vary(arrays, varying(arrays))

@@ -1,4 +1,4 @@
-"""A function applied to any number of faces, in batches of few sizes."""
+"""Applies a function to any number of faces, in batches of few sizes."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,14 +10,14 @@ _BATCH = 64
 def in_batches(
     function: Callable, faces: np.ndarray, sizes: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Applies a function to batches of few sizes: it is compiled for each once.
+    """Applies a function to batches of few sizes, so it is compiled once for each.
 
     Args:
       function: of at least one face, to an output of each.
       faces: any number.
-      sizes: of batches, ascending. As many as the last says go through at once; what
-        remains is padded to the smallest that holds it. Default: one of 64, or of all
-        the faces where there are fewer.
+      sizes: of batches, ascending. Faces are processed in batches of the last size; the
+        rest is padded to the smallest size that holds it. By default one size, 64, or
+        the number of faces if there are fewer.
     """
     if not len(faces):
         nothing = np.zeros((1, *faces.shape[1:]), faces.dtype)

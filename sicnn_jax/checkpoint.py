@@ -1,13 +1,13 @@
-"""Checkpoints: what a stage continues from, and what it leaves behind.
+"""Checkpoints, from which a stage continues, and the networks that it ends with.
 
 All hold plain host arrays without a device axis, so that they load on any number of
-devices, and a record (JSON) of what the networks are and of the images they know, with
-a checksum of the arrays. Orbax writes under a temporary name and renames: a killed run
-leaves no half one. What is damaged later is noticed and set aside, and the checkpoint
-before is used. Damaged is what can be read and makes no sense: where the machine cannot
-read, that is the error, and the checkpoint stays as it is.
+devices, and a record (JSON) that describes the networks and their training images, with
+a checksum of the arrays. Orbax writes under a temporary name and renames, so a killed
+run leaves no half checkpoint. A checkpoint that is damaged later is noticed and set
+aside, and the previous one is used. Damaged means that it can be read and makes no
+sense; if the machine cannot read it, that is an error, and the checkpoint stays.
 
-Of several processes the first one writes. Each may read: the others do not take part.
+If there are several processes, the first one writes. Each may read on its own.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from sicnn_jax import damage, packed, paths, results_file
 from sicnn_jax.errors import CheckpointError
 from sicnn_jax.train_state import TrainState
 
-# It takes half as long to import as JAX, and the networks that ship do without it.
+# Its import takes half as long as JAX's, and the networks that ship do not need it.
 with epy.lazy_imports():
     import orbax.checkpoint as ocp
 
@@ -45,9 +45,9 @@ __all__ = [
 
 _FINAL, _LAST, _BEST, _DAMAGED = 'final', 'last', 'best', 'damaged'
 _KEPT = 2
-# Fields of a record: networks of other stages; what the config said, and before that.
+# Fields of a record: networks of other stages; the settings, and their changes.
 _FROZEN, _SETTINGS, _CHANGES = 'frozen', 'settings', 'changes'
-# Fields that say where something is; what it is, their neighbour `sha256` says.
+# Fields that say where something is; their neighbour `sha256` identifies it.
 _PLACES = ('file', 'from')
 
 
@@ -56,11 +56,10 @@ class Checkpoints:
 
     Args:
       directory: of the stage.
-      record: stored with each, see `check_record`. Networks that its field `frozen`
-        names, as `describe_origins` has them, are those of an earlier stage: they are
-        not stored.
-      compared: of the record, what a checkpoint must have to be continued from; by
-        default all. Settings that are left out may be others: `changes` of the record
+      record: stored with each, see `check_record`. Networks in its field `frozen`, from
+        `describe_origins`, belong to an earlier stage and are not stored.
+      compared: the part of the record that a checkpoint must have to continue from it;
+        by default all. Settings that are left out may differ: `changes` of the record
         says from which step on.
     """
 
@@ -84,7 +83,7 @@ class Checkpoints:
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint, None if there is none."""
+        """Step of the newest checkpoint; None if there is none."""
         return self._last.latest_step()
 
     def save(self, step: int, state: TrainState, score: float | None = None) -> None:
@@ -92,21 +91,21 @@ class Checkpoints:
 
         Args:
           step: of the state.
-          state: host arrays, no device axis.
-          score: higher is better; None where the step was not evaluated.
+          state: host arrays without a device axis.
+          score: higher is better; None if the step was not evaluated.
 
         Raises:
-          CheckpointError: this one, or the one before, cannot be written.
+          CheckpointError: this checkpoint, or the previous one, cannot be written.
         """
-        # It is written while training goes on: a view of memory that a step is free to
-        # use again, or a part of a larger array, would not be what it is now.
+        # It is written while training continues: a view of memory that a step may
+        # reuse, or a part of a larger array, would change meanwhile.
         state = jax.tree.map(lambda leaf: np.array(leaf, order='C'), self._own(state))
         record = self.record | {packed.CHECKSUM: packed.checksum(state)}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
         )
-        # A step that `last` has is not evaluated again: before, `best` must have it.
-        # It has it already where a run was killed between the two.
+        # A step in `last` is not evaluated again, so `best` must have it first. It
+        # already has it if a run was killed between the two.
         with _writing(self.directory):
             if score is not None and step not in self._best.all_steps():
                 self._best.save(step, args=items, metrics={'score': score})
@@ -114,14 +113,14 @@ class Checkpoints:
             self._last.save(step, args=items)
 
     def restore(self, template: TrainState) -> TrainState:
-        """The newest state that is whole. Damaged ones are named and set aside.
+        """The newest intact state. Damaged ones are printed and set aside.
 
         Args:
-          template: a state of the same structure, whose arrays say shape and dtype.
+          template: a state of the same structure, with the same shapes and dtypes.
 
         Raises:
-          CheckpointError: its record differs from that of this run, it cannot be read,
-            or all are damaged; then all stay where they are.
+          CheckpointError: its record differs from this run's, it cannot be read, or all
+            are damaged; then all stay where they are.
         """
         damaged: dict[int, damage.DamagedError] = {}
         for step in sorted(self._last.all_steps(), reverse=True):
@@ -141,7 +140,7 @@ class Checkpoints:
         )
 
     def _read(self, step, template):
-        """A state and its record, if they are whole and of this run."""
+        """A state and its record, if they are intact and of this run."""
         path = self.directory / _LAST / str(step)
         with damage.reading(path):
             record = self._restore(step, record=ocp.args.JsonRestore()).record
@@ -157,7 +156,7 @@ class Checkpoints:
         return state, record
 
     def _check_arrays(self, step, own, path):
-        """Refuses a state that can be read and has other arrays than this run."""
+        """Refuses a state that can be read but has other arrays than this run."""
         found = self._restore(step, state=ocp.args.StandardRestore()).state
         was, now = (
             sorted(np.shape(leaf) for leaf in jax.tree.leaves(tree))
@@ -165,13 +164,13 @@ class Checkpoints:
         )
         if was != now:
             raise CheckpointError(
-                f'{path} has {len(was)} arrays; expected the {len(now)} of other '
-                'shapes that this config has: the networks or optimisers are others '
+                f'{path} has {len(was)} arrays; expected the {len(now)} arrays of this '
+                'config, whose shapes differ: the networks or optimisers are others '
                 'now. Give the run its old settings or start a new workdir.'
             )
 
     def _set_aside(self, damaged):
-        """Moves damaged checkpoints to where Orbax does not look for any."""
+        """Moves damaged checkpoints to a place where Orbax does not look for any."""
         for step, error in damaged.items():
             place = paths.free(self.directory / _DAMAGED / str(step))
             place.parent.mkdir(exist_ok=True)
@@ -181,7 +180,7 @@ class Checkpoints:
             self._last.reload()
 
     def _note_changes(self, step, found):
-        """Says in the record which settings hold from this step on only."""
+        """Adds to the record the settings that hold only from this step on."""
         known = [*found.get(_CHANGES, [])]
         before, now = (
             {_SETTINGS: each.get(_SETTINGS)} for each in (found, self.record)
@@ -201,7 +200,7 @@ class Checkpoints:
         return self._last.restore(step, args=ocp.args.Composite(**items))
 
     def close(self) -> None:
-        """Waits until everything is on disk. Raises CheckpointError if it cannot be."""
+        """Waits until everything is on disk; raises CheckpointError if that fails."""
         with _writing(self.directory):
             for manager in (self._last, self._best):
                 manager.wait_until_finished()
@@ -209,28 +208,28 @@ class Checkpoints:
 
 
 def has_networks(directory: str | os.PathLike) -> bool:
-    """Whether a stage was trained to its end in that directory, or it is one file."""
+    """Whether the directory has a finished stage, or is the file of a network."""
     path = _absolute(directory)
     if path.suffix == packed.SUFFIX:
         return path.is_file()
     try:
         return stat.S_ISDIR(os.stat(path / _FINAL).st_mode)
-    # Of a directory that this user may not look into, nothing is known.
+    # For a directory that this user may not read, the error is raised.
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
 def read_record(directory: str | os.PathLike) -> dict[str, Any] | None:
-    """What a stage's networks were trained with: those it ended with, or the newest.
+    """The record of a stage's final networks, or else of its newest checkpoint.
 
     Args:
       directory: of a stage, which need not be finished or begun, or a file of `packed`.
 
     Returns:
-      The record; None where there is no checkpoint, or none whose record is whole.
+      The record; None if there is no checkpoint, or none with an intact record.
 
     Raises:
-      CheckpointError: it cannot be read, or that of a finished stage is damaged.
+      CheckpointError: it cannot be read, or a finished stage's record is damaged.
     """
     directory = _absolute(directory)
     if directory.suffix == packed.SUFFIX:
@@ -263,16 +262,15 @@ def describe_origins(
     sources: Mapping[str, str | os.PathLike],
     directory: str | os.PathLike,
 ) -> dict[str, Any]:
-    """Networks that a stage has from others, for its record: `frozen` are those that it
-    only reads.
+    """Describes networks that a stage has from other stages, for its record.
 
     Args:
-      params: all of the stage, by name.
-      sources: directory of the stage that each of these is from.
+      params: at least of these networks, by name.
+      sources: the directory of the stage that each of these comes from.
       directory: of this stage.
 
     Returns:
-      'from', seen from this stage, and 'sha256' of each, which alone is compared.
+      For each, 'from', relative to this stage, and 'sha256', which alone is compared.
     """
     return {
         name: {
@@ -288,9 +286,9 @@ def save_networks(
     params: Mapping[str, Any],
     record: Mapping[str, Any],
 ) -> None:
-    """Writes the parameters that a stage ends with, and their record.
+    """Writes the final parameters of a stage, and their record.
 
-    Networks that its field `frozen` names are left out.
+    Networks in the record's field `frozen` are left out.
 
     Raises:
       CheckpointError: they cannot be written.
@@ -317,8 +315,8 @@ def load_networks(
 
     Args:
       directory: of the stage, such as `runs/di/recognition`, or a file of `packed`.
-      names: networks wanted, which may be some that the stage read from another one;
-        None for all that it made.
+      names: of the networks to load, including any that the stage read from another
+        one; None for all that it made.
 
     Returns:
       Parameters by network name, as host arrays, and the record.
@@ -345,7 +343,7 @@ def load_networks(
 
 
 def _load_final(path):
-    """All parameters and the record of what a stage ended with."""
+    """All final parameters of a stage, and their record."""
     if not path.is_dir():
         raise CheckpointError(
             f'{path} is missing: expected the networks of a finished stage. '
@@ -372,16 +370,16 @@ def check_record(
     where: str,
     remedy: str = 'Give the run the same setting or start a new workdir.',
 ) -> None:
-    """Refuses a checkpoint of other images or networks than those it is to meet.
+    """Refuses a checkpoint of other images or networks than expected.
 
     Args:
       found: the record of the checkpoint.
-      expected: what would be recorded here; only its fields are compared.
+      expected: the record that would be written here; only its fields are compared.
       where: names the checkpoint in the error.
-      remedy: what to do, in the error.
+      remedy: the advice in the error.
 
     Raises:
-      CheckpointError: fields differ, as `differences` has them.
+      CheckpointError: fields differ, see `differences`.
     """
     differing = ', and with '.join(
         f'{field} = {was!r}; expected {now!r}'
@@ -397,9 +395,9 @@ def differences(
     """Fields in which a record differs, as `a.b`, with both values.
 
     Args:
-      found: the record of a checkpoint. A part that it lacks is not compared: it was
-        written before there was one, or by someone who had none. Nor is a setting.
-      expected: what would be recorded here; only its fields are compared.
+      found: the record of a checkpoint. Parts and settings that it lacks are not
+        compared: older versions did not write them.
+      expected: the record that would be written here; only its fields are compared.
     """
     return [
         difference
@@ -421,12 +419,12 @@ def _differences(found, expected, prefix='', *, partial):
             yield from _differences(was, value, below, partial=partial)
         elif was != value:
             name = f'{prefix}{field}'
-            # By the name that it has in the config.
+            # Settings have the name of their field in the config.
             yield name.replace(f'{_SETTINGS}.', 'config.', 1), was, value
 
 
 def sha256(tree: Any) -> str:
-    """What tells the arrays of a network from others: of the bytes of all."""
+    """The SHA-256 of the bytes of all arrays of a network."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
         digest.update(np.asarray(leaf).tobytes())
@@ -434,13 +432,13 @@ def sha256(tree: Any) -> str:
 
 
 def _load_frozen(directory, name, frozen):
-    """A network that a stage read from another one, if it is still the same."""
+    """A network that a stage read from another stage, if it is still the same."""
     source = Path(os.path.normpath(directory / frozen[name]['from']))
     found = load_networks(source, [name])[0][name]
     if sha256(found) != frozen[name]['sha256']:
         raise CheckpointError(
-            f'{source} has another {name} than that which {directory} was trained '
-            'with: it was trained anew. Train that stage anew, too.'
+            f'{source} has another {name} than the one that {directory} was trained '
+            'with: it was trained again. Train that stage again as well.'
         )
     return found
 
@@ -452,23 +450,23 @@ def _check_sum(tree, record):
 
 @contextlib.contextmanager
 def _writing(directory):
-    """Whatever Orbax and what is below it raise, as an error that names the directory.
+    """Turns errors of Orbax and the layers below into one that names the directory.
 
-    It may be of an earlier checkpoint: they are written while training goes on.
+    It may concern an earlier checkpoint: they are written while training continues.
     """
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
-        todo = 'Free some space' if results_file.is_full(error) else 'Mend that'
+        todo = 'Free some space' if results_file.is_full(error) else 'Correct that'
         raise CheckpointError(
             f'A checkpoint cannot be written in {directory}: {damage.brief(error)}. '
-            f'{todo} and give the same command: it continues from the checkpoint '
-            'before, which is whole.'
+            f'{todo} and give the same command: it continues from the previous '
+            'checkpoint, which is intact.'
         ) from error
 
 
 def _open_manager(directory, **options):
-    # Orbax does neither for one of several processes.
+    # Orbax does neither of these for one of several processes.
     directory.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(directory)
     return ocp.CheckpointManager(
@@ -480,15 +478,15 @@ def _open_manager(directory, **options):
 
 
 def _remove_half_deleted(directory):
-    """Of an earlier best, which Orbax would keep: it has no score to compare."""
+    """Removes a half-deleted earlier best: without its score, Orbax would keep it."""
     for path in directory.glob('[0-9]*'):
-        # Listed, since of what cannot be looked at `is_dir` says that it is none.
+        # It is listed, because `is_dir` is false for a directory that cannot be read.
         if not {'metrics', 'record', 'state'} <= {item.name for item in path.iterdir()}:
             shutil.rmtree(path)
 
 
 def _remove_unfinished(directory):
-    """What a run that was killed left half-written."""
+    """Removes files that a killed run left half-written."""
     for path in directory.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(path)
 
@@ -504,7 +502,7 @@ def _checkpointer():
 
 
 def _alone():
-    """This process waits for no other one."""
+    """Options with which this process waits for no other one."""
     index = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=index,

@@ -3,8 +3,9 @@
     sicnn train --config=di:demo
     sicnn report --workdir=runs/di-demo
 
-Each is the module of the same name with its flags (`sicnn COMMAND --help`), and shipped
-configs are found by name. The start-up messages of TensorFlow and XLA are left out.
+Each command is the module of the same name with its flags (`sicnn COMMAND --help`).
+Shipped configs are found by name. The start-up messages of TensorFlow and XLA are left
+out.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import sicnn_jax
 from sicnn_jax import command
 from sicnn_jax.config import find
 
-# Command → module, and what it does.
+# Command → module and description.
 COMMANDS = {
     'train': ('sicnn_jax.main', 'train the stages of a config and evaluate the result'),
     'prepare': ('sicnn_jax.data.prepare', 'turn photographs into a data set of faces'),
@@ -41,7 +42,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status.
 
-    0: done; 1: an error, which is named (hallucinate: no face was found); 2: wrong
+    0: done; 1: an error, which is printed (hallucinate: no face was found); 2: wrong
     usage; 75: stopped by a signal, the same command continues; 130: interrupted.
     """
     command.speak()
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (name,) = first
     if name not in COMMANDS:
         return command.fail(
-            f'{name!r} is no command; expected one of {", ".join(COMMANDS)}.',
+            f'{name!r} is not a command; expected one of {", ".join(COMMANDS)}.',
             command.USAGE,
         )
     given = {argument.partition('=')[0] for argument in rest}
@@ -76,9 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ValueError as error:
             return command.fail(error, command.USAGE)
         if verbose:
-            # Orbax's lines as well.
+            # This silences Orbax as well.
             rest.append('--verbosity=0')
-    # Errors are said by the command itself.
+    # The command itself prints its errors.
     return command.run(_run, COMMANDS[name][0], rest, quiet, errors=())
 
 
@@ -89,16 +90,16 @@ def _run(module, arguments, quiet):
             if quiet:
                 nowhere = stack.enter_context(open(os.devnull, 'w', encoding='utf-8'))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
-            # As `python -m` does, so that processes that it starts find it again.
+            # As `python -m` does, so that processes started by it find the module.
             runpy.run_module(module, run_name='__main__', alter_sys=True)
     except SystemExit as stop:
-        # absl's help has the status 1.
+        # absl's help ends with status 1.
         return command.DONE if '--help' in arguments else stop.code
     return command.DONE
 
 
 def _set_noise(verbose):
-    """What TensorFlow, XLA and gRPC say when they start; read when they are loaded."""
+    """Sets how much TensorFlow, XLA and gRPC print; they read it when loaded."""
     if verbose:
         os.environ['TF_CPP_MIN_LOG_LEVEL'] = '0'
         return
@@ -111,12 +112,12 @@ def _help():
     return (
         'usage: sicnn COMMAND [--quiet | --verbose] …\n\n'
         f'{commands}\n\n'
-        '  --quiet      nothing but errors\n'
-        '  --verbose    what TensorFlow, XLA and Orbax have to say, too\n'
+        '  --quiet      print only errors\n'
+        '  --verbose    also print messages of TensorFlow, XLA and Orbax\n'
         '  --version\n\n'
         f'Configs that ship: {", ".join(find.names())}; for example\n'
         '  sicnn train --config=di:demo\n\n'
-        'sicnn COMMAND --help lists the flags of one. Exit status: 0 done, 1 error, '
+        'sicnn COMMAND --help lists its flags. Exit status: 0 done, 1 error, '
         '2 wrong usage,\n75 stopped by a signal (the same command continues).'
     )
 

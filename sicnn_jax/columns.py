@@ -1,4 +1,4 @@
-"""The columns of tables: what they call each measure, and how they write it."""
+"""The columns of tables: the title and format of each measure."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,10 +14,10 @@ MEASURES = {
 def text_table(
     fields: Iterable[str], rows: Mapping[str, Mapping[str, float | None]]
 ) -> list[str]:
-    """Lines of text: each method and its measures, empty where there is none.
+    """Lines of text: each method and its measures; missing ones are empty.
 
     Args:
-      fields: of `MEASURES`.
+      fields: keys of `MEASURES`.
       rows: method → measures.
     """
     columns = [(field, *MEASURES[field]) for field in fields]

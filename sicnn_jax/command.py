@@ -1,4 +1,4 @@
-"""How every command begins and ends: its parser, its exit status, a line for errors."""
+"""The parser, exit status and one-line errors that all commands share."""
 
 import argparse
 import io
@@ -11,22 +11,22 @@ from typing import Any
 from sicnn_jax import paths
 from sicnn_jax.errors import of_system
 
-# Done; an error, which is named; wrong usage, as argparse has it; asked to stop
-# (EX_TEMPFAIL: the same command continues); interrupted, as shells say it of SIGINT.
+# Done; an error, which is printed; wrong usage, as in argparse; asked to stop
+# (EX_TEMPFAIL: the same command continues); interrupted, as in shells for SIGINT.
 DONE, ERROR, USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 
-# What is said in one line, beside what the system refuses. Anything else is a fault of
-# ours and keeps its traceback.
+# Errors printed in one line, in addition to those of the system. Any other error is our
+# fault and keeps its traceback.
 ERRORS: tuple[type[Exception], ...] = (ValueError,)
 
 
 def speak() -> None:
-    """Has output escape what its encoding lacks, such as λ in a Windows code page.
+    """Makes output escape characters that its encoding lacks, such as λ on Windows.
 
-    Without it, whatever prints the character would fail.
+    Without it, printing such a character would fail.
     """
     for stream in (sys.stdout, sys.stderr):
-        # Notebooks and tests have streams of their own.
+        # Notebooks and tests have their own streams.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')
 
@@ -38,7 +38,7 @@ def parser(
 
     Args:
       name: of the module.
-      doc: its docstring, which begins the help: what the command does, and examples.
+      doc: its docstring, which begins the help: a description and examples.
       epilog: ends the help.
     """
     speak()
@@ -65,7 +65,7 @@ def path_or_name(text: str) -> str:
 def count(text: str) -> int:
     """The type of a flag that is a number of things, 1 or more."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f'{text!r} is no number from 1 on')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number from 1 on')
     return int(text)
 
 
@@ -75,13 +75,13 @@ def run(
     errors: tuple[type[Exception], ...] = ERRORS,
     goes_on: bool = False,
 ) -> int:
-    """Does what a command does; returns its exit status.
+    """Runs a command; returns its exit status.
 
     Args:
       function: returns a status, or None if it is done.
       arguments: of the function.
-      errors: that are said in one line, beside those of the system.
-      goes_on: whether the same command continues what Ctrl-C has interrupted.
+      errors: to print in one line, in addition to those of the system.
+      goes_on: whether the same command continues after Ctrl-C.
     """
     speak()
     try:
@@ -91,7 +91,7 @@ def run(
             print('Interrupted; the same command goes on.', file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has seen enough, such as `head`.
+        # The reader of the output, such as `head`, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ERROR
     except Exception as error:
@@ -104,13 +104,13 @@ def run(
 def in_words(
     error: Exception, errors: tuple[type[Exception], ...] = ERRORS
 ) -> str | None:
-    """What is said of an error in one line; None where its traceback says more."""
+    """The one-line message for an error; None if its traceback is needed."""
     refused = of_system(error)
     return str(error) if refused is None and isinstance(error, errors) else refused
 
 
 def fail(error: object, status: int = ERROR) -> int:
-    """Says what is wrong, on a terminal in colour unless NO_COLOR is set.
+    """Prints an error, in colour on a terminal unless NO_COLOR is set.
 
     Returns the status.
     """
@@ -123,10 +123,10 @@ def fail(error: object, status: int = ERROR) -> int:
 class _Help(
     argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter
 ):
-    """Keeps the lines of the docstring, and shows each default that is a value."""
+    """Keeps the lines of the docstring, and shows defaults that are values."""
 
     def _get_help_string(self, action):
-        # 0 is a value, though it equals False.
+        # 0 is a value, although it equals False.
         unsaid = action.default in (None, '', [], ()) or action.default is False
         if unsaid or 'default' in action.help:
             return action.help

@@ -1,6 +1,6 @@
 """Updates and iterations of the compared methods: LapSRN, UR-DGN, Ma et al.
 
-As in `algorithm.py`: pure functions (recipe, state, batch) → (state, metrics).
+As in `algorithm.py`, they are pure functions (recipe, state, batch) → (state, metrics).
 """
 
 import jax
@@ -21,7 +21,7 @@ def update_pyramid(
     """One step of a network with a pyramid by its Charbonnier losses (LapSRN, Eq. 2).
 
     Args:
-      recipe: CNNH, the loss scale and the optimiser count.
+      recipe: of which CNNH, the loss scale and the optimiser are used.
       state: with network 'cnnh'.
       lr: float32 [n, 112 / scale, 96 / scale, 3].
       pyramid: float32 originals in the sizes of the network's levels, 112×96 last.
@@ -48,10 +48,10 @@ def update_discriminator(
     """One step of the discriminator by the cross-entropy of HR and SR faces.
 
     Args:
-      recipe: the discriminator and its optimiser count.
+      recipe: of which the discriminator and its optimiser are used.
       state: with network 'discriminator'.
-      sr: float32 [n, 112, 96, 3]. They are constants here: no gradient reaches the
-        network that made them.
+      sr: float32 [n, 112, 96, 3], constants here: no gradient reaches the network that
+        made them.
       hr: float32 [n, 112, 96, 3].
 
     Returns:
@@ -70,7 +70,7 @@ def update_discriminator(
 def pyramid(
     recipe: Recipe, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
-    """An iteration of LapSRN: its levels against HR, made smaller by bicubic."""
+    """An iteration of LapSRN: its levels against HR, reduced bicubically."""
     lr, hr, _ = pairs(recipe, batch)
     levels = [
         images.to_float(images.degrade(batch['hr'], scale=factor))
@@ -83,7 +83,7 @@ def pyramid(
 def adversarial(
     recipe: Recipe, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
-    """An iteration of UR-DGN: the discriminator, then CNNH through the new one."""
+    """An iteration of UR-DGN: the discriminator, then CNNH through its new state."""
     lr, hr, _ = pairs(recipe, batch)
     sr = super_resolve(recipe, state, lr)
     state, discriminated = update_discriminator(recipe, state, sr, hr)

@@ -1,4 +1,4 @@
-"""Compiled programs that are kept for the next process."""
+"""Keeps compiled programs for the next process."""
 
 import hashlib
 import os
@@ -10,22 +10,21 @@ import jax
 from sicnn_jax import paths
 
 _CPU_INFO = Path('/proc/cpuinfo')
-# Fields of it that say what instructions there are, by processor.
+# Its fields that tell the instructions of each kind of processor.
 _FEATURES = ('model name', 'flags', 'Features')
-# Seconds of compilation from which on a program is kept.
+# Programs that take at least this many seconds to compile are kept.
 _WORTH_KEEPING = 0.2
 
 
 def keep_programs() -> None:
-    """Has JAX keep compiled programs in `~/.cache/sicnn_jax`, and take them from there.
+    """Makes JAX keep compiled programs in `~/.cache/sicnn_jax` and use them again.
 
     A program for a CPU may use instructions that another CPU lacks, so each kind of CPU
-    has a directory of its own. JAX itself distinguishes programs, releases and flags.
+    has its own directory. JAX itself distinguishes programs, releases and flags.
 
     `JAX_COMPILATION_CACHE_DIR` names another directory, and
-    `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing. Nor is anything kept where there
-    is no home that can be written to, or on a CPU by JAX 0.5, which crashes on what it
-    reads.
+    `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing. Nothing is kept without a
+    writable home either, or on a CPU by JAX 0.5, which crashes when it reads programs.
     """
     on_cpu = jax.default_backend() == 'cpu'
     if on_cpu and jax.__version_info__ < (0, 6):

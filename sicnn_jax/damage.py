@@ -1,4 +1,4 @@
-"""Why a checkpoint cannot be read: it is damaged, or the system fails."""
+"""Tells why a checkpoint cannot be read: it is damaged, or the system fails."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ from sicnn_jax.errors import CheckpointError
 
 __all__ = ['DamagedError', 'brief', 'reading']
 
-# What TensorStore, which has no OSError, says of the system and not of the content.
+# Messages of TensorStore, which has no OSError, about the system and not the content.
 _SYSTEM = re.compile(
     r'\[OS error (?P<errno>\d+)|\b(PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE'
     r'|RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED|ABORTED|CANCELLED):'
@@ -20,18 +20,18 @@ _GONE = (errno.ENOENT, errno.ENOTDIR)
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint was read, and is cut short, changed, or cannot be decoded."""
+    """A checkpoint was read, but is cut short, changed, or cannot be decoded."""
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """What Orbax and what is below it raise, as an error that names the checkpoint.
+    """Turns errors of Orbax and the layers below into one that names the checkpoint.
 
-    Errors of other kinds, such as want of memory, are not of it and pass.
+    Errors with other causes, such as a lack of memory, pass unchanged.
 
     Raises:
-      DamagedError: it is damaged.
-      CheckpointError: the system cannot read it, whatever is in it.
+      DamagedError: the checkpoint is damaged.
+      CheckpointError: the system cannot read it, whatever its content.
     """
     try:
         yield
@@ -42,16 +42,15 @@ def reading(path: Path) -> Iterator[None]:
         if reason is None:
             raise DamagedError(f'{path} is damaged: {brief(error)}') from error
         raise CheckpointError(
-            f'{path} cannot be read: {brief(reason)}. It is left as it is: mend that '
-            'and give the same command.'
+            f'{path} cannot be read: {brief(reason)}. It is left as it is: correct '
+            'that and give the same command.'
         ) from error
 
 
 def _system_error(path, error):
-    """The error of the system that kept a checkpoint from being read; None if none.
+    """The system's error that kept a checkpoint from being read; None without one.
 
-    Orbax takes a file that it may not look at for one that is not there, so all files
-    are tried.
+    Orbax takes a file that it may not read for a missing one, so all files are tried.
     """
     if isinstance(error, OSError) and error.errno not in (None, *_GONE):
         return error
@@ -66,7 +65,7 @@ def _system_error(path, error):
 
 
 def _read_all(path):
-    """Reads what is there of a checkpoint; raises what keeps it from being read."""
+    """Reads the existing files of a checkpoint; raises the first error."""
     for directory, _, files in os.walk(path, onerror=_raise_unless_gone):
         for name in files:
             try:
@@ -83,5 +82,5 @@ def _raise_unless_gone(error):
 
 
 def brief(error: BaseException) -> str:
-    """An error's text, without where in its source TensorStore was."""
+    """An error's text, without the locations in TensorStore's source."""
     return str(error).partition(' [source locations')[0]

@@ -2,11 +2,11 @@
 
     python -m sicnn_jax.demo
 
-It uses the network that ships; --checkpoint=runs/di takes one of yours. The page shows
-the network's input, bicubic and SICNN for every face, and, where the face was larger
-than the input, what it really looks like and how similar the network of the run's
-recognition stage, if there is one, finds the two. It needs the extras `demo` and
-`detect`; only this machine can open the page.
+It uses the network that ships; --checkpoint=runs/di takes one of yours. For every face,
+the page shows the network's input, bicubic and SICNN. If the face was larger than the
+input, it also shows the original, and the similarity to it by the run's recognition
+stage, if there is one. It needs the extras `demo` and `detect`; only this machine can
+open the page.
 """
 
 import sys

@@ -3,10 +3,10 @@
     python -m sicnn_jax.describe --data=data/lfw --teacher=dlib \\
         --photographs=lfw/images --landmarks=lfw/landmarks.txt
 
-Writes data/lfw/targets-dlib.safetensors, for `config.data.targets`. Without photographs
-the teacher sees the aligned faces; with them, dlib's network sees the chip of 150×150
-pixels that it wants to see, of the original pixels. An interrupted run goes on with the
-same command.
+The command writes data/lfw/targets-dlib.safetensors, for `config.data.targets`. Without
+photographs, the teacher sees the aligned faces. With them, dlib's network sees its chip
+of 150×150 pixels, made from the original pixels. The same command continues an
+interrupted run.
 """
 
 import sys

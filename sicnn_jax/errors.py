@@ -1,4 +1,4 @@
-"""Errors that several parts of the package raise, and those of the system in words."""
+"""Errors that several parts of the package raise, and system errors in words."""
 
 import errno
 import os
@@ -7,8 +7,8 @@ __all__ = ['CheckpointError', 'of_system']
 
 _PERMISSION = 'choose a place where you may read and write'
 _SPACE = 'free some space'
-_DISK = 'look at the disk, or what it is mounted from, and give the command again'
-# What to do about what the system says.
+_DISK = 'check the disk, or the source of its mount, and give the command again'
+# The remedy for each error of the system.
 _REMEDIES = {
     errno.EACCES: _PERMISSION,
     errno.EPERM: _PERMISSION,
@@ -23,32 +23,32 @@ _REMEDIES = {
     errno.EHOSTDOWN: _DISK,
     errno.ETIMEDOUT: _DISK,
     errno.ENOENT: 'is it spelled as it is on disk?',
-    errno.EEXIST: 'choose another name, or take that away',
+    errno.EEXIST: 'choose another name, or remove the existing one',
     errno.EISDIR: 'give a file',
     errno.ENOTDIR: 'a part of that path is a file; give a directory',
     errno.ENAMETOOLONG: 'choose shorter names',
     errno.EMFILE: 'allow more by ulimit -n',
     errno.ENFILE: 'close other programs',
-    errno.ENOMEM: 'close other programs, or let this one work on less at once',
+    errno.ENOMEM: 'close other programs, or let this one process less at once',
     errno.EADDRINUSE: 'choose another port',
 }
-# Of TensorFlow's errors, those that are no fault of a program.
+# TensorFlow's errors that are not the fault of a program.
 _TENSORFLOW = (
     *('FailedPreconditionError', 'NotFoundError', 'PermissionDeniedError'),
     *('ResourceExhaustedError', 'UnavailableError'),
 )
-# The file of JAX that starts devices. It asserts, too, that there are some.
+# JAX's file that starts devices. It also asserts that there are some.
 _STARTS_DEVICES = os.path.join('jax', '_src', 'xla_bridge.py')
 
 
 class CheckpointError(ValueError):
-    """A checkpoint or a network is missing, damaged, or of other conventions."""
+    """A checkpoint or a network is missing, damaged, or follows other conventions."""
 
 
 def of_system(error: BaseException) -> str | None:
-    """What the system has refused and what to do, in one line; None of other errors.
+    """The system's error and a remedy, in one line; None for other errors.
 
-    That is a file, a port or a device that cannot be had, or memory.
+    It concerns a file, a port, a device, or memory.
     """
     if isinstance(error, OSError):
         words = _of_file(error)
@@ -65,8 +65,8 @@ def of_system(error: BaseException) -> str | None:
         words = f'the devices do not start: {str(error) or "there are none"}'
         if asked := os.environ.get('JAX_PLATFORMS'):
             words += (
-                f'. JAX_PLATFORMS={asked} asks for them: install JAX for these, see '
-                'docs/scale_out.md, unset it or set it to cpu'
+                f'. JAX_PLATFORMS={asked} asks for them: install JAX for them (see '
+                'docs/scale_out.md), unset it or set it to cpu'
             )
     else:
         return None
@@ -84,7 +84,7 @@ def _of_file(error):
 
 
 def _is_path(file):
-    # Of `open` it may be a number.
+    # From `open`, it may be a number.
     return isinstance(file, str | bytes | os.PathLike)
 
 

@@ -1,15 +1,15 @@
-"""Compares bicubic and the methods of a run on identities that no network ever saw.
+"""Compares bicubic and the methods of a run on identities that no network saw.
 
     python -m sicnn_jax.evaluate --workdir=runs/di-demo
 
-Prints a table and writes `results.json`, `each.npz` (the values that it averages) and
-`samples.png` into the workdir, or into --out. With pairs of photographs it verifies
-them instead, by more measures (`verification.json`):
+The command prints a table and writes `results.json`, `each.npz` (the averaged values)
+and `samples.png` into the workdir, or into --out. With pairs of photographs, it
+verifies them instead, by more measures (`verification.json`):
 
     python -m sicnn_jax.evaluate --workdir=runs/di --pairs=pairs.txt --images=lfw \\
         --landmarks=landmarks.txt
 
-Without --workdir it evaluates the network that ships, on shards or pairs of yours:
+Without --workdir, it evaluates the network that ships, on your shards or pairs:
 
     python -m sicnn_jax.evaluate --data=data/faces --judge=judge.onnx --out=runs/shipped
 
@@ -36,14 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     in_files = photographs['images'] or options['pairs'].lower().endswith('.bin')
     if workdir and scale:
-        parser.error('--scale is for the network that ships.')
+        parser.error('--scale is only for the network that ships.')
     if not workdir and not (out and (in_files or options['data'])):
         parser.error(
             '--workdir is missing. To evaluate the network that ships, give faces '
             '(--data=SHARDS, or --pairs with --images) and --out=DIRECTORY.'
         )
     if in_files and (options['data'] or not options['pairs']):
-        parser.error('--images needs --pairs and goes without --data.')
+        parser.error('--images needs --pairs, and excludes --data.')
 
     def evaluate():
         compilation_cache.keep_programs()
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_shipped(scale, out):
-    """The config of the networks that ship, which makes `out` the workdir of a run."""
+    """The config of the networks that ship; it makes `out` the workdir of a run."""
     config = shipped_config(scale)
     text = config.to_json(indent=2)
     if (out / CONFIG).exists() and (out / CONFIG).read_text(encoding='utf-8') != text:
@@ -123,7 +123,7 @@ def _parser():
         '--flip',
         choices=features.FLIPS,
         default='concat',
-        help='how the features of a face and of its mirror image become one',
+        help='how to combine the features of a face and of its mirror image',
     )
     parser.add_argument(
         '--video',
@@ -135,15 +135,15 @@ def _parser():
         '--frames',
         type=int,
         default=0,
-        help='most frames of a video to use; default: all',
+        help='the most frames of a video to use; default: all',
     )
     parser.add_argument(
         '--judge',
         type=command.path_or_name,
         default='',
         help="'dlib' (real faces), a finished recognition stage, .safetensors or "
-        '.onnx (model.json beside model.onnx says what it expects); default: that of '
-        'the run',
+        '.onnx (model.json next to model.onnx describes its input); default: the judge '
+        'of the run',
     )
     return parser
 

@@ -2,14 +2,13 @@
 
     python -m sicnn_jax.export --checkpoint=runs/di --format=onnx --out=cnnh.onnx
 
-Without --checkpoint it is the network that ships (--scale=8 or 4).
+Without --checkpoint, it exports the network that ships (--scale=8 or 4).
 
 Formats: `onnx` (any runtime; extra `export`), `stablehlo` (a serialised `jax.export`
 program for CPU, GPU and TPU; extra `export`), `safetensors` (the parameters alone). The
 first two take any number of faces, float32 [n, 14, 12, 3] (scale 8) or [n, 28, 24, 3]
-(scale 4), and give float32 [n, 112, 96, 3], both RGB, (level − 127.5) / 128. That and
-what the network was trained on is stored with it: see
-`inference.exported.describe`.
+(scale 4), and give float32 [n, 112, 96, 3], both RGB, (level − 127.5) / 128. The file
+also describes this and the training images: see `inference.exported.describe`.
 """
 
 import sys

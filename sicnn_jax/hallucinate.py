@@ -40,7 +40,7 @@ _NOT_UPRIGHT = (
 
 
 def _locator(hallucinator: Hallucinator, arguments: argparse.Namespace) -> Locate:
-    """Faces by the landmarks file that was given, or else by the detector."""
+    """Finds faces by the given landmarks file, or else by the detector."""
     if arguments.landmarks is None:
 
         def find(job, picture):
@@ -80,14 +80,14 @@ def _report(listed, hallucinator, entries):
         'faces': sum(len(entry['faces']) for entry in entries),
         **({'measured': means} if means else {}),
         **listed.passed_over.report(),
-        # So that a later run still knows them from photographs.
+        # Listed so that a later run does not take them for photographs.
         'written_before': before,
         'files': entries,
     }
 
 
 def _without_infinities(report):
-    """JSON has none; PSNR of a face that equals its original is one."""
+    """Replaces infinities, which JSON lacks: the PSNR of equal faces is infinite."""
 
     def finite(value):
         return None if isinstance(value, float) and math.isinf(value) else value
@@ -125,7 +125,7 @@ def _parse(arguments):
     parser.add_argument(
         '--rotations',
         action='store_true',
-        help='where no face is upright, find faces turned by 90° or 180°',
+        help='if no face is upright, find faces turned by 90° or 180°',
     )
     parser.add_argument(
         '--min_score',
@@ -149,7 +149,9 @@ def _parse(arguments):
     if not 0 <= parsed.min_score <= 1:
         parser.error(f'--min_score is {parsed.min_score}; expected 0 to 1.')
     if parsed.min_size is not None and parsed.min_size < detect.SMALLEST:
-        parser.error(f'--min_size is {parsed.min_size}; least: {detect.SMALLEST}.')
+        parser.error(
+            f'--min_size is {parsed.min_size}; expected at least {detect.SMALLEST}.'
+        )
     if parsed.compare and not os.path.exists(parsed.compare):
         parser.error(f'--compare={parsed.compare} is missing.')
     return parsed

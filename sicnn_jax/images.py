@@ -1,4 +1,4 @@
-"""What every image of the project obeys: value range, colour order, degradation.
+"""Conventions of all images of the project: value range, colour order, degradation.
 
 Images are NHWC, RGB, 112 high and 96 wide; uint8 on disk and on the wire, and
 (x − 127.5) / 128 in float32 inside the networks, the convention of SphereFace.
@@ -23,8 +23,8 @@ __all__ = [
     'to_levels',
 ]
 
-# A checkpoint remembers these words, so that a network never meets images of
-# another convention than it was trained on.
+# Checkpoints store these words, so that a network never gets images that follow
+# another convention than its training images.
 CONVENTION = {
     'size': [HEIGHT, WIDTH],
     'colour_order': 'RGB',
@@ -40,11 +40,11 @@ def to_float(images: jax.Array) -> jax.Array:
 
 
 def check_float(images: jax.Array, network: str) -> None:
-    """Raises TypeError where a network is given levels and not `to_float` of them."""
+    """Raises TypeError if a network is given levels instead of `to_float` of them."""
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(
-            f'{network} is given {images.dtype}; expected floats in −1 to 1, of levels '
-            'those of sicnn_jax.images.to_float.'
+            f'{network} is given {images.dtype}; expected floats in −1 to 1: apply '
+            'sicnn_jax.images.to_float to levels.'
         )
 
 
@@ -56,7 +56,7 @@ def to_levels(images: jax.Array) -> jax.Array:
 def degrade(hr: jax.Array, *, scale: int = 8, kind: str = 'bicubic') -> jax.Array:
     """Low-resolution faces as the networks see them, rounded to uint8 levels.
 
-    Linear and cheap, so it runs on the device and only HR travels.
+    It is linear and cheap, so it runs on the device, and only HR is transferred.
 
     Args:
       hr: integers [n, 112, 96, 3], levels 0..255.
@@ -69,12 +69,12 @@ def degrade(hr: jax.Array, *, scale: int = 8, kind: str = 'bicubic') -> jax.Arra
 
     Raises:
       ValueError: for another kind.
-      TypeError: for floats, which may be those of `to_float`.
+      TypeError: for floats, which may come from `to_float`.
     """
     if not jnp.issubdtype(hr.dtype, jnp.integer):
         raise TypeError(
-            f'degrade is given {hr.dtype}; expected levels 0 to 255 as integers, those '
-            'of sicnn_jax.images.to_levels.'
+            f'degrade is given {hr.dtype}; expected levels 0 to 255 as integers: apply '
+            'sicnn_jax.images.to_levels to floats.'
         )
     chex.assert_shape(hr, (None, HEIGHT, WIDTH, 3))
     n, h, w = hr.shape[0], HEIGHT // scale, WIDTH // scale
@@ -98,7 +98,7 @@ def enlarge(lr: jax.Array) -> jax.Array:
 
 
 def keys(distance: Any) -> Any:
-    """Weight of a pixel so far away in cubic interpolation (Keys, a = −0.5).
+    """Weight of a pixel at a distance in cubic interpolation (Keys, a = −0.5).
 
     Args:
       distance: 0 to 2, an array of NumPy or JAX.

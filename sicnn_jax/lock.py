@@ -1,7 +1,7 @@
-"""A directory that one run at a time writes to.
+"""Locks a directory, so that only one run at a time writes to it.
 
-The lock is the system's (`flock`): it goes with the process that holds it, however that
-ends. What is in the lock's file only says who that is.
+The lock is the system's (`flock`): it ends with the process that holds it, however that
+ends. The content of the lock file only names that process.
 """
 
 import contextlib
@@ -29,22 +29,23 @@ FILE = '.lock'
 
 
 class InUseError(ValueError):
-    """Another run is writing there."""
+    """Another run is writing to the directory."""
 
 
 @contextlib.contextmanager
 def hold(directory: Path) -> Iterator[None]:
-    """Keeps other processes from doing the same, until the end of the block.
+    """Locks a directory against other processes until the end of the block.
 
-    Where the file system has no locks, it says so and goes on without.
+    If the file system has no locks, it prints a warning and continues without one.
 
     Args:
-      directory: is made. A file in it, `.lock`, is there while the block runs, and
-        after a crash, when it hinders nobody.
+      directory: created if missing. It has a file `.lock` while the block runs, and
+        after a crash, when that blocks nobody.
 
     Raises:
-      InUseError: another process holds it; which one, on which host, since when.
-      ValueError: it is a file.
+      InUseError: another process holds the lock; the message says which process, on
+        which host and since when.
+      ValueError: the directory is a file.
     """
     path = directory / FILE
     if directory.is_file():
@@ -57,12 +58,12 @@ def hold(directory: Path) -> Iterator[None]:
         _write_owner(file)
         yield
     finally:
-        # Before it is let go: whoever opened it meanwhile sees that it is gone.
+        # Removed before it is released: a process that opened it meanwhile notices.
         with contextlib.suppress(OSError):
             if _is_at(path, file):
                 path.unlink()
         file.close()
-        # If nothing came of it.
+        # Removes the directory if it stayed empty.
         with contextlib.suppress(OSError):
             for each in made:
                 each.rmdir()
@@ -74,7 +75,7 @@ def one_at_a_time(
     """Decorates a function that `hold`s a directory while it runs.
 
     Args:
-      directory: which one, of the function's arguments.
+      directory: gives the directory from the function's arguments.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -103,7 +104,7 @@ def _open_locked(path):
         except BaseException:
             file.close()
             raise
-        # Its last holder may have removed it after it was opened here.
+        # Its last holder may have removed the file after it was opened here.
         if _is_at(path, file):
             return file
         file.close()
@@ -116,7 +117,7 @@ def _lock(file, directory):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
-    # Not supported, no locks left, not implemented.
+    # Locks are not supported, not implemented, or used up.
     except OSError as error:
         _warn_unlocked(directory, error.strerror)
 
@@ -130,15 +131,15 @@ def _is_at(path, file):
 
 def _warn_unlocked(directory, why):
     print(
-        f'{directory} cannot be locked ({why}): start no second run in it while this '
-        'one is at work.',
+        f'{directory} cannot be locked ({why}): do not start a second run in it while '
+        'this one runs.',
         file=sys.stderr,
         flush=True,
     )
 
 
 def _warn_of_another_host(file, directory):
-    """Of some network file systems each host has locks of its own."""
+    """Warns of an owner on another host: some network file systems lock per host."""
     owner = _read_owner(file)
     if owner and owner.get('host') != platform.node():
         print(
@@ -162,7 +163,7 @@ def _write_owner(file: IO[str]) -> None:
 
 
 def _read_owner(file: IO[str]) -> dict[str, Any]:
-    """Who holds it, or held it last; empty where it does not say."""
+    """The process that holds the lock, or held it last; empty if unknown."""
     file.seek(0)
     with contextlib.suppress(ValueError):
         owner = json.loads(file.read())

@@ -4,10 +4,10 @@
     python -m sicnn_jax.main --config=configs/di.py --workdir=runs/paper \\
         --config.data.source=records --config.data.dir=/data/faces
 
-A run that was interrupted continues with the same command. SIGTERM and Ctrl-C save at
-the end of the step and exit with status 75; a second one ends at once.
+The same command continues an interrupted run. SIGTERM and Ctrl-C save at the end of the
+step and exit with status 75; a second one ends at once.
 
-On several hosts, or for several processes, start it once in each: see `launch/` and
+On several hosts, or with several processes, start it once in each: see `launch/` and
 `parallel.connect`.
 """
 
@@ -45,17 +45,17 @@ _CONFIG = flags.DEFINE_string(
     'be set: --config.recognition.steps=100.',
 )
 _WORKDIR = flags.DEFINE_string(
-    'workdir', None, 'Where everything is written; runs/ and the config by default.'
+    'workdir', None, 'Directory for all output; by default runs/ and the config.'
 )
 _CHANGED = flags.DEFINE_enum(
     'changed',
     'refuse',
     provenance.CHANGED,
     'If a stage of the workdir was trained with other settings or data: refuse; '
-    'continue, where it was interrupted, with those of now; set it aside and train it '
+    'continue an interrupted stage with the new ones; or set it aside and train it '
     'anew.',
 )
-# Others may come from anywhere in training: their tracebacks say where.
+# Errors printed in one line. Others keep their tracebacks, which say where they arose.
 _SAID = (ValueError, FloatingPointError)
 
 
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status.
 
     Args:
-      argv: the program, and fields of the config that are set.
+      argv: the program, and the config fields to set.
     """
     overrides = argv[1:]
     unexpected = [each for each in overrides if not _is_field(each)]
@@ -116,23 +116,23 @@ def _train(name, overrides, workdir):
 
 @contextlib.contextmanager
 def _full_disk_in_words(workdir: Path) -> Iterator[None]:
-    """That no space is left, as a CheckpointError which says where and what to do."""
+    """Turns the error of a full disk into a CheckpointError with a remedy."""
     try:
         yield
     except checkpoint.CheckpointError:
-        # It says so itself.
+        # It already has a remedy.
         raise
     except Exception as error:
         if not results_file.is_full(error):
             raise
         raise checkpoint.CheckpointError(
             f'No space is left for {workdir}: {error}. Free some and give the same '
-            'command: it continues from the last checkpoint, which is whole.'
+            'command: it continues from the last checkpoint, which is intact.'
         ) from error
 
 
 def _leave_out_full_disks() -> None:
-    """Orbax logs with a traceback what it also raises, and we say."""
+    """Drops Orbax's log entries, with tracebacks, of errors that it also raises."""
 
     def is_said(record):
         return record.exc_info and results_file.is_full(record.exc_info[1])
@@ -142,10 +142,10 @@ def _leave_out_full_disks() -> None:
 
 @contextlib.contextmanager
 def _one_ends_all() -> Iterator[None]:
-    """A process that fails ends at once where others wait for it.
+    """Ends a failing process at once if others wait for it.
 
-    JAX would hold it at exit until they end as well, and they wait for its part of a
-    step. That it is gone, they notice.
+    At exit, JAX would wait for the others to end, which wait for this process's part of
+    a step. They notice when it is gone.
     """
     try:
         yield
@@ -156,8 +156,8 @@ def _one_ends_all() -> Iterator[None]:
             raise
         if parallel.is_of_lost_process(error):
             command.fail(
-                f'another process ended or cannot be reached: {error}. What that one '
-                'said tells why; the same command in all of them goes on from the last '
+                f'another process ended or cannot be reached: {error}. Its output says '
+                'why; the same command in all processes continues from the last '
                 'checkpoint.'
             )
         elif words := command.in_words(error, _SAID):
@@ -170,13 +170,13 @@ def _one_ends_all() -> Iterator[None]:
 
 
 def stop_on_signals() -> Callable[[], bool]:
-    """Whether SIGTERM or SIGINT has come; a second one has its usual effect."""
+    """Returns whether SIGTERM or SIGINT has come; a second one acts as usual."""
     came = []
 
     def note(number, _):
         came.append(number)
         for each in usual:
-            # None: that of a library.
+            # None means the handler of a library.
             signal.signal(each, usual[each] or signal.SIG_DFL)
         print(f'{signal.Signals(number).name}: saving after this step.', flush=True)
 
@@ -194,18 +194,18 @@ def default_workdir(config: str) -> Path:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Leaves the flags to absl, but for fields of the config, which are returned.
+    """Lets absl parse the flags, and returns the fields of the config.
 
     Raises:
-      SystemExit: a flag is unknown, or the file of the config is not found, and where
-        it was looked for.
+      SystemExit: a flag is unknown, or the file of the config is not found; the message
+        says where it was looked for.
     """
     argv = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
     argv = load.last_of_each(find.join_value(argv))
     if len(argv) == 1:
         argv.append('--help')
     if not any(arg.startswith(('--verbosity', '-v')) for arg in argv):
-        # absl would show Orbax's thirty lines a checkpoint; --verbosity=0 does.
+        # absl would show Orbax's thirty lines per checkpoint; --verbosity=0 does.
         argv.append('--verbosity=-1')
     try:
         for value in find.given(argv):

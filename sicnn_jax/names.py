@@ -1,8 +1,8 @@
 """Names of files as text.
 
-A name on disk is bytes. It may be no UTF-8, as in old archives, where Python has
-surrogates for it that no text file, record or terminal takes. And it may be spelled
-otherwise than where it is mentioned: macOS takes `é` apart, into two characters.
+A name on disk is bytes. It may not be UTF-8, for example in old archives; then Python
+uses surrogates, which text files, records and terminals reject. And it may be spelled
+differently from where it is mentioned: macOS splits `é` into two characters.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import TypeVar
 __all__ = ['ByName', 'canonical', 'encode', 'find', 'printable']
 
 _Value = TypeVar('_Value')
-# What a surrogate stands for a byte with, and where those bytes begin and end.
+# The offset from a byte to its surrogate, and the first and last surrogate.
 _OFFSET, _FIRST, _LAST = 0xDC00, 0xDC80, 0xDCFF
 _SURROGATES = re.compile('[\ud800-\udfff]')
 _UNPRINTABLE = re.compile('[\x00-\x1f\x7f-\x9f\ud800-\udfff]')
@@ -25,7 +25,7 @@ _ESCAPE = '\\x'
 
 def printable(name: str) -> str:
     r"""A name in one line of UTF-8: `caf\xe9.png` where the é is a byte of Latin-1."""
-    # In a locale such as C, Python has surrogates for all that is no ASCII.
+    # In a locale such as C, Python uses surrogates for everything except ASCII.
     with contextlib.suppress(UnicodeError):
         name = name.encode('utf-8', 'surrogateescape').decode(
             'utf-8', 'surrogateescape'
@@ -37,21 +37,21 @@ def encode(text: str, backslash: str = '\\') -> bytes:
     """A text in UTF-8, in which names are `printable`.
 
     Args:
-      text: of any lines.
-      backslash: how the text writes one: JSON has two.
+      text: with any number of lines.
+      backslash: how the text writes a backslash: JSON writes two.
     """
     return _SURROGATES.sub(lambda one: backslash + _escaped(one)[1:], text).encode()
 
 
 def canonical(name: str) -> str:
-    """One spelling for all of a name, to compare it by."""
+    """One spelling for all spellings of a name, to compare names by."""
     return unicodedata.normalize('NFC', printable(name))
 
 
 class ByName(Mapping[str, _Value]):
     """A mapping that knows names however they are spelled.
 
-    The very name comes first, so that a folder may have two that look alike.
+    An exact match comes first, so that a folder may have two names that look alike.
     """
 
     def __init__(self, given: Mapping[str, _Value]):
@@ -70,7 +70,7 @@ class ByName(Mapping[str, _Value]):
         return len(self._given)
 
     def spelling(self, name: str) -> str | None:
-        """How the mapping itself spells a name; None if it has none like it."""
+        """The mapping's own spelling of a name; None if it has no such name."""
         return name if name in self._given else self._spelled.get(canonical(name))
 
     @functools.cached_property
@@ -79,11 +79,11 @@ class ByName(Mapping[str, _Value]):
 
 
 def find(path: str | os.PathLike) -> str:
-    """The path as the disk spells it; as it is, where nothing is of that name."""
+    """The path as spelled on the disk; unchanged if nothing has that name."""
     path = os.fspath(path)
     if (path.isascii() and _ESCAPE not in path) or os.path.lexists(path):
         return path
-    # As Python calls it here: names on disk are bytes, nearly always UTF-8, also where
+    # Python's name for it here: names on disk are bytes, nearly always UTF-8, even if
     # the locale is another, such as C.
     path = os.fsdecode(path.encode('utf-8', 'surrogateescape'))
     folder, name = os.path.split(path)

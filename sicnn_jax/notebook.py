@@ -1,6 +1,6 @@
-"""Training with live curves and pictures, and tables, in a notebook.
+"""Trains with live curves and pictures in a notebook, and shows tables.
 
-Needs IPython, which every notebook has.
+It needs IPython, which every notebook has.
 """
 
 import contextlib
@@ -28,16 +28,16 @@ def train_live(
 ) -> None:
     """`train.run` in a thread, with the stage's curves and pictures in the cell.
 
-    What training prints goes to `train.log` in the workdir. Interrupting the cell ends
-    the step, saves and stops; the same call continues.
+    The output of training goes to `train.log` in the workdir. Interrupting the cell
+    ends the step, saves and stops; the same call continues.
 
     Args:
       config: of the run.
       workdir: everything is written below it.
-      every: seconds between two looks.
+      every: seconds between two updates of the cell.
 
     Raises:
-      Exception: whatever training raises.
+      Exception: any error of training.
     """
     from IPython.display import HTML, display
 
@@ -70,7 +70,7 @@ def train_live(
 
 
 def describe_progress(config: ConfigDict, workdir: Path) -> str:
-    """How far a run is, as HTML: curves and newest picture of the stage at hand."""
+    """The progress of a run as HTML: curves and newest picture of the current stage."""
     begun = []
     for name in config.stages:
         directory = stage_directory(config, name, workdir)
@@ -91,7 +91,7 @@ def describe_progress(config: ConfigDict, workdir: Path) -> str:
 
 
 def show_faces(titled: Sequence[tuple[np.ndarray, str]], columns: int = 4) -> None:
-    """Shows pictures with their titles, so many in a row: uint8 [h, w, 3] and title."""
+    """Shows pictures uint8 [h, w, 3] with their titles, `columns` in a row."""
     from IPython.display import HTML, display
 
     cells = [

@@ -40,7 +40,7 @@ def learning_rate_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
         )
     if not config.warmup_steps:
         return schedule
-    # Not `join_schedules`, which would shift the boundaries by the warm-up.
+    # `join_schedules` would shift the boundaries by the warm-up.
     warmup = optax.linear_schedule(1 / config.warmup_steps, 1.0, config.warmup_steps)
     return lambda step: schedule(step) * warmup(step)
 
@@ -58,9 +58,9 @@ def make_optimizer(
       steps: length of the stage.
 
     Returns:
-      An optax transformation whose `update` is given `gradient_norm=`, the global norm
-      of what it updates by: over all devices where that is split over them, and known
-      already where metrics have it.
+      An optax transformation whose `update` takes `gradient_norm=`, the global norm of
+      the gradient, which the metrics already have; if the gradient is split over
+      devices, it is the norm over all of them.
 
     Raises:
       ValueError: for an unknown optimiser or schedule.
@@ -85,7 +85,7 @@ def make_optimizer(
 
 
 def _clip(limit):
-    """`optax.clip_by_global_norm` of a norm that is given, in one product."""
+    """`optax.clip_by_global_norm` with a given norm, in one product."""
 
     def update(updates, state, params=None, *, gradient_norm, **_):
         scale = jnp.minimum(1.0, limit / gradient_norm)

@@ -1,6 +1,6 @@
-"""One trained network as one file: safetensors, with its record in the metadata.
+"""Stores one trained network in one safetensors file, with its record as metadata.
 
-`checkpoint.load_networks` reads such a file in the place of a stage's directory.
+`checkpoint.load_networks` reads such a file in place of a stage's directory.
 """
 
 import json
@@ -34,11 +34,11 @@ def pack(
 
     Args:
       network: its name, such as 'cnnh'.
-      params: its parameters; they are named `dense_block1/conv2/kernel` there, and
+      params: its parameters; the file names them like `dense_block1/conv2/kernel`, and
         kernels are [k, k, in, out].
-      record: of its checkpoint; the network's sizes are in it.
+      record: of its checkpoint, with the network's sizes.
       about: other metadata.
-      half: in float16, half as many bytes.
+      half: in float16, with half as many bytes.
 
     Raises:
       ValueError: a number is too large for float16.
@@ -52,13 +52,13 @@ def pack(
                 'write it in float32.'
             )
     record = {**record, CHECKSUM: checksum(arrays)}
-    # ASCII, which has paths as they are: that of an ONNX file may be no UTF-8.
+    # ASCII keeps paths as they are: the path of an ONNX file may not be UTF-8.
     text = json.dumps(record)
     return save(arrays, metadata={**about, _NETWORK: network, _RECORD: text})
 
 
 def _stored(array, half):
-    """An array as the file has it: floats in float32 or float16, others as they are."""
+    """An array as stored: floats in float32 or float16, others as they are."""
     if np.issubdtype(array.dtype, np.floating):
         with np.errstate(over='ignore'):
             array = array.astype(np.float16 if half else np.float32)
@@ -74,12 +74,12 @@ def checksum(tree: Any) -> int:
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `pack` made: parameters by the network's name, in float32, and the record.
+    """Reads a file of `pack`: parameters by the network's name, in float32; the record.
 
     Raises:
-      CheckpointError: the file is missing, damaged or another one.
+      CheckpointError: the file is missing, damaged or of another kind.
     """
-    # What the system cannot read may be whole: its error is its own.
+    # A file that the system cannot read may be intact, so its error is raised as it is.
     try:
         with safe_open(path, framework='numpy') as file:
             metadata = file.metadata() or {}
@@ -90,14 +90,14 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ) from error
     except SafetensorError as error:
         raise CheckpointError(
-            f'{path} is damaged or no safetensors file: {error}. Copy it again.'
+            f'{path} is damaged or not a safetensors file: {error}. Copy it again.'
         ) from error
     for field in (_RECORD, _NETWORK):
         if field not in metadata:
             raise CheckpointError(
-                f'{path} has no field {field!r} in its metadata: expected a file of '
-                'python -m sicnn_jax.export or sicnn_jax.evaluation.judge, which say '
-                'there what the network is.'
+                f'{path} has no field {field!r} in its metadata; expected a file from '
+                'python -m sicnn_jax.export or sicnn_jax.evaluation.judge, which '
+                'describe the network there.'
             )
     record = json.loads(metadata[_RECORD])
     if record.get(CHECKSUM) != checksum(flat):

@@ -1,6 +1,6 @@
 """Devices and processes: the only file that knows how many there are.
 
-Arrays on devices have a leading axis of one entry a local device; everything else
+Arrays on devices have a leading axis with one entry per local device; everything else
 in the project sees them without it.
 """
 
@@ -52,34 +52,34 @@ __all__ = [
 Devices = Sequence[jax.Device]
 
 _FORCED_DEVICES = '--xla_force_host_platform_device_count'
-# Seconds after which a process that is not heard of counts as dead, and all end.
+# Seconds after which a silent process counts as dead, and all end.
 _HEARTBEAT = 30
-# Seconds in which all processes have to begin; between two notes of who is missing; and
-# that a start takes at most where all is well, without a note.
+# Seconds in which all processes must begin; between two notes that some are missing;
+# and that a good start takes at most, without a note.
 _PATIENCE, _NOTE, _AT_ONCE = 300, 60, 5
-# What tells JAX that there are several, and this process that it is one of them.
+# Variables that tell JAX that there are several processes, and which one this is.
 _CLUSTER = re.compile(
     'JAX_(COORDINATOR_ADDRESS|NUM_PROCESSES|PROCESS_ID)'
     '|SLURM_(JOB_ID|STEP_NODELIST|NTASKS|PROCID)'
     '|OMPI_COMM_WORLD_(SIZE|RANK)|PMI_(SIZE|RANK)'
     '|TPU_WORKER_(HOSTNAMES|ID)|MEGASCALE_.*|JOB_COMPLETION_INDEX'
 )
-# Steps until all processes know what one was asked. Waiting for the answer of the same
-# step would keep the devices waiting, too.
+# Steps until all processes know that one was asked. Waiting for the answer in the same
+# step would also keep the devices waiting.
 _LAG = 2
-# What JAX's errors name where communication failed, on CPUs and on GPUs.
+# Names in JAX's errors if communication failed, on CPUs and on GPUs.
 _COLLECTIVE = re.compile(r'\b(Gloo|NCCL)\b|[Cc]oordination service')
-# A matrix goes from process to process in pieces of so many bytes: JAX puts what it
-# sends whole on every device, and one that is split need not fit one of them.
+# A matrix goes from process to process in pieces of this many bytes: JAX copies
+# everything it sends to every device, and a split matrix may not fit on one of them.
 _PIECE = 2**26
 
 
 def divide_cpu(count: int) -> None:
-    """Makes devices of the cores of a CPU; before a device is used, else of no effect.
+    """Makes devices of a CPU's cores; it has no effect once a device is in use.
 
     Args:
-      count: how many devices; 0 leaves it to JAX and XLA_FLAGS, and so does XLA_FLAGS
-        that names a number itself.
+      count: how many devices; 0 leaves it to JAX and XLA_FLAGS, as does a number in
+        XLA_FLAGS.
     """
     if count and _FORCED_DEVICES not in os.environ.get('XLA_FLAGS', ''):
         # The devices of this process are in use: they stay as they are.
@@ -88,17 +88,17 @@ def divide_cpu(count: int) -> None:
 
 
 def connect() -> None:
-    """Joins the other processes of the run, if there are any; before a device is used.
+    """Joins the other processes of the run, if any; call it before using a device.
 
-    They are those that JAX_COORDINATOR_ADDRESS (host:port of the first one),
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID tell, or of the TPU pod, SLURM step, MPI or
-    Kubernetes job that JAX finds itself in. JAX_NUM_PROCESSES=1 keeps it alone.
+    They are given by JAX_COORDINATOR_ADDRESS (host:port of the first one),
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID, or by the TPU pod, SLURM step, MPI or
+    Kubernetes job that JAX detects. With JAX_NUM_PROCESSES=1 it stays alone.
 
-    It waits for all of them, five minutes at most, and says for whom.
+    It waits for all of them, five minutes at most, and prints that it does.
 
     Raises:
-      ValueError: one of the variables is missing or no number, it is one of several
-        pods that JAX cannot connect, or another process did not come.
+      ValueError: one of the variables is missing or not a number, this is one of
+        several pods that JAX cannot connect, or another process did not come.
     """
     names = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
     address, count, index = (os.environ.get(name) for name in names)
@@ -109,7 +109,7 @@ def connect() -> None:
     settings: dict[str, Any] = {}
     if address is not None and (count or index):
         try:
-            # One that is not set is no number either.
+            # An unset variable is not a number either.
             settings = {
                 'num_processes': int(count or ''),
                 'process_id': int(index or ''),
@@ -122,9 +122,9 @@ def connect() -> None:
             ) from error
     tasks = os.environ.get('SLURM_NTASKS')
     if tasks is not None and tasks == os.environ.get('SLURM_NNODES'):
-        # JAX would give each task of SLURM one GPU; one a node gets all of them.
+        # JAX would give each SLURM task one GPU; a single task per node gets all.
         settings['local_device_ids'] = []
-    # Older versions of JAX have it as a constant.
+    # In older versions of JAX, it is a constant.
     if (
         'heartbeat_timeout_seconds'
         in inspect.signature(jax.distributed.initialize).parameters
@@ -132,12 +132,12 @@ def connect() -> None:
         settings['heartbeat_timeout_seconds'] = _HEARTBEAT
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
     if hasattr(jax.config, 'jax_enable_preemption_service'):
-        # It would take SIGTERM, which `any_asked` brings to all processes.
+        # The service would catch SIGTERM, which `any_asked` passes to all processes.
         jax.config.update('jax_enable_preemption_service', False)
     try:
         _initialize(address, settings)
     except ValueError as error:
-        # It is in no cluster that it knows.
+        # JAX detects no cluster.
         if address is None and 'coordinator_address' in str(error):
             _refuse_unconnected_pods()
             return
@@ -145,10 +145,10 @@ def connect() -> None:
 
 
 def _initialize(address, settings):
-    """`jax.distributed.initialize`, which waits in silence, and then aborts."""
+    """`jax.distributed.initialize` with messages; JAX's waits silently, then aborts."""
     parameters = inspect.signature(jax.distributed.initialize).parameters
     if 'initialization_timeout' in parameters:
-        # After ours.
+        # JAX's timeout comes after ours.
         settings = settings | {'initialization_timeout': _PATIENCE + _NOTE}
     raised: list[BaseException] = []
 
@@ -158,7 +158,7 @@ def _initialize(address, settings):
         except BaseException as error:
             raised.append(error)
 
-    # In a thread, so that this one can speak and be interrupted.
+    # In a thread, so that this one can print and be interrupted.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     begun = time.monotonic()
@@ -188,7 +188,7 @@ def _initialize(address, settings):
 
 
 def _refuse_unconnected_pods():
-    """Each would train by itself, and all would write the same files."""
+    """Refuses pods that would each train alone and all write the same files."""
     if 'JOB_COMPLETION_INDEX' in os.environ and 'KUBERNETES_PORT' in os.environ:
         raise ValueError(
             'This is a pod of an indexed Kubernetes job, but JAX cannot find the '
@@ -199,13 +199,13 @@ def _refuse_unconnected_pods():
 
 
 def disconnect() -> None:
-    """Leaves the other processes; what follows is done by one, and may take long."""
+    """Leaves the other processes; one of them does the rest, which may take long."""
     if jax.process_count() > 1:
         jax.distributed.shutdown()
 
 
 def is_of_lost_process(error: BaseException) -> bool:
-    """Whether an error says that others did not do their part of a computation."""
+    """Whether an error says that other processes failed to do their part."""
     return bool(_COLLECTIVE.search(str(error)))
 
 
@@ -215,14 +215,14 @@ def is_first() -> bool:
 
 
 def wait(name: str) -> None:
-    """Waits until all processes are here."""
+    """Waits until all processes have reached this point."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 @contextlib.contextmanager
 def first_before_others(name: str) -> Iterator[None]:
-    """The first process does this before the others do: what it writes, they find."""
+    """Lets the first process run the block before the others, which find its files."""
     if not is_first():
         wait(name)
     yield
@@ -231,7 +231,7 @@ def first_before_others(name: str) -> Iterator[None]:
 
 
 def from_first(tree: Any) -> Any:
-    """Host arrays of the first process, in all of them."""
+    """Host arrays of the first process, copied to all."""
     if jax.process_count() == 1:
         return tree
     return jax.tree.map(
@@ -240,9 +240,9 @@ def from_first(tree: Any) -> Any:
 
 
 def any_asked(asked: Callable[[], bool]) -> Callable[[], bool]:
-    """Whether any process was asked something, the same answer in all of them.
+    """Whether any process was asked, with the same answer in all of them.
 
-    Each must call it equally often. With several processes the answer is that of a few
+    Each must call it equally often. With several processes, the answer is from a few
     calls ago.
     """
     if jax.process_count() == 1:
@@ -275,8 +275,8 @@ def map_over_devices(update: Callable, devices: Devices | None = None) -> Callab
 def on_one_device(update: Callable) -> Callable:
     """Compiles (state, batch) → (state, metrics) for one device, without an axis.
 
-    For a loop of one's own: arrays go in and come out as they are. Nothing is donated:
-    the state that goes in stays.
+    It is for your own loops: arrays go in and come out as they are. Nothing is donated,
+    so the input state stays valid.
     """
 
     def alone(state, batch):
@@ -304,7 +304,7 @@ def replicate(tree: Any, devices: Devices | None = None) -> Any:
 def unreplicate(tree: Any) -> Any:
     """Host copy of the first device's share: [devices, ...] → NumPy [...]."""
 
-    # Not `leaf[0]`, which gathers from all devices and compiles a slice for each.
+    # `leaf[0]` would gather from all devices and compile a slice for each.
     def first(leaf):
         return np.asarray(leaf.addressable_shards[0].data).reshape(leaf.shape[1:])
 
@@ -314,9 +314,9 @@ def unreplicate(tree: Any) -> Any:
 def split(tree: Any, devices: Devices | None = None) -> Any:
     """Splits matrices over devices by their last axis: [a, n] → [devices, a, m].
 
-    The last axis is padded with zeros to m = ⌈n / d⌉ each, d being the devices of all
-    processes, of which this one gets the shares of its own. Vectors and scalars are
-    replicated.
+    The last axis is padded with zeros to m = ⌈n / d⌉ each, where d is the number of
+    devices of all processes; this process gets the shares of its own devices. Vectors
+    and scalars are replicated.
     """
     devices = devices or local_devices()
     sharding = _sharding(devices)
@@ -344,9 +344,9 @@ def split(tree: Any, devices: Devices | None = None) -> Any:
 
 
 def unsplit(tree: Any, size: int) -> Any:
-    """Host copy of what `split` made of matrices with a last axis of that size.
+    """Host copy of the matrices, with a last axis of that size, that `split` split.
 
-    Of all processes, each of which must call it.
+    It gathers from all processes, each of which must call it.
     """
 
     def join(leaf):
@@ -365,12 +365,13 @@ def unsplit(tree: Any, size: int) -> Any:
 def to_devices(
     state: TrainState, devices: Devices | None = None, *, split_identities: bool = False
 ) -> TrainState:
-    """Host arrays of a whole state, on the devices as the updates take them.
+    """Copies a whole state from the host to the devices, as the updates take it.
 
     Args:
       state: without a device axis.
-      devices: those of this process by default.
-      split_identities: class weights are split, see `split`; the rest is replicated.
+      devices: by default those of this process.
+      split_identities: whether class weights are split, see `split`; the rest is
+        replicated.
     """
     replicated = functools.partial(replicate, devices=devices)
     shares = functools.partial(split, devices=devices)
@@ -382,7 +383,7 @@ def to_host(state: TrainState, *, num_identities: int | None = None) -> TrainSta
 
     Args:
       state: on the devices.
-      num_identities: of the data, where the class weights are split.
+      num_identities: of the data, if the class weights are split.
     """
     if num_identities is None:
         return unreplicate(state)
@@ -406,8 +407,8 @@ def shard(batch: Any, devices: Devices | None = None, *, axis: int = 0) -> Any:
 
     Args:
       batch: pytree of arrays.
-      devices: those of this process by default.
-      axis: of the faces; axes before it stay: 1 is [k, n, ...] → [devices, k,
+      devices: by default those of this process.
+      axis: of the faces; axes before it stay: 1 means [k, n, ...] → [devices, k,
         n / devices, ...].
 
     Raises:
@@ -432,9 +433,9 @@ def shard(batch: Any, devices: Devices | None = None, *, axis: int = 0) -> Any:
 def prefetch(
     batches: Iterable[Any], *, ahead: int = 2, together: int = 1
 ) -> Iterator[Any]:
-    """Shards batches while earlier ones are still computed on, `ahead` of them.
+    """Shards up to `ahead` batches while earlier ones are still being computed on.
 
-    With `together` above 1, so many batches are stacked: [devices, together, n /
+    With `together` above 1, that many batches are stacked: [devices, together, n /
     devices, ...].
     """
     queue: collections.deque[Any] = collections.deque()
@@ -453,7 +454,7 @@ def _stacked(batches, together):
 
 
 def _in_pieces(communicate, leaf, copies=1):
-    """What a collective makes of an array, some of its last axis at a time.
+    """Applies a collective to an array, in pieces of its last axis.
 
     The result of each piece is `copies` times as large.
     """
@@ -461,7 +462,7 @@ def _in_pieces(communicate, leaf, copies=1):
     pieces = min(-(-leaf.nbytes * copies // _PIECE), leaf.shape[-1] if leaf.ndim else 1)
     if pieces <= 1:
         return np.asarray(communicate(leaf))
-    # Of one size but for the last, so that two programs do for all.
+    # All pieces but the last have the same size, so two programs are enough.
     size = -(-leaf.shape[-1] // pieces)
     return np.concatenate(
         [

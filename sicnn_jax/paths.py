@@ -1,4 +1,4 @@
-"""Paths as users write them, in flags, in configs and as arguments of the library."""
+"""Reads paths as users write them in flags, configs and arguments of the library."""
 
 import itertools
 import os
@@ -17,41 +17,41 @@ __all__ = [
     'local',
 ]
 
-# `pathlib` makes one slash of two. One letter would be a drive.
+# `pathlib` merges two slashes into one. A single letter would be a drive.
 _ADDRESS = re.compile(r'([A-Za-z][A-Za-z0-9+.-]+):(/+)')
-# What makes a directory of these.
+# The programs that mount these as directories.
 _MOUNTED_BY = {'gs': 'gcsfuse', 's3': 'mount-s3'}
 
 
 class PathError(ValueError):
-    """A path names nothing that this machine can have."""
+    """A path cannot exist on this machine."""
 
 
 def local(path: str | os.PathLike) -> Path:
-    """A path of this machine; `expand` says how it is read.
+    """A path of this machine, read as in `expand`.
 
-    What it returns it returns again.
+    Applied to its own result, it returns the same path.
 
     Raises:
       PathError: as `expand`.
     """
     found = Path(expand(path))
-    # `./~` is a name like others, of which pathlib forgets how it was written.
+    # `./~` is a name like others, but pathlib drops the `./`.
     return found.absolute() if str(found).startswith('~') else found
 
 
 def expand(path: str | os.PathLike) -> str:
-    """A path with the home directory for `~`, and that of others for `~NAME`.
+    """A path with `~` replaced by the home directory, and `~NAME` by that user's.
 
-    A shell leaves that to us in `--flag=~/x`. A name that begins with `~` and that is
-    there, or is written as `./~NAME`, is meant as it is.
+    Shells do not expand `--flag=~/x`. A name that begins with `~` and exists, or is
+    written as `./~NAME`, is left as it is.
 
     Args:
-      path: or one of the words that a flag takes in its place: they stay as they are.
+      path: a path, or a word that a flag takes instead of one, which stays as it is.
 
     Raises:
-      PathError: it is the address of a bucket or of a page, which would become a folder
-        of the working directory; or nobody's home.
+      PathError: it is the address of a bucket or a web page, which would become a
+        folder of the working directory; or the home of an unknown user.
     """
     text = os.fspath(path)
     if is_address(text):
@@ -62,7 +62,7 @@ def expand(path: str | os.PathLike) -> str:
     name = text.partition('/')[0]
     if expanded == text and not os.path.lexists(name):
         whose = f'no user {name[1:]!r} is known here' if name[1:] else 'HOME is not set'
-        raise PathError(f'{text}: {whose}; of a file of that name write ./{text}')
+        raise PathError(f'{text}: {whose}; for a file of that name write ./{text}')
     return expanded
 
 
@@ -70,7 +70,7 @@ def in_utf8(path: Path) -> Path:
     """The path, if TensorFlow and Orbax, which write and read there, can open it.
 
     Raises:
-      PathError: it has a name that is no UTF-8.
+      PathError: it has a name that is not UTF-8.
     """
     whole = str(path.absolute())
     try:
@@ -85,24 +85,23 @@ def in_utf8(path: Path) -> Path:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is such as `gs://bucket/x`, which no file has for a name."""
+    """Whether a text is an address such as `gs://bucket/x`, not a file name."""
     address = _ADDRESS.match(text)
     if not address:
         return False
-    # With one slash it may be a folder, if a strange one.
+    # With one slash, it may be a folder, although a strange one.
     return address[2] != '/' or not os.path.isdir(f'{address[1]}:')
 
 
 def check_writable(directory: Path, remedy: str = 'choose another directory') -> None:
-    """Makes a directory, and sees whether files can be written into it.
+    """Makes a directory, and checks that files can be written into it.
 
-    For what would be known only after hours of computing.
+    Otherwise the error would come only after hours of computing.
 
     Raises:
-      PathError: they cannot; it ends with the remedy.
+      PathError: they cannot be written; the message ends with the remedy.
     """
-    # Permissions do not tell it all: root is asked for none, disks are mounted to be
-    # read.
+    # Permissions are not enough: root needs none, and disks may be mounted read-only.
     trial = directory / f'.{os.getpid()}.unfinished'
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -115,7 +114,7 @@ def check_writable(directory: Path, remedy: str = 'choose another directory') ->
 
 
 def free(path: Path) -> Path:
-    """This path, or one like it with a number, that nothing has yet."""
+    """This path or, if it exists, one like it with a number."""
     others = (path.with_name(f'{path.name}-{i}') for i in itertools.count(2))
     return next(
         place for place in itertools.chain([path], others) if not place.exists()

@@ -1,4 +1,4 @@
-"""Grids of faces and clouds of points as PNG, with a title over each column."""
+"""Writes grids of faces and clouds of points as PNG, with a title over each column."""
 
 import colorsys
 import io
@@ -14,13 +14,13 @@ from sicnn_jax.results_file import write_whole
 
 _GAP = 4
 _TITLE = 16
-# How whoever shows a PNG is to treat colours that the screen lacks.
+# How viewers should treat colours that the screen lacks.
 _PERCEPTUAL = bytes([0])
 _PANEL, _MARGIN, _RADIUS = 420, 16, 4
 
 
 def enlarge_pixels(lr: np.ndarray) -> np.ndarray:
-    """Nearest-neighbour enlargement, to see an input as it is.
+    """Nearest-neighbour enlargement, which shows the pixels of an input.
 
     uint8 [n, 112 / s, 96 / s, 3] → uint8 [n, 112, 96, 3].
     """
@@ -29,7 +29,7 @@ def enlarge_pixels(lr: np.ndarray) -> np.ndarray:
 
 
 def save(path: str | os.PathLike, picture: Image.Image) -> None:
-    """Writes a PNG whole, which says that its colours are those of sRGB."""
+    """Writes a whole PNG, with sRGB as its colour space."""
     buffer = io.BytesIO()
     colours = PngImagePlugin.PngInfo()
     colours.add(b'sRGB', _PERCEPTUAL)
@@ -38,7 +38,7 @@ def save(path: str | os.PathLike, picture: Image.Image) -> None:
 
 
 def save_grid(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> None:
-    """Writes one row a face and one column a method.
+    """Writes one row per face and one column per method.
 
     Args:
       path: of the PNG.
@@ -72,7 +72,7 @@ def save_scatter(
     Args:
       path: of the PNG.
       panels: title → the points of SR and of HR, [n, 2] each.
-      colours: int [n], points of one number have one colour.
+      colours: int [n]; points with the same number have the same colour.
     """
     sheet = Image.new('RGB', (len(panels) * _PANEL, _PANEL + _TITLE), 'white')
     draw = ImageDraw.Draw(sheet)

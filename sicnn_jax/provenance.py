@@ -1,7 +1,7 @@
-"""What a stage's networks were trained with, and whether that is what a config says.
+"""Compares the training settings of a stage's networks with a config.
 
-A directory that has networks is not thereby what the config at hand asks for: its
-record says what it is, and what differs and matters is refused.
+A directory with networks may not have those that the config asks for. Its record
+describes them, and differences that matter are refused.
 """
 
 import json
@@ -17,24 +17,24 @@ from sicnn_jax.rules import Rule
 
 __all__ = ['CHANGED', 'admit', 'admit_earlier', 'compared', 'settings']
 
-# What becomes of a stage that was trained with other settings or data than the config
-# says: an error; it goes on with what the config says, if it was interrupted; it is set
-# aside and trained anew.
+# What happens to a stage that was trained with other settings or data than those of the
+# config: it is an error; it continues with the new ones, if it was interrupted; or it
+# is set aside and trained anew.
 CHANGED = ('refuse', 'continue', 'anew')
 
-# Fields of a config that a stage's networks do not depend on, by section. On any other
-# they do: a new one counts unless it is added here.
+# Fields of a config that a stage's networks do not depend on, by section. They depend
+# on all others: a new field counts unless it is added here.
 _FREE = {
     '': (
-        # What is done, said and measured.
+        # What the run does, prints and measures.
         *('stages', 'evaluation', 'log_every', 'nonfinite_steps'),
-        # How: the same steps, to rounding.
+        # How it is computed: the steps are the same up to rounding.
         *('steps_per_dispatch', 'cpu_devices', 'winograd'),
-        # Other parts of the record.
+        # Fields that other parts of the record have.
         *('scale', 'degradation', 'cnnr', 'cnnh', 'discriminator'),
     ),
-    # Where the faces are. What they are, their fingerprint says, and of the teacher its
-    # name.
+    # The place of the faces. Their fingerprint identifies them, and the teacher's name
+    # the teacher.
     'data': (
         *('source', 'dir', 'on_error', 'max_error_share', 'targets'),
         *('seed', 'identities', 'images_per_identity', 'misalignment'),
@@ -44,7 +44,7 @@ _FREE = {
     'stage': (
         *('checkpoint', 'checkpoint_every', 'evaluate_every', 'best'),
         *('microbatches', 'fused'),
-        # What these networks are, the record says.
+        # The record describes these networks.
         'init',
     ),
 }
@@ -64,7 +64,7 @@ def settings(config: ConfigDict, name: str, rule: Rule) -> dict[str, Any]:
     kept['data'] = _without(fields['data'], *_FREE['data'])
     if 'class_weights' in rule.trains:
         loss = _without(fields['recognition_loss'], *_FREE['recognition_loss'])
-        # Each loss has a section of its own.
+        # Each loss has its own section.
         unused = [key for key in loss if isinstance(loss[key], dict)]
         unused = [key for key in unused if key != loss['name']]
         kept['recognition_loss'] = _without(loss, *unused)
@@ -77,31 +77,31 @@ def _without(fields, *names):
 
 
 def compared(record: Mapping[str, Any], networks: tuple[str, ...]) -> dict[str, Any]:
-    """What has to be the same in two records for the networks of a stage to be.
+    """The part of a record that must be the same for a stage's networks to be the same.
 
     Args:
-      record: of the stage, which also describes networks that it has not.
+      record: of the stage, which also describes networks that it does not have.
       networks: that it has.
     """
     models = record['models']
     kept = dict(record) | {'models': {n: models[n] for n in networks if n in models}}
-    # CNNR takes faces of one size, wherever they are from.
+    # CNNR takes faces of a single size, wherever they come from.
     return kept if 'cnnh' in networks else _without(kept, 'scale', 'degradation')
 
 
 def admit(
     directory: Path, expected: Mapping[str, Any], changed: str = 'refuse'
 ) -> None:
-    """Lets a stage that was trained, or begun, be used if it is what a config says.
+    """Admits a trained or begun stage if it agrees with the config.
 
     Args:
       directory: of the stage.
-      expected: of `compared`.
-      changed: of `CHANGED`.
+      expected: from `compared`.
+      changed: one of `CHANGED`.
 
     Raises:
-      CheckpointError: it is not, with each field that differs, both values and the ways
-        out; or its checkpoint is damaged or cannot be read.
+      CheckpointError: it does not agree; the message has each field that differs, both
+        values and the remedies. Or its checkpoint is damaged or cannot be read.
     """
     found = checkpoint.read_record(directory)
     if found is None:
@@ -126,19 +126,19 @@ def admit(
         f'{directory.name} aside and trains it again'
     )
     if goes_on:
-        remedy += ', --changed=continue goes on with the new settings'
+        remedy += ', --changed=continue continues with the new settings'
     checkpoint.check_record(found, expected, str(directory), f'{remedy}.')
 
 
 def admit_earlier(directory: Path, expected: Mapping[str, Any]) -> None:
-    """As `admit`, a stage that a command leaves alone in the workdir that it is given.
+    """As `admit`, for a stage of the workdir that the command does not train.
 
-    The workdir has one config, which would say of that stage what is not so.
+    The workdir has one config, which would otherwise be wrong about that stage.
     """
     remedy = (
-        'The config of a workdir is that of all its stages: give another --workdir, '
-        f'with --config.{directory.name}.checkpoint={directory} if this one is to '
-        'begin from it.'
+        'The config of a workdir holds for all its stages: give another --workdir, '
+        f'with --config.{directory.name}.checkpoint={directory} to begin from this '
+        'stage.'
     )
     checkpoint.check_record(
         checkpoint.read_record(directory) or {}, expected, str(directory), remedy

@@ -1,11 +1,11 @@
-"""Takes the weights of a CNNH or CNNR that was trained in PyTorch.
+"""Imports the weights of a CNNH or CNNR that was trained in PyTorch.
 
     python -m sicnn_jax.pytorch_weights --weights=x.pt --network=cnnh --out=runs/theirs
 
-FILE is a state dict, by `torch.save` (read with `weights_only=True`; needs PyTorch) or
-as `.safetensors`. `--out` becomes the directory of a finished stage: everything that
-takes a checkpoint takes it. docs/export.md has the layout. The sizes of the network,
-and the scale, are those of the weights.
+`--weights` is a state dict, written by `torch.save` (read with `weights_only=True`;
+needs PyTorch) or as `.safetensors`. `--out` becomes the directory of a finished stage,
+which everything that takes a checkpoint accepts. docs/export.md has the layout. The
+sizes of the network and the scale follow from the weights.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""One HTML page about a run: results beside the paper's, faces, curves, speed, config.
+"""One HTML page about a run: results and the paper's, faces, curves, speed, config.
 
     python -m sicnn_jax.report --workdir=runs/di-demo
 
-Writes `report.html` into the workdir: one file that asks for nothing from elsewhere.
-What the run does not have yet is left out, with the reason.
+The command writes `report.html` into the workdir: one file that requests nothing from
+elsewhere. Sections that the run does not have yet are left out, with the reason.
 """
 
 import sys
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out or options.workdir / 'report.html'
 
     def write():
-        # Faces are made and measured first.
+        # Checked now, because faces are made and measured before writing.
         paths.check_writable(out.parent, 'give another --out=FILE')
         write_report(options.workdir, out, faces=options.faces)
         print(f'Written: {out}')

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all; results as JSON, with their machine."""
+"""Writes files whole or not at all, and results as JSON with their machine."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ from sicnn_jax import names
 
 def environment() -> dict[str, Any]:
     """The device, the machine and versions of libraries."""
-    # Here, since the processes that `prepare` starts write files and do without JAX.
+    # Imported here: the processes that `prepare` starts write files without JAX.
     import jax
 
     return {
@@ -26,26 +26,26 @@ def environment() -> dict[str, Any]:
 
 
 def write_results(results: Mapping[str, Any], path: Path, *, indent: int = 2) -> None:
-    """Writes a JSON file whole."""
+    """Writes a whole JSON file."""
     write_whole(path, encode_json(results, indent=indent) + b'\n')
 
 
 def encode_json(value: Any, *, indent: int | None = None) -> bytes:
-    """JSON, whatever names of files are in it: see `names.printable`."""
+    """Encodes JSON with any names of files in it, see `names.printable`."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     return names.encode(text, backslash='\\\\')
 
 
 def read_json(path: Path, *fields: str) -> dict[str, Any]:
-    """What is in a JSON file that a run wrote.
+    """The content of a JSON file that a run wrote.
 
     Args:
       path: of the file.
-      *fields: that must be there.
+      *fields: that it must have.
 
     Raises:
-      OSError: it cannot be read.
-      ValueError: it is no such file, or fields are missing; the file is named.
+      OSError: the file cannot be read.
+      ValueError: it is not such a file, or fields are missing; the file is named.
     """
     try:
         found = dict(json.loads(path.read_text(encoding='utf-8')))
@@ -54,16 +54,16 @@ def read_json(path: Path, *fields: str) -> dict[str, Any]:
             raise ValueError(f'it lacks {", ".join(missing)}')
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
-            f'{path} is damaged, or another program wrote it: {error}. Copy it from '
-            'where it is whole, or let the command that wrote it write it again.'
+            f'{path} is damaged, or another program wrote it: {error}. Copy an intact '
+            'one, or repeat the command that wrote it.'
         ) from error
     return found
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Lines of JSON, as text and as what they say; none where there is no file.
+    """Lines of JSON, as text and as values; none if there is no file.
 
-    Half a line, which a killed run may leave, is the end.
+    Reading ends at half a line, which a killed run may leave.
     """
     for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
         try:
@@ -73,11 +73,11 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def write_whole(path: Path, data: bytes, *, mark: str = 'unfinished') -> None:
-    """Writes a file, under a temporary name first; makes the folders it lies in.
+    """Writes a file, first under a temporary name; makes its folders if needed.
 
     Args:
       path: of the file.
-      data: what is in it.
+      data: its content.
       mark: ends the temporary name. Processes that may write the same file at once each
         need their own.
     """
@@ -87,15 +87,15 @@ def write_whole(path: Path, data: bytes, *, mark: str = 'unfinished') -> None:
         unfinished.write_bytes(data)
         unfinished.replace(path)
     except OSError as error:
-        # Of the other two names nobody has heard.
+        # The temporary name means nothing to users.
         error.filename, error.filename2 = os.fspath(path), None
         raise
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error is that no space is left, whichever library raised it."""
+    """Whether an error means that no space is left, whichever library raised it."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # TensorStore's, TensorFlow's and shutil's say it in words.
+    # Errors of TensorStore, TensorFlow and shutil say it in words.
     text = str(error)
     return any(os.strerror(code) in text for code in (errno.ENOSPC, errno.EDQUOT))

@@ -1,12 +1,12 @@
-"""The face that all networks know: its size, and where its five points are.
+"""The aligned face that all networks know: its size and its five points.
 
-Without JAX, since the processes that prepare a data set do without it, too.
+This module does not import JAX, since the processes that prepare data sets do not.
 """
 
 HEIGHT, WIDTH = 112, 96
 
-# Left eye, right eye (as seen in the picture), nose, left and right mouth corner, x and
-# y: the template that SphereFace, MTCNN and their descendants share.
+# x and y of left eye, right eye (as seen in the picture), nose, left and right mouth
+# corner: the template that SphereFace, MTCNN and their descendants share.
 TEMPLATE = (
     (30.2946, 51.6963),
     (65.5318, 51.5014),

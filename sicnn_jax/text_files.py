@@ -1,6 +1,6 @@
-"""Text that others wrote, by whatever program and on whatever machine.
+"""Reads text that others wrote, with any program and on any machine.
 
-What this package writes itself is UTF-8 with `\\n`, wherever it runs.
+This package itself writes UTF-8 with `\\n`, wherever it runs.
 """
 
 import codecs
@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-# Longer ones first: that of UTF-32 begins with that of UTF-16.
+# Longer marks come first: the mark of UTF-32 begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, 'utf-8-sig'),
     (codecs.BOM_UTF32_LE, 'utf-32'),
@@ -18,9 +18,9 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, 'utf-16'),
     (codecs.BOM_UTF16_BE, 'utf-16'),
 )
-# What no text has, in whatever encoding; DOS ended files with 0x1a.
+# Characters that no text has in any encoding; DOS ended files with 0x1a.
 _NO_TEXT = re.compile('[\x00-\x08\x0e-\x19\x1b-\x1f\x7f]')
-# Spreadsheets write semicolons where the comma is in numbers, and tabs as "Unicode
+# Spreadsheets write semicolons in countries with decimal commas, and tabs as "Unicode
 # text".
 _DELIMITERS = ',;\t'
 
@@ -28,13 +28,13 @@ _DELIMITERS = ',;\t'
 def read_text(path: str | os.PathLike) -> str:
     """The text of a file, with `\\n` at the end of each line.
 
-    A byte order mark says that it is UTF-8, UTF-16 or UTF-32. Without one it is UTF-8,
-    or UTF-16 if every other byte is 0; what is neither is Windows-1252, or Latin-1
-    where that has no such character. Lines may end as on Unix, Windows or an old Mac.
+    A byte order mark tells UTF-8, UTF-16 or UTF-32. Without a mark, the text is UTF-8,
+    or UTF-16 if every other byte is 0; otherwise it is Windows-1252, or Latin-1 if that
+    lacks a character. Lines may end as on Unix, Windows or an old Mac.
 
     Raises:
-      OSError: it cannot be read.
-      ValueError: it is no text.
+      OSError: the file cannot be read.
+      ValueError: it is not text.
     """
     text = _decode(Path(path).read_bytes()).replace('\r\n', '\n').replace('\r', '\n')
     text = text.rstrip('\x1a')
@@ -50,8 +50,8 @@ def read_text(path: str | os.PathLike) -> str:
 def csv_rows(text: str) -> csv.DictReader:
     """Rows of a table whose first line names its columns.
 
-    They are separated by commas, or by semicolons or tabs where the first line has
-    more of those.
+    Columns are separated by commas, or by semicolons or tabs if the first line has more
+    of those.
     """
     header = text.partition('\n')[0]
     delimiter = max(_DELIMITERS, key=header.count)

@@ -1,6 +1,6 @@
-"""A run on disk: its config, its stages, and which network is the one to use.
+"""A run on disk: its config, its stages, and the network to use.
 
-Whoever opens a finished run needs neither the loop nor an optimiser.
+Opening a finished run needs neither the training loop nor an optimiser.
 """
 
 import argparse
@@ -42,16 +42,15 @@ _RECOGNITION = 'recognition'
 
 
 def write_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes the config of a run, whole, where `read_config` finds it."""
+    """Writes the whole config of a run for `read_config`."""
     results_file.write_whole(workdir / CONFIG, config.to_json(indent=2).encode())
 
 
 def with_earlier_stages(config: ConfigDict, workdir: Path) -> ConfigDict:
-    """A config and, from what an earlier command of the same workdir wrote, the stages
-    that it finished there or was given.
+    """A config with the stages that earlier commands finished in the workdir or were
+    given.
 
-    So that `config.json` says of each stage what that was trained with, whichever of
-    them a command names.
+    So `config.json` has the settings of every stage, whichever stages a command names.
     """
     earlier = _find_config(workdir)
     before = earlier.get('stages', ()) if earlier else ()
@@ -89,7 +88,7 @@ def read_config(workdir: Path) -> ConfigDict:
 
 
 def stage_directory(config: ConfigDict, name: str, workdir: Path) -> Path:
-    """Where a stage's networks are.
+    """The directory of a stage's networks.
 
     Args:
       config: of the run.
@@ -105,10 +104,10 @@ def stage_directory(config: ConfigDict, name: str, workdir: Path) -> Path:
 
 
 def recognition_directory(config: ConfigDict, workdir: Path) -> Path | None:
-    """Where the CNNR of stage 1 is, which measures identity similarity.
+    """The directory of the CNNR of stage 1, which measures identity similarity.
 
     Returns:
-      The directory, finished or not; None where the config has no such stage.
+      The directory, finished or not; None if the config has no such stage.
     """
     if _RECOGNITION not in config:
         return None
@@ -116,29 +115,29 @@ def recognition_directory(config: ConfigDict, workdir: Path) -> Path | None:
 
 
 def makes_cnnh(stage: ConfigDict) -> bool:
-    """Whether a stage of a config ends with a CNNH that it trained or fitted."""
+    """Whether a stage of a config produces a CNNH, trained or fitted."""
     return 'cnnh' in stage.optimizer or stage.update_rule == 'fit'
 
 
 def load_cnnh(
     source: str | os.PathLike | None, scale: int | None = None
 ) -> tuple[Any, dict[str, Any], Path]:
-    """A trained CNNH, to be used and not to be trained.
+    """Loads a trained CNNH for use, not for training.
 
     Args:
-      source, scale: as `inference.Hallucinator` takes them.
+      source, scale: as for `inference.Hallucinator`.
 
     Returns:
-      Its parameters, the record that describes it, and where it was found: the
-      stage's directory, or the file.
+      Its parameters, the record that describes it, and its place: the stage's
+      directory, or the file.
 
     Raises:
       CheckpointError, ValueError: as `inference.Hallucinator`.
     """
     if source is not None and scale is not None:
         raise ValueError(
-            f'A scale, {scale}, is for the networks that ship; {source} has its own: '
-            'leave one of them out.'
+            f'A scale, {scale}, is for the networks that ship, but {source} has its '
+            'own: leave one of them out.'
         )
     if source is not None:
         place = find_stage(source)
@@ -153,7 +152,7 @@ def load_cnnh(
 
 
 def _check_described(record, place):
-    """Refuses a record that does not say what CNNH is and what it expects."""
+    """Refuses a record that does not describe CNNH and its input."""
     missing = [
         field
         for field in ('convention', 'scale', 'degradation', 'models')
@@ -164,8 +163,8 @@ def _check_described(record, place):
     if missing:
         raise checkpoint.CheckpointError(
             f'{place} has a record without {", ".join(missing)}; expected convention, '
-            'scale, degradation and models. Save it again with the record of the run '
-            'that it is from, or one of your own with these fields.'
+            'scale, degradation and models. Save it again with the record of its run, '
+            'or with your own record with these fields.'
         )
     checkpoint.check_record(
         record,
@@ -176,7 +175,7 @@ def _check_described(record, place):
 
 
 def add_network_flags(parser: argparse.ArgumentParser) -> None:
-    """`--checkpoint` and `--scale` of a command: the arguments of `load_cnnh`."""
+    """Adds `--checkpoint` and `--scale`, the arguments of `load_cnnh`, to a command."""
     parser.add_argument(
         '--checkpoint',
         type=command.path,
@@ -193,7 +192,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def shipped_config(scale: int) -> ConfigDict:
-    """The config of a run whose finished stages ship, for the scale 8 or 4."""
+    """The config of the run whose finished stages ship, for scale 8 or 4."""
     return ConfigDict(
         {
             'scale': scale,
@@ -224,9 +223,9 @@ def shipped_config(scale: int) -> ConfigDict:
 
 
 def find_stage(directory: str | os.PathLike) -> Path:
-    """The stage whose CNNH is meant by a stage's directory or a run's workdir.
+    """The stage whose CNNH a stage's directory or a run's workdir stands for.
 
-    A file of `packed` is a stage of its own.
+    A file of `packed` is itself a stage.
 
     Raises:
       CheckpointError: it is neither, or the run has no finished stage with a CNNH.
@@ -240,7 +239,7 @@ def find_stage(directory: str | os.PathLike) -> Path:
             f'{directory} is neither a finished stage nor the workdir of a run: it has '
             f'neither networks nor {CONFIG}.'
         )
-    # Python sorts stably: the stages from the last to the first, but that one first.
+    # Python sorts stably: the preferred stage, then the others from last to first.
     names = sorted(reversed(config.stages), key=lambda name: name != _PREFERRED)
     for name in names:
         stage = stage_directory(config, name, directory)
@@ -253,9 +252,9 @@ def find_stage(directory: str | os.PathLike) -> Path:
 
 
 def find_recognition(stage: Path) -> Path | None:
-    """The finished recognition stage of the run that a stage is of, if there is one.
+    """The finished recognition stage of a stage's run, if there is one.
 
-    With a CNNH that ships, it is the CNNR that ships.
+    For a CNNH that ships, it is the CNNR that ships.
     """
     if stage in weights.CNNH.values():
         return weights.CNNR

@@ -359,7 +359,7 @@ def test_a_frozen_network_that_changed_is_noticed(frozen):
     other = {'cnnr': {'bias': np.ones(3)}}
     shutil.rmtree(directory.parent / 'recognition')
     checkpoint.save_networks(directory.parent / 'recognition', other, RECORD)
-    with pytest.raises(checkpoint.CheckpointError, match='another cnnr than that'):
+    with pytest.raises(checkpoint.CheckpointError, match='another cnnr than the one'):
         checkpoint.load_networks(directory, ['cnnr'])
     sources = {'cnnr': directory.parent / 'recognition'}
     changed = record | {

@@ -45,7 +45,7 @@ def test_help_names_every_command_and_config(capsys):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['trane'], "'trane' is no command; expected one of train, prepare"),
+        (['trane'], "'trane' is not a command; expected one of train, prepare"),
         (['train', '--config=dii:demo'], "no config 'dii' ships; expected one of "),
         (['train', '--config', 'dii'], "no config 'dii' ships"),
         (['verify', '--workdir=runs/di'], '--pairs is missing'),

@@ -45,7 +45,7 @@ def test_a_fault_of_ours_keeps_its_traceback(kind):
         (FileNotFoundError(2, 'No such file', 'a'), 'a: No such file: is it spelled'),
         (PermissionError(1, 'No', b'a', 0, 'b'), 'a → b: No: choose a place where you'),
         (OSError(errno.EROFS, 'Read-only', 'a'), 'a: Read-only: choose a place where'),
-        (OSError(errno.ESTALE, 'Stale file handle'), 'Stale file handle: look at the'),
+        (OSError(errno.ESTALE, 'Stale file handle'), 'Stale file handle: check the'),
         (OSError(errno.EMFILE, 'Too many', 3), 'Too many: allow more by ulimit'),
         (OSError('as a\nlibrary says it\n'), 'as a library says it'),
         (MemoryError('2 GiB'), 'memory ran out (2 GiB): close other'),

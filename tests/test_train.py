@@ -327,7 +327,7 @@ def test_light_networks_train_on_shards_without_a_recognition_network(
     record = _final(tmp_path, 'sr_only')[1]
     assert record['scale'] == scale
     assert record['models']['cnnh']['width'] == [4, 4, 3, 2]
-    with pytest.raises(ValueError, match='name one that verifies, such as --judge=dlib'):
+    with pytest.raises(ValueError, match='name one that verifies, such as --judge'):
         verify.run(config, tmp_path, pairs='pairs.txt')
 
 

@@ -1,5 +1,5 @@
-"""The config of a run: its fields, how it is loaded, what may be wrong with it."""
+"""The config of a run: its fields, loading and checking."""
 
 
 class ConfigError(ValueError):
-    """A config is not found, or its fields are unknown, mistyped or do not fit."""
+    """A config is missing, or its fields are unknown, mistyped or contradictory."""

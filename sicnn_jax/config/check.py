@@ -1,8 +1,8 @@
-"""What is wrong with a config, all of it at once and before any device starts.
+"""Finds everything that is wrong with a config at once, before any device starts.
 
-`check` is called once in a run. Fields are compared with those of `schema` (`fields`);
-then come values that are not possible, alone or together; then each stage is put
-together. What is an integer is 0 or more by then.
+A run calls `check` once. It compares the fields with those of `schema` (`fields`), then
+looks for impossible values, alone or together, and then builds each stage. By then,
+integers are known to be 0 or more.
 """
 
 import json
@@ -26,13 +26,13 @@ from sicnn_jax.terms import IDENTITY_TERMS
 # Labels are int32.
 _LARGEST_LABEL = 2**31 - 1
 _SIZES = 'widths', 'feature_dim', 'width', 'growth', 'deconv_width', 'kernel_size'
-# Of CNNR, Table 1.
+# Levels of CNNR, Table 1.
 _LEVELS = 4
-# Of a deconvolution of stride 2.
+# The smallest kernel of a deconvolution of stride 2.
 _LEAST_KERNEL = 2
 _POSITIVE = ('steps', 'batch_size', 'microbatches')
 _NOT_NEGATIVE = ('alpha', 'beta', 'identity_blur')
-# Names of methods and faces that no stage may have but the method's own.
+# Names of methods and faces; only a method's own stage may have one.
 _OTHERS = {*TITLES} - {each.stage for each in LEARNED.values()}
 
 
@@ -47,16 +47,16 @@ def refuse(problems: Iterable[str]) -> None:
 
 
 def check(config: ConfigDict, others: Iterable[str] = ()) -> None:
-    """Raises a ConfigError with everything that is wrong, and what else was found."""
+    """Raises a ConfigError with everything that is wrong, including `others`."""
     refuse([*others, *find_problems(config)])
 
 
 def find_problems(config: ConfigDict) -> list[str]:
-    """Everything that is wrong with a config, by itself."""
+    """Everything that is wrong with a config by itself."""
     problems, mended = field_problems(config)
     found = combination_problems(mended)
     if not problems and not found:
-        # Else that may be why a stage cannot be put together, and says more.
+        # Other problems are clearer than the error of a stage that they break.
         return [
             f'config.{name}: {problem}'
             for name in mended.stages
@@ -66,10 +66,10 @@ def find_problems(config: ConfigDict) -> list[str]:
 
 
 def combination_problems(config: ConfigDict) -> list[str]:
-    """Values that are not possible, alone or together.
+    """Values that are impossible, alone or together.
 
     Args:
-      config: with all fields that there are, see `field_problems`.
+      config: with all known fields, see `field_problems`.
     """
     problems = [
         *_choices(config),
@@ -145,7 +145,7 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
         if is_tuple(value) and len(value) != count:
             yield (
                 f'config.cnnh.{field} is {value}; expected one number, or {count} of '
-                'them (sicnn_jax/config/schema.py says for what).'
+                'them (see sicnn_jax/config/schema.py).'
             )
     kernels = config.cnnh.get('deconv_kernels', (3, 5, 5))
     if len(kernels) != models.STAGES or min(kernels) < _LEAST_KERNEL:
@@ -156,7 +156,7 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
 
 
 def _data_problems(config: ConfigDict) -> Iterator[str]:
-    """Values of `config.data` that are not possible, alone or together."""
+    """Values of `config.data` that are impossible, alone or together."""
     for field, choices in (
         ('source', dataset.SOURCES),
         ('placement', dataset.PLACEMENTS),
@@ -247,7 +247,7 @@ def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
             yield f'config.{name}.{field} is {stage[field]}; expected at least 1.'
     if stage.get('identity_loss', IDENTITY_TERMS[0]) not in IDENTITY_TERMS:
         yield (
-            f'config.{name}.identity_loss: There is no {stage.identity_loss!r}; '
+            f'config.{name}.identity_loss is {stage.identity_loss!r}; '
             f'expected one of {", ".join(IDENTITY_TERMS)}.'
         )
     if stage.get('perceptual_weight') and 'depths' not in config.cnnr:
@@ -260,12 +260,12 @@ def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
     elif stage.get('perceptual_weight') and not all(config.cnnr.depths[1::2]):
         yield (
             f'config.{name}.perceptual_weight is {stage.perceptual_weight}, but '
-            f'config.cnnr.depths is {config.cnnr.depths}: it compares the residual '
-            'blocks of the second and the last level, so expected some there.'
+            f'config.cnnr.depths is {config.cnnr.depths}; expected at least 1 in the '
+            'second and the last level, whose residual blocks the loss compares.'
         )
     for field in _NOT_NEGATIVE:
         if stage.get(field, 0) < 0:
-            yield f'config.{name}.{field} is {stage[field]}; it may not be negative.'
+            yield f'config.{name}.{field} is {stage[field]}; it must not be negative.'
     yield from _period_problems(config, name)
     yield from (
         f'config.{name}: {problem}'
@@ -274,7 +274,10 @@ def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
     for network, optimizer in stage.optimizer.items():
         where = f'config.{name}.optimizer.{network}'
         if optimizer.learning_rate <= 0:
-            yield f'{where}.learning_rate is {optimizer.learning_rate}; expected more.'
+            yield (
+                f'{where}.learning_rate is {optimizer.learning_rate}; expected more '
+                'than 0.'
+            )
         yield from (
             f'{where}: {problem}'
             for problem in _raised(make_optimizer, optimizer, max(stage.steps, 1))
@@ -286,14 +289,14 @@ def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
 
 
 def _period_problems(config, name):
-    """That everything that is done now and then falls on the end of a dispatch."""
+    """Checks that periodic actions fall on the end of a dispatch."""
     stage = config[name]
     for field, value, every in (
         (f'{name}.checkpoint_every', stage.checkpoint_every, 'log_every'),
         (f'{name}.evaluate_every', stage.evaluate_every, 'log_every'),
         ('log_every', config.log_every, 'steps_per_dispatch'),
         *(
-            # What is fitted takes one step.
+            # Fitting takes one step.
             []
             if RULES[stage.update_rule].fits
             else [(f'{name}.steps', stage.steps, 'steps_per_dispatch')]
@@ -307,20 +310,20 @@ def _period_problems(config, name):
 
 
 def _source_problems(config, where, source):
-    """A stage's name that is wrong would be taken for a directory, days later."""
+    """Checks a source: a mistyped stage would be taken for a directory, days later."""
     if source and not is_stage(config, source):
         looks_like_a_name = Path(source).name == source
-        # Unlike `Path.exists` it also says so of a name that no file can have.
+        # Unlike `Path.exists`, this also works for a name that no file can have.
         if looks_like_a_name and not os.path.exists(source):
             stages = [field for field in config if is_stage(config, field)]
             yield (
-                f'{where} is {source!r}, which is no stage, directory or file.'
+                f'{where} is {source!r}, which is not a stage, directory or file.'
                 + did_you_mean(source, stages)
             )
 
 
 def _raised(function: Callable, *arguments: Any, **settings: Any) -> list[str]:
-    """What a constructor says of its arguments."""
+    """The errors that a constructor raises for its arguments."""
     try:
         function(*arguments, **settings)
     except (KeyError, TypeError, ValueError) as error:

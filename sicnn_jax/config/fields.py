@@ -1,4 +1,4 @@
-"""Fields of a config that are unknown, missing or of another type than in `schema`."""
+"""Finds fields that are unknown, missing or of another type than in `schema`."""
 
 import difflib
 import math
@@ -13,11 +13,11 @@ from sicnn_jax.rules import RULES
 
 # Fields that None turns off.
 _OPTIONAL = {'init_std'}
-# What is in tuples whose default is empty.
+# An item of tuples whose default is empty.
 _ITEMS = {'stages': 'recognition', 'boundaries': 1, 'folds': 1, 'reported_folds': 1}
-# As large as a seed can be; what counts is smaller.
+# The largest seed; counts are smaller.
 _LARGEST = 2**32 - 1
-# Fields of this one stand in for those of a stage whose rule is unknown.
+# The fields of this rule stand in for those of an unknown rule.
 _SOME_RULE = 'domain_integrated'
 
 
@@ -25,8 +25,8 @@ def field_problems(config: ConfigDict) -> tuple[list[str], ConfigDict]:
     """Fields that are unknown, missing or of another type.
 
     Returns:
-      The problems, and the config with known values in the place of what is wrong, of
-      which `combination_problems` can be asked.
+      The problems, and the config with wrong values replaced by known ones, for
+      `combination_problems`.
     """
     problems: list[str] = []
     mended = ConfigDict()
@@ -48,7 +48,7 @@ def field_problems(config: ConfigDict) -> tuple[list[str], ConfigDict]:
                     f'config.{name}.update_rule is {rule!r}; expected one of '
                     f'{", ".join(RULES)}.'
                 )
-                # Which fields it should have is not known.
+                # Its fields are unknown.
                 given['update_rule'], found = _SOME_RULE, []
             stage = schema.stage_fields(given['update_rule'])
             mended[name] = _mend(ConfigDict(given), stage, name, found)
@@ -67,17 +67,17 @@ def field_problems(config: ConfigDict) -> tuple[list[str], ConfigDict]:
     for name, value in _mend(rest, known, '', problems).items():
         mended[name] = value
     if not mended.stages and config.get('stages') not in ((), []):
-        # They are no tuple of texts, which is enough to say.
+        # The error that they are not a tuple of strings is enough.
         mended.stages = tuple(stages)
     return problems, mended
 
 
 def unknown_field(path: str, choices: Iterable[str]) -> str:
-    """That there is no such field, and which was probably meant.
+    """Says that a field is unknown, and which field was probably meant.
 
     Args:
       path: of the field, such as `config.data.dri`.
-      choices: the fields that there are in its place.
+      choices: the fields that exist there.
     """
     above, _, field = path.rpartition('.')
     choices = list(choices)
@@ -95,8 +95,8 @@ def is_stage(config: ConfigDict, name: str) -> bool:
 
 
 def _mend(section, known, path, problems):
-    """A section with all known fields and no others; adds what it finds."""
-    # Its fields are those of another module, which knows them itself.
+    """A section with exactly the known fields; adds the problems that it finds."""
+    # Another kind has the fields of another module, which checks them itself.
     if section.get('kind') != known.get('kind'):
         return section
     mended = known.copy_and_resolve_references()
@@ -118,7 +118,7 @@ def _mend(section, known, path, problems):
                 f'0 to {_LARGEST}.'
             )
         else:
-            # It is of one of the types that the field may have.
+            # The value has one of the types that the field may have.
             with mended.ignore_type():
                 mended[field] = value
     for field in known:
@@ -131,15 +131,15 @@ def _mend(section, known, path, problems):
 
 
 def _is_section(value, path, problems):
-    """Whether it has fields; adds to the problems that it has none."""
+    """Whether a value has fields; adds a problem if not."""
     if isinstance(value, ConfigDict):
         return True
-    problems.append(f'config.{path} is {value!r}; expected fields.')
+    problems.append(f'config.{path} is {value!r}; expected a section of fields.')
     return False
 
 
 def is_tuple(value: Any) -> bool:
-    """Whether a value is a tuple, or the list that a tuple was."""
+    """Whether a value is a tuple, or a list that was a tuple."""
     return isinstance(value, tuple | list)
 
 
@@ -166,7 +166,7 @@ def _is_of_type(value, example, field):
         return len(value) > 0 and all(type(item) is int for item in value)
     if is_tuple(example):
         (item, *_) = _example(example, field)
-        # A network of no layers is none.
+        # A network needs at least one layer.
         return (
             is_tuple(value)
             and (len(value) > 0 or not example)
@@ -176,12 +176,12 @@ def _is_of_type(value, example, field):
 
 
 def type_name(example: Any) -> str:
-    """What a field with such a value holds, in words."""
-    names = {bool: 'True or False', int: 'an integer', float: 'a number', str: 'a text'}
+    """The type of a field with such a value, in words."""
+    names = {bool: 'True or False', int: 'an integer', float: 'a number', str: 'text'}
     for kind, name in names.items():
         if isinstance(example, kind):
             return name
-    return 'fields' if isinstance(example, ConfigDict) else 'a tuple'
+    return 'a section of fields' if isinstance(example, ConfigDict) else 'a tuple'
 
 
 def _expected(example, field):
@@ -190,7 +190,7 @@ def _expected(example, field):
 
 
 def _example(value, field):
-    """A value that a field may have: that which is known, unless it is empty."""
+    """A value that a field may have: the known one, unless it is empty."""
     return (_ITEMS[field],) if is_tuple(value) and not value else _plain(value)
 
 

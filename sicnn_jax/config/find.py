@@ -1,4 +1,4 @@
-"""Where the file of a config is. Imports nothing heavy: `sicnn --help` imports it."""
+"""Finds the file of a config. It imports nothing heavy: `sicnn --help` imports it."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from sicnn_jax import paths
 from sicnn_jax.config import ConfigError
 
-# Where the shipped configs are: in an installed package, and in a clone.
+# Places of the shipped configs: in an installed package, and in a clone.
 _PACKAGE = Path(__file__).resolve().parent.parent
 _ROOTS = (_PACKAGE / 'shipped', _PACKAGE.parent)
 
@@ -16,8 +16,8 @@ _ROOTS = (_PACKAGE / 'shipped', _PACKAGE.parent)
 def find(value: str) -> str:
     """The file of a config: 'di:demo' → '/…/configs/di.py:demo'.
 
-    A path (it has a slash or a suffix) is sought in the working directory, then beside
-    the package.
+    A path (with a slash or a suffix) is looked for in the working directory, then next
+    to the package.
 
     Raises:
       ConfigError: there is no such file, or no config of that name ships.
@@ -49,7 +49,7 @@ def names() -> list[str]:
             path.stem
             for root in _ROOTS
             for path in (root / 'configs').glob('*.py')
-            # Others hold what several share.
+            # Other files hold code that several configs share.
             if 'def get_config(' in path.read_text(encoding='utf-8')
         }
     )
@@ -70,7 +70,7 @@ def split(value: str) -> tuple[str, str]:
 
 
 def join_value(arguments: Sequence[str]) -> list[str]:
-    """Arguments of a command with `--config FILE` as `--config=FILE`."""
+    """Arguments of a command, with `--config FILE` as `--config=FILE`."""
     joined = list(arguments)
     for option in ('--config', '-config'):
         if option in joined[:-1]:

@@ -17,17 +17,17 @@ __all__ = ['execute', 'last_of_each', 'load']
 
 
 def load(value: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> ConfigDict:
-    """A config, checked.
+    """Loads and checks a config.
 
     Args:
       value: the name of a shipped config or the path of a file, and its variant:
         'di:demo', 'configs/di.py:demo', 'mine.py'.
       overrides: fields to set, as on the command line ('--config.sr_only.steps=3') or
-        by their names ({'sr_only.steps': 3}). Of one that is given twice, the last
-        value counts.
+        by their names ({'sr_only.steps': 3}). If a field is given twice, the last value
+        counts.
 
     Raises:
-      ConfigError: with everything that is wrong with it, or the file is not found.
+      ConfigError: the file is not found, or the config is wrong; it lists all problems.
     """
     if isinstance(overrides, Mapping):
         overrides = [f'--config.{name}={value}' for name, value in overrides.items()]
@@ -41,15 +41,15 @@ def execute(value: str) -> ConfigDict:
     """The config that a file makes, not checked; see `find.find`.
 
     Raises:
-      ConfigError: the file is not found or is no config, or has no such variant.
+      ConfigError: the file is not found or not a config, or has no such variant.
     """
     path, variant = split(find(value))
     make_importable()
     get_config = runpy.run_path(path).get('get_config')
     if get_config is None:
         raise ConfigError(
-            f'--config={value}: {path} has no function get_config, which returns the '
-            'config.'
+            f'--config={value}: {path} has no function get_config; expected one that '
+            'returns the config.'
         )
     if variant and not inspect.signature(get_config).parameters:
         raise ConfigError(f'--config={value}: {path} has no variants: leave out :…')
@@ -60,7 +60,7 @@ def execute(value: str) -> ConfigDict:
 
 
 def last_of_each(arguments: Sequence[str]) -> list[str]:
-    """Of a field that is given twice, the last value; absl would join tuples."""
+    """The last value of each field that is given twice; absl would join tuples."""
     last = {_field(argument): i for i, argument in enumerate(arguments)}
     return [
         argument
@@ -70,9 +70,9 @@ def last_of_each(arguments: Sequence[str]) -> list[str]:
 
 
 def _override(config, overrides):
-    """The config with fields set, and what is wrong with these settings.
+    """The config with fields set, and all problems with these settings.
 
-    All of it: absl and ml_collections would stop at the first.
+    absl and ml_collections would stop at the first problem.
     """
     try:
         return _set(config, overrides), []
@@ -82,18 +82,18 @@ def _override(config, overrides):
     found = [problem for problem in problems.values() if problem is not None]
     try:
         return _set(config, good), found
-    # Each is good by itself, but a section is given and one of its fields, too. Which
-    # error that is, depends on their order.
+    # Each is good by itself, but both a section and one of its fields are given. The
+    # kind of error depends on their order.
     except Exception as error:
-        return config, [*found, f'{" ".join(good)} do not go together: {error}']
+        return config, [*found, f'{" ".join(good)} contradict each other: {error}']
 
 
 def _problem(config, override):
-    """What is wrong with one setting; None if nothing is."""
+    """The problem with one setting; None if there is none."""
     try:
         _set(config, [override])
         return None
-    # An unknown field is an AttributeError, KeyError or another, by its place.
+    # An unknown field raises AttributeError, KeyError or others, by its place.
     except Exception as error:
         reason = str(error)
     name = _field(override)
@@ -111,7 +111,7 @@ def _problem(config, override):
 
 
 def _set(config, overrides):
-    """A copy with fields set, read as absl reads them."""
+    """A copy with fields set, with values read as by absl."""
     values = flags.FlagValues()
     argv = ['', *overrides]
     config_flags.DEFINE_config_dict(

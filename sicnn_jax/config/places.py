@@ -1,4 +1,4 @@
-"""Fields of a config that are paths."""
+"""The fields of a config that are paths."""
 
 import copy
 
@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from sicnn_jax import paths
 from sicnn_jax.config.fields import is_stage
 
-# SECTION, FIELD. Those of stages are `checkpoint`, and what `init` has.
+# SECTION, FIELD. Stages also have `checkpoint` and the fields of `init`.
 _FIELDS = (
     ('data', 'dir'),
     ('data', 'targets'),
@@ -18,10 +18,10 @@ _FIELDS = (
 
 
 def local_paths(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
-    """A copy with paths as this machine has them, and what is wrong with the others.
+    """A copy with local paths, and the problems of paths that cannot be local.
 
-    So a run's config says where things are whoever reads it: `~` is another directory
-    for another user. Names of stages and the like stay as they are.
+    So a stored config is right for every reader: for another user, `~` would be another
+    directory. Names of stages and other words stay as they are.
     """
     config, problems = copy.deepcopy(config), []
     for where, section, field in _places(config):
@@ -33,7 +33,7 @@ def local_paths(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
 
 
 def _places(config):
-    """Where there is a path: the name of its section, the section and the field."""
+    """The places of paths: the name of the section, the section and the field."""
     sections = [(name, config.get(name), [field]) for name, field in _FIELDS]
     for name in config:
         if is_stage(config, name):
@@ -41,7 +41,7 @@ def _places(config):
             init = config[name].get('init')
             sections.append((f'{name}.init', init, [*(init or ())]))
     for name, section, fields in sections:
-        # What is of another type, or missing, `check` says.
+        # `check` reports a section that is missing or of another type.
         if isinstance(section, ConfigDict):
             for field in fields:
                 if isinstance(section.get(field), str):

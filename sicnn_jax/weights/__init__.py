@@ -1,4 +1,4 @@
-"""The networks that ship trained; README.md beside them is their card."""
+"""The trained networks that ship; README.md in this folder is their model card."""
 
 from pathlib import Path
 

@@ -41,7 +41,7 @@ def _problems(changes):
         ({'sr_only.update_rule': 'gan'}, "sr_only.update_rule is 'gan'; expected one"),
         ({'cnnr.widths': (16.5,)}, 'config.cnnr.widths is (16.5,); expected a tuple'),
         ({'seed': None}, 'config.seed is None; expected an integer such as 0'),
-        ({'cnnh': 3}, 'config.cnnh is 3; expected fields'),
+        ({'cnnh': 3}, 'config.cnnh is 3; expected a section'),
         ({'scale': 6}, 'config.scale is 6; expected one of 8, 4'),
         ({'log_every': 0}, 'config.log_every is 0'),
         ({'stages': ('recognitoin',)}, 'Did you mean recognition?'),
@@ -68,14 +68,14 @@ def _problems(changes):
             'data.rotation is 90.0; expected at least 0 and less',
         ),
         ({'data.contrast': -0.1}, 'data.contrast is -0.1; expected at least 0'),
-        ({'sr_only.identity_blur': -1.0}, 'blur is -1.0; it may not be negative'),
-        ({'sr_only.identity_loss': 'cosine'}, 'config.sr_only.identity_loss: There is'),
+        ({'sr_only.identity_blur': -1.0}, 'blur is -1.0; it must not be negative'),
+        ({'sr_only.identity_loss': 'cosine'}, "sr_only.identity_loss is 'cosine'"),
         # Found by benchmarks/drills/fuzz.py, from here on.
         ({'stages': (2**31,)}, 'config.stages is (2147483648,); expected a tuple'),
         ({'stages': None}, 'config.stages is None; expected a tuple such as'),
         ({'recognition.optimizer.cnnr.boundaries': ('x',)}, 'such as (1,)'),
-        ({'sr_only.optimizer.cnnh': 2}, 'sr_only.optimizer.cnnh is 2; expected fields'),
-        ({'sr_only.optimizer': 2}, 'config.sr_only.optimizer is 2; expected fields'),
+        ({'sr_only.optimizer.cnnh': 2}, 'optimizer.cnnh is 2; expected a section'),
+        ({'sr_only.optimizer': 2}, 'sr_only.optimizer is 2; expected a section'),
         (
             {'sr_only.optimizer.cnnh.weight_decay': float('inf')},
             'is inf; expected fini',
@@ -90,8 +90,8 @@ def _problems(changes):
         ({'cnnh.deconv_kernels': (3, 0, 5)}, 'is (3, 0, 5); expected 3 sizes'),
         ({'cnnr.feature_dim': 0}, 'cnnr.feature_dim is 0; expected at least 1'),
         ({'cnnr.widths': ()}, 'config.cnnr.widths is (); expected a tuple such as (64'),
-        ({'sr_only.init.cnnh': 'x' * 300}, 'which is no stage, directory or file'),
-        ({'sr_only.init.cnnh': 'x\0'}, 'which is no stage, directory or file'),
+        ({'sr_only.init.cnnh': 'x' * 300}, 'which is not a stage, directory or file'),
+        ({'sr_only.init.cnnh': 'x\0'}, 'which is not a stage, directory or file'),
     ],
 )
 def test_a_problem_names_the_field_and_what_was_meant(changes, found):
@@ -122,7 +122,7 @@ def test_sizes_of_cnnh_are_one_number_or_several():
 )
 def test_a_section_and_one_of_its_fields(arguments):
     """Found by benchmarks/drills/fuzz.py."""
-    with pytest.raises(ConfigError, match='do not go together'):
+    with pytest.raises(ConfigError, match='contradict each other'):
         load('configs/di.py:demo', [f'--config.{a}' for a in arguments])
 
 
