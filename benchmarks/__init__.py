@@ -1,4 +1,4 @@
-"""Measurements, each a command of its own: `speed/`, `drills/` and `studies/`.
+"""Measurements, each its own command: `speed/`, `drills/` and `studies/`.
 
 Results are kept in `results/`.
 """

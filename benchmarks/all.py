@@ -1,14 +1,14 @@
-"""Runs every benchmark, one after the other, and says which of them ran.
+"""Runs every benchmark, one after the other, and reports which of them ran.
 
     python -m benchmarks.all --quick
     python -m benchmarks.all --only=speed.reading,speed.preparing
     python -m benchmarks.all --list
 
-A benchmark that fails does not stop the others; then the exit code is 1. With --quick
-each runs at a small size in a temporary directory, where its records go too: that
-shows that it works, its figures say nothing. Those that take real photographs are left
-out unless --images=DIR and --landmarks=FILE are given, studies of data of one's own in
-any case.
+A benchmark that fails does not stop the others; then the exit code is 1. With --quick,
+each runs at a small size in a temporary directory, where its records go too: that shows
+that it works, but its figures mean nothing. Benchmarks of real photographs are left out
+unless --images=DIR and --landmarks=FILE are given; studies of the user's own data are
+always left out.
 """
 
 import argparse
@@ -38,7 +38,7 @@ _TINY_RUN = [
     '--config.evaluation.final_pairs=40',
 ]
 
-# Arguments at the small size; a command that is not here runs with its defaults.
+# Arguments for the small size; a command that is not listed runs with its defaults.
 QUICK = {
     'drills.damaged': ['--damaged=200', '--good=20'],
     'drills.full_disk': ['--fills=2'],
@@ -72,9 +72,9 @@ QUICK = {
     'studies.variations': ['--dry_run'],
 }
 
-# They take --images and --landmarks, which no repository holds.
+# They take --images and --landmarks, which the repository does not have.
 OF_PHOTOGRAPHS = {'speed.detection'}
-# They take photographs alone, shards of LFW, networks or finished runs.
+# They take photographs without landmarks, shards of LFW, networks or finished runs.
 OF_ONES_OWN = {
     'speed.mtcnn',
     *(
@@ -94,7 +94,7 @@ OF_ONES_OWN = {
 def commands() -> dict[str, str]:
     """First line of the docstring of every benchmark that is a command, by its name.
 
-    Names are as after `python -m benchmarks.`, such as `speed.reading`.
+    Names are the part after `python -m benchmarks.`, such as `speed.reading`.
     """
     found = {}
     for path in sorted(_HERE.rglob('*.py')):
@@ -106,7 +106,7 @@ def commands() -> dict[str, str]:
 
 
 def run(name: str, extra: list[str], *, quick: bool) -> tuple[int, float]:
-    """Exit code and seconds of a benchmark, with arguments beside its size."""
+    """Exit code and seconds of a benchmark, with arguments added to its size."""
     environment = dict(os.environ)
     paths = [str(_HERE.parent), environment.get('PYTHONPATH', '')]
     environment['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
@@ -125,8 +125,8 @@ def run(name: str, extra: list[str], *, quick: bool) -> tuple[int, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--quick', action='store_true', help='do they work?')
-    parser.add_argument('--list', action='store_true', help='what there is')
+    parser.add_argument('--quick', action='store_true', help='only see if they work')
+    parser.add_argument('--list', action='store_true', help='list all benchmarks')
     parser.add_argument('--only', help='NAME,…; default: all')
     parser.add_argument('--images', type=Path, help='photographs')
     parser.add_argument('--landmarks', type=Path, help='of the photographs')

@@ -2,7 +2,7 @@
 
     python -m benchmarks.counting
 
-Counted by tests/counting.py, which tests hold against the paper's tables.
+tests/counting.py counts them, and tests compare its counts with the paper's tables.
 """
 
 from configs import di
@@ -11,7 +11,7 @@ from tests.counting import forward, iteration, multiply_adds
 
 
 def main():
-    # In bfloat16 convolutions are the direct ones on every backend.
+    # In bfloat16, convolutions are direct on every backend.
     config = di.get_config()
     for name, model in (
         ('CNNR', models.CNNR(dtype='bfloat16')),
@@ -30,7 +30,7 @@ def main():
     for stage in config.stages:
         function, shapes = iteration(config, stage)
         flops = 2 * multiply_adds(function, *shapes)
-        print(f'{stage}: {flops / 1e9:.1f} GFLOP an iteration and face')
+        print(f'{stage}: {flops / 1e9:.1f} GFLOP per iteration and face')
 
 
 if __name__ == '__main__':

@@ -1,14 +1,13 @@
-"""Writes tests/models/parity.npz: what the PyTorch twins of narrow networks compute.
+"""Writes tests/models/parity.npz: the results of the PyTorch twins of narrow networks.
 
     pip install torch
     python -m benchmarks.fixtures
 
-tests/models/test_parity.py holds our networks and A-Softmax against it, without
-PyTorch. Parameters (in our layout), inputs and labels are drawn from a seed; outputs,
-losses and gradients are computed by benchmarks/pytorch_twin.py in float64. The loss
+tests/models/test_parity.py compares our networks and A-Softmax with it, without
+PyTorch. Parameters (in our layout), inputs and labels are drawn from a seed;
+benchmarks/pytorch_twin.py computes outputs, losses and gradients in float64. The loss
 of a network is the product of its output with fixed weights, so that the loss and the
-gradient by the input are about every pixel, of which the file holds every fifth
-row and column.
+gradient by the input depend on every pixel; the file holds every fifth row and column.
 """
 
 import argparse
@@ -26,11 +25,11 @@ from benchmarks.measuring import markdown
 from sicnn_jax import models
 
 _OUT = Path(__file__).parent.parent / 'tests' / 'models' / 'parity.npz'
-# Meets every position that strides and pools by 2, 4 and 8 distinguish.
+# This stride meets every position that strides and pools by 2, 4 and 8 distinguish.
 _STRIDE = 5
 _FACES = 2
 
-# Sizes of ours and of the twin.
+# Sizes of our network and of its twin.
 _CNNR = {'widths': (4, 6, 8, 10), 'depths': (1, 2, 1, 1), 'feature_dim': 8}
 _CNNH = {'width': 6, 'growth': 4, 'depth': 2, 'deconv_width': 8}
 
@@ -66,7 +65,7 @@ def network_fixture(name: str, model: Any, load: Callable, seed: int) -> dict:
 
 
 def _weights(shape: tuple[int, ...]) -> np.ndarray:
-    """Of a network's output in its loss: sines without a period."""
+    """Weights of a network's output in its loss: sines without a period."""
     return np.sin(np.arange(np.prod(shape), dtype=np.float64)).reshape(shape)
 
 

@@ -1,7 +1,7 @@
-"""What the benchmarks share: timing, and where their records go.
+"""Shared by the benchmarks: timing, and the place of their records.
 
 Records go to `results/`, or to the directory named by the environment variable
-BENCHMARK_RESULTS: for trials, whose figures say nothing.
+BENCHMARK_RESULTS, for trials whose figures mean nothing.
 """
 
 import datetime
@@ -22,7 +22,7 @@ RESULTS = Path(__file__).with_name('results')
 
 
 def time_calls(function: Callable[[], Any], calls: int) -> list[float]:
-    """Seconds of each of so many calls, until what they return is computed."""
+    """Seconds of each call, until its result is computed."""
     seconds = []
     for _ in range(calls):
         start = time.perf_counter()
@@ -34,7 +34,7 @@ def time_calls(function: Callable[[], Any], calls: int) -> list[float]:
 def in_turns(
     timers: Mapping[str, Callable[[], list[float]]], rounds: int
 ) -> dict[str, list[float]]:
-    """Median of what each timer returns, by round: A, B, A, B, …"""
+    """Medians of each timer's results, by round; timers take turns: A, B, A, B, …"""
     medians = {name: [] for name in timers}
     for _ in range(rounds):
         for name, timer in timers.items():
@@ -50,7 +50,7 @@ def slope(values: list[float]) -> float:
 
 
 def matmul_gflops(dtype: str = 'float32', calls: int = 7) -> float:
-    """Billions of operations a second of a large matrix product: the ceiling."""
+    """Billions of operations per second of a large matrix product: the ceiling."""
     size = 2048 if jax.default_backend() == 'cpu' else 8192
     x = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
@@ -59,7 +59,7 @@ def matmul_gflops(dtype: str = 'float32', calls: int = 7) -> float:
 
 
 def results_directory() -> Path:
-    """Where records go, made if need be."""
+    """The directory of records, made if needed."""
     directory = Path(os.environ.get('BENCHMARK_RESULTS', RESULTS))
     directory.mkdir(parents=True, exist_ok=True)
     return directory
@@ -80,7 +80,7 @@ def write_record(name: str, record: dict) -> None:
 
 
 def earlier_record(name: str) -> dict | None:
-    """What `write_record` would replace, if it is there."""
+    """The record that `write_record` would replace, if there is one."""
     path = results_directory() / f'{name}.json'
     return json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.notebooks --only=losses_as_library
 
-With the settings that are in them: launch/sicnn_colab.ipynb trains the demo. Needs the
-extra `notebook`.
+They run with their own settings: launch/sicnn_colab.ipynb trains the demo. The command
+needs the extra `notebook`.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""The same networks, losses and updates in PyTorch, to measure ours beside.
+"""The same networks, losses and updates in PyTorch, to compare ours with.
 
-Written as a PyTorch user who cares about speed would: channels_last, fused optimiser,
-no host round trip but the loss. Modules have the names of our layers. `load_cnnr` and
-`load_cnnh` copy our weights; the sizes of a network that is not the paper's 8× one are
-those of its constructor.
+They are written as by a PyTorch user who cares about speed: channels_last, fused
+optimiser, no host round trip except for the loss. Modules have the names of our layers.
+`load_cnnr` and `load_cnnh` copy our weights; for other sizes than the paper's 8×
+network, give those of the constructor.
 
-PyTorch's ConvTranspose2d(padding=(k − 1) / 2, output_padding=1) is ours on images that
-are mirrored in both directions. So the twin of CNNH mirrors its input and its output,
-which costs next to nothing, and has the kernels of its convolutions mirrored: then both
+PyTorch's ConvTranspose2d(padding=(k − 1) / 2, output_padding=1) equals ours on images
+that are mirrored in both directions. So the twin of CNNH mirrors its input and its
+output, which costs next to nothing, and the kernels of its convolutions: then both
 compute the same numbers.
 """
 
@@ -72,7 +72,7 @@ class CNNR(nn.Sequential):
 
 
 class CNNH(nn.Sequential):
-    """Fig. 2a, 8×; 4× has the kernels (5, 5) only, those of its stages 2 and 3."""
+    """Fig. 2a, 8×; 4× has only the kernels (5, 5), for its stages 2 and 3."""
 
     def __init__(
         self, width=64, growth=32, depth=6, deconv_width=256, kernels=(3, 5, 5)
@@ -109,17 +109,17 @@ def _named_layers(numbers, make):
 
 
 def load_cnnr(params, **sizes):
-    """CNNR with the parameters of ours."""
+    """CNNR with our parameters."""
     return _load(CNNR(**sizes), params, mirrored=False)
 
 
 def load_cnnh(params, **sizes):
-    """CNNH with the parameters of ours."""
+    """CNNH with our parameters."""
     return _load(CNNH(**sizes), params, mirrored=True)
 
 
 def _load(network, params, *, mirrored):
-    """The network with our parameters, whose names are those of its modules."""
+    """The network with our parameters, which have the names of its modules."""
     state = {}
     for name, module in network.named_modules():
         if next(module.children(), None) or not list(module.parameters()):
@@ -141,11 +141,11 @@ def _load(network, params, *, mirrored):
 
 
 def _weight(module, kernel, mirrored):
-    """A kernel of ours as PyTorch lays it out."""
+    """One of our kernels in PyTorch's layout."""
     if isinstance(module, nn.ConvTranspose2d):
         return kernel.transpose(2, 3, 0, 1)
     if isinstance(module, nn.Linear):
-        # Features of the last level lie as (row, column, channel) with us.
+        # Our features of the last level are ordered (row, column, channel).
         kernel = kernel.reshape(5, 4, -1, module.out_features)
         return kernel.transpose(3, 2, 0, 1).reshape(module.weight.shape)
     kernel = kernel.transpose(3, 2, 0, 1)
@@ -169,10 +169,10 @@ def super_identity_loss(sr_features, hr_features):
 
 
 def a_softmax_loss(features, class_weights, labels, annealing):
-    """Eq. 2 with m = 4 and λ, as the public PyTorch SphereFaces compute it.
+    """Eq. 2 with m = 4 and λ, as in the public PyTorch SphereFaces.
 
-    But the cosines are divided by the norms of the class weights, as ours, which is
-    faster than to normalise all of them.
+    Except that the cosines are divided by the norms of the class weights, as in ours,
+    which is faster than normalising all weights.
     """
     norms = features.norm(dim=1)
     cosines = functional.normalize(features) @ class_weights / class_weights.norm(dim=0)
@@ -187,7 +187,7 @@ def a_softmax_loss(features, class_weights, labels, annealing):
 
 
 class Updates:
-    """The update steps of our `steps`, on networks with our parameters.
+    """Our update steps, on networks with our parameters.
 
     Args:
       params: of our networks, by name.

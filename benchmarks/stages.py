@@ -1,4 +1,4 @@
-"""A stage of a config with its networks as they begin, ready to take steps."""
+"""A stage of a config with its initial networks, ready to take steps."""
 
 import functools
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
 
 
 def fresh_state(config: ConfigDict, stage: Stage, faces: Faces) -> TrainState:
-    """All networks of a stage initialised, whatever it begins with, on the devices."""
+    """All networks of a stage, freshly initialised on the devices."""
     params = {
         network: train.initialise(config, stage, network, faces)
         for network in stage.networks

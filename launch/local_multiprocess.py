@@ -3,9 +3,9 @@
     python launch/local_multiprocess.py --processes=2 -- \
         python -m sicnn_jax.main --config=configs/di.py:demo
 
-Each gets JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, and its output
-comes with its number in front. SIGTERM and Ctrl-C go to all. When one fails the others,
-which cannot go on, get --grace seconds to say so and are killed.
+Each process gets JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, and its
+number is put in front of its output. SIGTERM and Ctrl-C go to all. If one fails, the
+others cannot continue: they get --grace seconds to say so, and are then killed.
 
 Exit status: 0 if all ended well; 75 if all saved and stopped; else that of the first
 that failed, 128 + N if signal N killed it.
@@ -26,11 +26,11 @@ _POLL = 0.2
 
 
 def launch(command: Sequence[str], processes: int, *, grace: float = 10.0) -> int:
-    """Runs the command in so many processes; see the module.
+    """Runs the command in several processes; see the module.
 
     Args:
       command: program and arguments.
-      processes: how many.
+      processes: their number.
       grace: seconds that the others may take once one has failed.
 
     Returns:
@@ -48,7 +48,7 @@ def launch(command: Sequence[str], processes: int, *, grace: float = 10.0) -> in
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # Ctrl-C is forwarded; else each would get it twice, and end at once.
+            # Ctrl-C is forwarded; otherwise each would get it twice, and end at once.
             start_new_session=True,
         )
         for index in range(processes)
@@ -90,7 +90,7 @@ def _wait(running, grace):
         codes = [process.poll() for process in running]
         failed = [(i, c) for i, c in enumerate(codes) if c not in (None, 0, _STOPPED)]
         if failed and deadline is None:
-            # One that a signal killed is why others failed that ended meanwhile.
+            # A process killed by a signal is the reason why others failed meanwhile.
             index, code = min(failed, key=lambda one: one[1] > 0)
             first = 128 - code if code < 0 else code
             print(

@@ -9,9 +9,9 @@ usage: launch/tpu_vm.sh [OPTIONS] COMMAND NAME [-- ARGUMENTS]
   create   the TPU VM
   copy     this repository to every host, and install it there
   run      python -m sicnn_jax.main ARGUMENTS on every host, in the background;
-           what a preemption notice stopped (status 75) starts again there
+           a run stopped by a preemption notice (status 75) starts again there
   log      follow the log of the first host
-  delete   the TPU VM and all that is on it
+  delete   the TPU VM and everything on it
 
   --zone=ZONE        default: $TPU_ZONE
   --type=TYPE        accelerator type; default: v5litepod-8
@@ -25,8 +25,8 @@ usage: launch/tpu_vm.sh [OPTIONS] COMMAND NAME [-- ARGUMENTS]
   launch/tpu_vm.sh --zone=us-west4-a log faces
   launch/tpu_vm.sh --zone=us-west4-a delete faces
 
-The workdir has to be seen by every host and to outlive the VM: a mounted bucket or a
-shared disk. gcloud has to be installed and logged in, with a project chosen.
+Every host must see the workdir, and it must outlive the VM: use a mounted bucket or a
+shared disk. gcloud must be installed and logged in, with a project chosen.
 USAGE
 }
 
@@ -90,7 +90,7 @@ case $command in
   run)
     [[ $# -gt 0 ]] || fail "expected -- and arguments, such as -- --config=configs/di.py"
     train=$(printf '%q ' .venv/bin/python -m sicnn_jax.main "$@")
-    # 75: saved after a preemption notice; go on from there.
+    # 75: saved after a preemption notice; continue from there.
     loop="while $train; [ \$? -eq 75 ]; do sleep 5; done"
     everywhere "nohup bash -c $(printf '%q' "$loop") >> run.log 2>&1 < /dev/null &"
     ;;

@@ -1,1 +1,1 @@
-"""What shows that a promise of docs/reliability.md holds, mostly by breaking things."""
+"""Drills that test the promises of docs/reliability.md, mostly by breaking things."""

@@ -2,8 +2,9 @@
 
     python -m benchmarks.drills.damaged --damaged=2000 --good=200
 
-Makes them in a temporary folder, prepares a data set, prints a table by kind and exits
-with 1 if a damaged photograph was used or not reported, or a good one was not used.
+The drill makes them in a temporary folder, prepares a data set, prints a table by kind
+and exits with 1 if a damaged photograph was used or not reported, or a good one was not
+used.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the drills share: a tiny run as a process of its own, and what two runs left."""
+"""Shared by the drills: a tiny run in its own process, and the comparison of two."""
 
 import json
 import subprocess
@@ -11,12 +11,12 @@ import numpy as np
 from sicnn_jax import checkpoint
 from tests.tiny_training import ROOT, STAGES, environment
 
-# Their files have names of chance, or one for each start.
+# Their files have random names, or one file for each start.
 _NAMED_BY_CHANCE = {'state', 'params', 'tensorboard'}
 
 
 def start(command: Sequence[str], devices: int) -> subprocess.Popen[str]:
-    """Begins a command with so many CPU devices; all that it prints is its `stdout`."""
+    """Starts a command with CPU devices; all of its output goes to its `stdout`."""
     return subprocess.Popen(
         command,
         env=environment(devices),
@@ -30,7 +30,7 @@ def start(command: Sequence[str], devices: int) -> subprocess.Popen[str]:
 def differences(
     workdir: Path, expected: Path, stages: tuple[str, ...] = STAGES
 ) -> Iterator[str]:
-    """What is not as in another run, bit for bit."""
+    """The differences from another run, bit for bit."""
     for stage in stages:
         if largest_difference(workdir, expected, stage):
             yield f'{stage}: the networks'
@@ -51,7 +51,7 @@ def differences(
 
 
 def largest_difference(workdir: Path, expected: Path, stage: str) -> float:
-    """Of any parameter that a stage ended with."""
+    """The largest difference of any final parameter of a stage."""
     leaves = [
         jax.tree.leaves(checkpoint.load_networks(run / stage)[0])
         for run in (workdir, expected)

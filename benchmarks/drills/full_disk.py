@@ -1,18 +1,18 @@
-"""Fills the disk while a run trains and resumes it: is the end as if nothing had been?
+"""Fills the disk while a run trains, and resumes it: is the end as if nothing happened?
 
     python -m benchmarks.drills.full_disk --fills=12
 
-Trains the three stages at tiny shapes once without disturbance. Then again on a file
-system of few MiB, which is filled at random steps up to a random rest, from nothing to
-two checkpoints. Each time the run must end by an error in words that names its
-directory, or go on; where it ended, the same command is given once more while the disk
-is still full, and must not do harm. Then space is freed and the same command given
-again: it must continue from the newest checkpoint that there is, none damaged. At the
-end networks, optimiser states, metrics, the table and the names of all files are
-compared, bit for bit. Exits with 1 if anything is not so.
+The drill trains the three stages at tiny shapes once without disturbance. Then it
+trains again on a file system of a few MiB, which is filled at random steps up to a
+random rest, from nothing to two checkpoints. Each time, the run must end with a
+one-line error that names its directory, or continue. If it ended, the same command is
+given once more while the disk is still full, and must do no harm. Then space is freed
+and the same command is given again: it must continue from the newest checkpoint, and
+none may be damaged. At the end, networks, optimiser states, metrics, the table and the
+names of all files are compared, bit for bit. It exits with 1 if anything is wrong.
 
-The file system is a tmpfs that only this program sees: it starts itself again in mount
-and user namespaces of its own (`unshare` of util-linux), on Linux, as root or where
+The file system is a tmpfs that only this program sees: it starts itself again in its
+own mount and user namespaces (`unshare` of util-linux), on Linux, as root or where
 users may make namespaces.
 """
 
@@ -36,7 +36,7 @@ from benchmarks.measuring import write_record
 from sicnn_jax.main import STOPPED
 from tests import tiny_training
 
-# Set in the process that has namespaces of its own.
+# Set in the process that has its own namespaces.
 _INSIDE = 'SICNN_FULL_DISK_INSIDE'
 _NAMESPACES = ('unshare', '--user', '--map-root-user', '--mount')
 _SIZE = 16 * 2**20
@@ -45,7 +45,7 @@ _CONTINUES = re.compile(r'^\[(\w+)\] continues at step (\d+)', re.MULTILINE)
 
 
 class Ran(NamedTuple):
-    """A run that ended: exit status and what it printed."""
+    """A run that ended: its exit status and output."""
 
     code: int
     text: str
@@ -63,7 +63,7 @@ class Disk:
         self._ballast = directory / 'ballast'
 
     def fill(self, rest: int) -> None:
-        """Leaves so many bytes."""
+        """Fills the disk except for this many bytes."""
         block = bytes(2**16)
         with self._ballast.open('ab', buffering=0) as file:
             with contextlib.suppress(OSError):
@@ -72,21 +72,21 @@ class Disk:
             file.truncate(max(0, file.tell() - rest))
 
     def free(self) -> None:
-        """Takes away what filled it."""
+        """Removes the file that filled it."""
         self._ballast.unlink(missing_ok=True)
 
 
 def run(workdir: Path, steps: int, at: str | None = None, then=lambda: None) -> Ran:
     """Runs the command; calls `then` after the line that `at` matches.
 
-    One that takes longer than the limit is killed. Where somebody else stops it, it
-    goes on: whoever clears up a machine may mean another training.
+    A run that takes longer than the limit is killed. If somebody else stops it, it is
+    continued: they may have meant another training.
     """
     process = drilling.start(
         tiny_training.command(workdir, tiny_training.fields(steps)), 2
     )
     lines = []
-    # It would be waited for without an end, as it writes no line.
+    # Otherwise a run that writes no line would be waited for forever.
     limit = threading.Timer(_LIMIT, process.kill)
     limit.start()
     with process.stdout:
@@ -104,7 +104,7 @@ def run(workdir: Path, steps: int, at: str | None = None, then=lambda: None) -> 
 
 
 def problems(ran: Ran, workdir: Path, newest: dict[str, int]) -> list[str]:
-    """What is not right of a run that met a full disk, or came after one.
+    """The faults of a run that met a full disk, or came after one.
 
     Args:
       ran: the run.
@@ -118,12 +118,12 @@ def problems(ran: Ran, workdir: Path, newest: dict[str, int]) -> list[str]:
         if int(step) < newest.get(stage, 0):
             found.append(f'{stage}: continued at {step}, not at {newest[stage]}')
     if ran.code:
-        # TensorStore's threads may print before it what they think of the end.
+        # TensorStore's threads may print errors before it.
         last = ran.text.rstrip().rpartition('\n')[2]
         if ran.code != 1:
             found.append(f'the exit status is {ran.code}')
         if not (last.startswith('Error: ') and str(workdir) in last):
-            found.append('the last line is no error that names the directory')
+            found.append('the last line is not an error that names the directory')
     return found
 
 
@@ -159,7 +159,7 @@ def drill(disk: Disk, directory: Path, fills: int, steps: int, seed: int) -> dic
             differences += drilling.differences(workdir, expected)
             shutil.rmtree(workdir)
             ahead = tiny_training.STAGES
-        # Some of the last lines of a stage, where it writes what it leaves.
+        # Among them are the last lines of a stage, when it writes its results.
         before = newest(workdir)
         stage = rng.choice(ahead)
         first = before.get(stage, 0) + 2
@@ -185,7 +185,7 @@ def drill(disk: Disk, directory: Path, fills: int, steps: int, seed: int) -> dic
             ran = run(workdir, steps)
             wrong = problems(ran, workdir, before)
             if ran.code:
-                wrong.append(f'it ended with {ran.code} though there was space')
+                wrong.append(f'it ended with {ran.code} although there was space')
             found += [f'after fill {number}: {problem}' for problem in wrong]
     differences += drilling.differences(workdir, expected)
     return {
@@ -230,7 +230,7 @@ def main() -> int:
 
 
 def _start_inside():
-    """This program again, where it may mount a file system."""
+    """Starts this program again where it may mount a file system."""
     if not shutil.which(_NAMESPACES[0]):
         sys.exit('Error: there is no `unshare` (util-linux, on Linux).')
     if subprocess.run([*_NAMESPACES, 'true'], capture_output=True).returncode:

@@ -1,16 +1,16 @@
-"""Reads damaged files and odd overrides: is every one refused in words, or read right?
+"""Reads damaged files and odd overrides: is each refused in words, or read correctly?
 
     python -m benchmarks.drills.fuzz --target=records,recordio,bin,overrides \\
         --minutes=10
 
-Each target takes inputs that hypothesis draws: valid files with bytes flipped, cut,
-put in, numbers written over, parts of others; pickles of other opcodes; lists of
-`--config.FIELD=VALUE`. An input may be read or refused by an error that is ours. What
-else happens is a finding: another error, a wrong result, more than `_PATIENCE` seconds,
-the end of the process. Each is printed once, with the smallest input that shows it and
-the seed of its round; exits with 1 if there are any.
+Each target takes inputs that hypothesis draws: valid files with bytes flipped, cut or
+inserted, numbers overwritten, or parts of other files; pickles of other opcodes; lists
+of `--config.FIELD=VALUE`. An input may be read, or refused by one of our errors.
+Anything else is a finding: another error, a wrong result, more than `_PATIENCE`
+seconds, the end of the process. Each is printed once, with the smallest input that
+shows it and the seed of its round; the command exits with 1 if there are any.
 
-Inputs are tried in a process of its own, whose memory is limited.
+Inputs are tried in a separate process, whose memory is limited.
 """
 
 import argparse
@@ -34,16 +34,16 @@ from benchmarks.drills.fuzz_targets import targets
 from benchmarks.measuring import earlier_record, versions, write_record
 
 _ROUND = 250
-# s of one input.
+# Seconds for one input.
 _PATIENCE = 20
-# Beyond what a process has when it begins.
+# Bytes beyond the memory that a process has when it begins.
 _MEMORY = 4 * 2**30
 _LONGEST = 2_000
 
 
 class Tally:
-    """What became of inputs: how many `tried`, `read`, `refused`; `findings` by what
-    was raised and where, each with the smallest input and its seed.
+    """The outcomes of inputs: how many were `tried`, `read`, `refused`; `findings` by
+    error and place, each with the smallest input and its seed.
     """
 
     def __init__(self):
@@ -80,13 +80,13 @@ class _Slow(BaseException):
 
 
 def try_inputs(target, seed: int, count: int, tally: Tally, before=lambda drawn: None):
-    """Tries so many inputs of a seed.
+    """Tries a number of inputs of a seed.
 
     Args:
       target: of `fuzz_targets`.
-      seed: decides which inputs.
-      count: how many.
-      tally: gets what became of them.
+      seed: determines the inputs.
+      count: number of inputs.
+      tally: gets the outcomes.
       before: called with each input.
     """
 
@@ -125,7 +125,7 @@ def _too_slow(number, frame):
 
 
 def _described(error):
-    """The error and the last line of ours that it went through."""
+    """The error, and the last of our lines that it passed through."""
     places = [
         f'{Path(frame.filename).name}:{frame.name}'
         for frame in traceback.extract_tb(error.__traceback__)
@@ -136,9 +136,9 @@ def _described(error):
 
 
 def _work(name, directory, seed, until):
-    """Rounds until the time is over, in a process of its own.
+    """Tries rounds of inputs until the time is over, in a separate process.
 
-    It leaves in the directory the input that it tries, and its tally after each round.
+    It writes its current input to the directory, and its tally after each round.
     """
     data = directory / 'data'
     data.mkdir()
@@ -162,7 +162,7 @@ def _work(name, directory, seed, until):
 
 
 def fuzz(name: str, minutes: float, seed: int) -> dict:
-    """Tries inputs of a target for so long.
+    """Tries inputs of a target for some minutes.
 
     Returns:
       `tried`, `read`, `refused`, `findings`, `seconds`.
@@ -217,7 +217,7 @@ def main() -> int:
         for what, finding in found['findings'].items():
             print(f'  {what}\n    seed {finding["seed"]}, {finding["count"]} times:')
             print(f'    {finding["input"]}', flush=True)
-    # Those of other targets stay.
+    # The records of other targets stay.
     earlier = earlier_record('fuzz') or {'targets': {}}
     write_record(
         'fuzz',

@@ -1,4 +1,4 @@
-"""What `fuzz.py` tries: damaged files and overrides, and what may become of them."""
+"""Inputs for `fuzz.py`: damaged files and overrides, and their allowed outcomes."""
 
 import ast
 import json
@@ -26,17 +26,17 @@ CONFIG = 'configs/di.py:demo'
 
 
 class Wrong(Exception):
-    """Something was read, and it is not what was written."""
+    """Something was read that differs from what was written."""
 
 
 class Target(NamedTuple):
     """A reader and inputs for it.
 
     Attributes:
-      inputs: what is tried, plain data.
-      attempt: reads one; returns if it could be read, raises `Wrong` if not as it was
-        written.
-      refusals: errors that say that an input cannot be read.
+      inputs: plain data to try.
+      attempt: reads one; returns whether it could be read, raises `Wrong` if the result
+        differs from what was written.
+      refusals: errors that refuse an input.
     """
 
     inputs: st.SearchStrategy
@@ -45,7 +45,7 @@ class Target(NamedTuple):
 
 
 def targets() -> dict[str, Callable[[Path], Target]]:
-    """By name; each makes its valid files in an empty directory."""
+    """Targets by name; each makes its valid files in an empty directory."""
     return {
         'records': records_target,
         'recordio': recordio_target,
@@ -57,8 +57,8 @@ def targets() -> dict[str, Callable[[Path], Target]]:
 def records_target(directory: Path) -> Target:
     """Shards and `faces.json`: `records.read_faces` and `pipeline.eval_batches`.
 
-    Of a shard that is damaged no face is another than one that was written; a shard
-    whose checksums are right may hold any bytes.
+    Every face read from a damaged shard must be one that was written; a shard with
+    right checksums may hold any bytes.
     """
     faces = [
         Face(np.full((112, 96, 3), 40 * i, np.uint8), f'p{i % 3}', f'{i}')
@@ -114,7 +114,7 @@ def records_target(directory: Path) -> Target:
             if len(read) != info.split(split).num_examples:
                 raise Wrong(f'{len(read)} faces')
             if split == 'train' and kind != 'example' and not written.issuperset(read):
-                raise Wrong('a face is another')
+                raise Wrong('a face is not one that was written')
             labels = 0
             for batch in pipeline.eval_batches(data, split, batch_size=4):
                 if batch['hr'].shape[1:] != (112, 96, 3):
@@ -152,7 +152,7 @@ def faces_of_others(faces: list[Face]) -> list[Face]:
 
 
 def framed(tf: Any, examples: list[bytes], path: Path) -> bytes:
-    """A shard of those records, its checksums right."""
+    """A shard of these records, with right checksums."""
     with tf.io.TFRecordWriter(str(path)) as writer:
         for example in examples:
             writer.write(example)
@@ -160,7 +160,7 @@ def framed(tf: Any, examples: list[bytes], path: Path) -> bytes:
 
 
 def with_size(sidecar: dict, shard: str, size: int) -> None:
-    """Has `faces.json` say that the shard is of that size."""
+    """Sets the size of the shard in `faces.json`."""
     for split in sidecar['splits'].values():
         for entry in split['shards']:
             if entry['file'] == shard:
@@ -170,8 +170,8 @@ def with_size(sidecar: dict, shard: str, size: int) -> None:
 def recordio_target(directory: Path) -> Target:
     """`train.rec`, `train.idx` and `property`: `recordio.read_index`, `Part.read`.
 
-    RecordIO has no checksums: whether a byte of an image is another, nobody can tell.
-    But what is only cut short is refused, or read as it was.
+    RecordIO has no checksums, so a changed byte of an image cannot be noticed. But a
+    file that is only cut short must be refused, or read as it was.
     """
     images = [b'one', b'', b'three!' * 9, struct.pack('<I', 0xCED7230A) * 2]
     files = insightface_set(images)
@@ -196,7 +196,7 @@ def recordio_target(directory: Path) -> Target:
             raise Wrong(f'labels {labels}')
         read = [part.read() for part in parts]
         if kind == 'cut' and read != images:
-            raise Wrong('images are others')
+            raise Wrong('the images differ')
 
     label = st.one_of(
         st.integers(0, 5).map(float),
@@ -236,7 +236,7 @@ def recordio_target(directory: Path) -> Target:
 
 
 def insightface_set(images: list[bytes]) -> dict[str, bytes]:
-    """The files of a set: a record 0, then an image and an identity each."""
+    """The files of a set: a record 0, then one image and one identity each."""
     packed = [([len(images) + 1.0, len(images) + 1.0], b'')]
     packed += [(float(i), image) for i, image in enumerate(images)]
     return made_set(packed, [], [len(images), 112, 112])
@@ -245,7 +245,7 @@ def insightface_set(images: list[bytes]) -> dict[str, bytes]:
 def made_set(
     packed: list[tuple[Any, bytes]], lines: list[tuple[Any, Any]], counts: Any
 ) -> dict[str, bytes]:
-    """Files of records of (label, image), some more lines of the index, `property`."""
+    """Files of records (label, image), with extra index lines, and `property`."""
     content, index = b'', []
     for number, (label, image) in enumerate(packed):
         index.append((number, len(content)))
@@ -260,7 +260,7 @@ def made_set(
 
 
 def record(label: Any, image: bytes) -> bytes:
-    """A RecordIO record; an integer is a flag without the labels that it counts."""
+    """A RecordIO record; an integer label is a flag without the labels it announces."""
     magic = struct.pack('<I', 0xCED7230A)
     if isinstance(label, int):
         data = struct.pack('<IfQQ', label % 2**32, 0, 0, 0) + image
@@ -280,8 +280,8 @@ def record(label: Any, image: bytes) -> bytes:
 def bin_target(directory: Path) -> Target:
     """Pickles: `recordio.read_bin`.
 
-    Whatever is read is images of which each is in the file, and two a boolean; a file
-    that is cut short is refused.
+    Every image that is read must be in the file, with two per boolean; a file that is
+    cut short must be refused.
     """
     path = directory / 'lfw.bin'
     images = [b'\xff\xd8 one', b'two', b'three', b'four']
@@ -310,7 +310,7 @@ def bin_target(directory: Path) -> Target:
         if not all(isinstance(i, bytes) and len(i) <= len(content) for i in found):
             raise Wrong('an image is not in the file')
         if kind == 'cut':
-            raise Wrong('a part of a file was read')
+            raise Wrong('part of a file was read')
 
     which = st.integers(0, len(whole) - 1)
     made = st.one_of(
@@ -443,7 +443,7 @@ def _array(shape, dtype, data, only_made):
 def _dumped(value):
     """Opcodes of a plain value, without frame, memo and STOP."""
     content = pickle.dumps(value, 2)
-    # The memo of one value would be that of the next.
+    # Values would share one memo.
     return pickletools.optimize(content)[2:-1]
 
 
@@ -460,9 +460,9 @@ def _opcodes():
 
 
 def overrides_target(directory: Path) -> Target:
-    """`--config.FIELD=VALUE`: `config.load`, which checks it, too.
+    """`--config.FIELD=VALUE`: `config.load`, which also checks it.
 
-    What is accepted is what was asked for, and every number of it is finite.
+    Accepted values must be those that were given, and all numbers finite.
     """
     default = load(CONFIG)
     fields = _flatten(default)
@@ -519,14 +519,14 @@ def _misspelt(field, place):
 
 
 def _as_asked(value, text):
-    """Whether a value is what its text says; strings say themselves."""
+    """Whether a value is what its text says; a string stands for itself."""
     if isinstance(value, str):
         return value == text
     if isinstance(value, float):
         return value == float(text)
     try:
         said = ast.literal_eval(text.strip())
-    # Of what Python has no literal, such as `true`.
+    # Python has no such literal, for example `true`.
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return True
     several = said if isinstance(said, list | tuple | dict) else [said]

@@ -2,12 +2,12 @@
 
     python -m benchmarks.drills.hosts_drill --processes=2,4
 
-On this machine, over loopback, with four CPU devices in all. For each number of
-processes: the three stages at tiny shapes, compared with one process and the same
-global batch; one process killed (SIGKILL), the seconds until the others have ended by
-themselves, and all started again; one process asked to stop (SIGTERM), and all started
-again. What was interrupted must end bit for bit as what was not. Exits with 1 where
-something is not as it should be.
+The drill runs on this machine, over loopback, with four CPU devices in all. For each
+number of processes, it trains the three stages at tiny shapes and compares them with
+one process and the same global batch; kills one process (SIGKILL), measures the seconds
+until the others have ended by themselves, and starts all again; asks one process to
+stop (SIGTERM), and starts all again. An interrupted run must end bit for bit like an
+uninterrupted one. The command exits with 1 if anything is wrong.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from sicnn_jax.main import STOPPED
 from tests import tiny_training
 
 _DEVICES = 4
-# Within which the others must have ended.
+# Seconds within which the others must have ended.
 _LIMIT = 60
-# What one process computes in another order differs by rounding, which Adam enlarges
+# One process computes in another order, and differs by rounding, which Adam enlarges
 # where a gradient is nearly zero.
 _ROUNDING = 1e-3
 _INTERRUPTED_AT = r'\[hallucination\] \d+/'
@@ -36,16 +36,16 @@ _INTERRUPTED_AT = r'\[hallucination\] \d+/'
 def run(
     workdir: Path, processes: int, steps: int, interrupt: signal.Signals | None = None
 ) -> tuple[int, float]:
-    """Runs the stages in so many processes.
+    """Runs the stages in several processes.
 
     Args:
       workdir: of the run.
-      processes: how many.
+      processes: their number.
       steps: of each stage.
-      interrupt: what the last process gets while stage 2 trains.
+      interrupt: signal for the last process while stage 2 trains.
 
     Returns:
-      Exit status and the seconds it took from the interruption on, or from the start.
+      Exit status, and the seconds since the interruption, or since the start.
     """
     launcher = drilling.start(
         [
@@ -74,7 +74,7 @@ def run(
 
 
 def drill(directory: Path, processes: int, steps: int) -> dict:
-    """The record of one number of processes, in `directory/1` the run of one."""
+    """The record of one number of processes; `directory/1` has the run of one."""
     whole = directory / str(processes)
     code, seconds = run(whole, processes, steps)
     record = {
@@ -101,7 +101,7 @@ def drill(directory: Path, processes: int, steps: int) -> dict:
 
 
 def is_right(record: dict) -> bool:
-    """Whether all is as it should be."""
+    """Whether everything is right."""
     killed, stopped = record['killed'], record['stopped']
     return (
         record['status'] == 0

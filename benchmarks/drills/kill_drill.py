@@ -2,12 +2,12 @@
 
     python -m benchmarks.drills.kill_drill --kills=30
 
-Trains the three stages at tiny shapes once without interruption. Then again, killed
-(SIGKILL) at a random moment and started again with the same command, and so on; where a
-run ends before all kills are done, another begins. A quarter of the kills come while a
-start compiles and reads, the others after its first steps. At the end networks,
-optimiser states, metrics, the table and the names of all files are compared, bit for
-bit. Exits with 1 if anything differs.
+The drill trains the three stages at tiny shapes once without interruption. Then it
+trains again, kills the run (SIGKILL) at a random moment, starts it again with the same
+command, and so on; if a run ends before all kills are done, another begins. A quarter
+of the kills come while a start compiles and reads, the others after its first steps. At
+the end, networks, optimiser states, metrics, the table and the names of all files are
+compared, bit for bit. The command exits with 1 if anything differs.
 """
 
 import argparse
@@ -34,17 +34,17 @@ _UNFINISHED = '*.orbax-checkpoint-tmp*'
 def run_and_kill(
     workdir: Path, steps: int, seconds: float | None = None, first: str = 'begins'
 ) -> dict | None:
-    """Runs the command and kills it so long after a line of its output.
+    """Runs the command and kills it some seconds after a line of its output.
 
     Args:
       workdir: of the run.
       steps: of each stage.
-      seconds: None lets it end.
-      first: regular expression that the line has.
+      seconds: after the line; None lets it end.
+      first: regular expression that matches the line.
 
     Returns:
-      Where the kill hit: `stage` and `step` of the last line, and whether Orbax was
-      `saving`; None if it had ended by itself.
+      The place of the kill: `stage` and `step` of the last line, and whether Orbax was
+      `saving`; None if the run had ended by itself.
 
     Raises:
       RuntimeError: it ended with an error.
@@ -110,7 +110,7 @@ def drill(directory: Path, kills: int, steps: int, longest: float, seed: int) ->
 
 
 def _last_place(lines):
-    """Stage and step of the last line that has them."""
+    """Stage and step from the last line that has them."""
     for line in reversed(lines):
         found = re.match(r'\[(\w+)\] (?:(\d+)/|continues at step (\d+)|begins)', line)
         if found:

@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-# Places and lengths beyond a file count from its beginning again.
+# Places and lengths beyond the end of a file wrap around to its beginning.
 _PLACES = st.integers(0, 2**20)
-# What a program may take for a length, and where numbers end.
+# Numbers that a program may take for a length, and limits of number types.
 NUMBERS = st.one_of(
     st.sampled_from([0, 1, 2, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**24, 2**29]),
     st.sampled_from([2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1]),
     st.integers(0, 2**64 - 1),
 )
-# Of every kind that JSON and Python literals have.
+# Literals of every kind in JSON and Python.
 LITERALS = st.one_of(
     st.none(),
     st.booleans(),
@@ -29,7 +29,7 @@ LITERALS = st.one_of(
 
 
 class Damage(NamedTuple):
-    """What is done to a file: a kind of `_KINDS`, where, and with what."""
+    """Damage to a file: its kind from `_KINDS`, its place and its value."""
 
     kind: str
     place: int
@@ -42,14 +42,14 @@ class Damage(NamedTuple):
 
 
 def apply(damages: list[Damage], content: bytes, others: list[bytes]) -> bytes:
-    """One damage after the other."""
+    """Applies one damage after the other."""
     for damage in damages:
         content = damage(content, others)
     return content
 
 
 def damages(most: int = 3) -> st.SearchStrategy[list[Damage]]:
-    """One to so many of any kind."""
+    """One to `most` damages of any kind."""
     values: dict[str, st.SearchStrategy] = {
         'flip': st.integers(0, 7),
         'cut': st.none(),
@@ -80,7 +80,7 @@ def nodes(tree: Any, path: tuple = ()) -> list[tuple]:
 
 
 def replace(tree: Any, path: tuple, value: Any) -> Any:
-    """A tree in which one value is another."""
+    """A tree with one value replaced."""
     if not path:
         return value
     copy = tree.copy()
@@ -89,7 +89,7 @@ def replace(tree: Any, path: tuple, value: Any) -> Any:
 
 
 def without(tree: Any, path: tuple) -> Any:
-    """A tree that lacks one value."""
+    """A tree without one value."""
     copy = tree.copy()
     if path[1:]:
         copy[path[0]] = without(tree[path[0]], path[1:])

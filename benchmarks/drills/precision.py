@@ -1,12 +1,13 @@
-"""Trains in bfloat16 and in float32 from the same start: how far do they part?
+"""Trains in bfloat16 and in float32 from the same start: how far do they diverge?
 
     python -m benchmarks.drills.precision --steps=200
 
-The three stages of the paper at the sizes of configs/di.py:demo, the same batches, once
-with both networks computing in float32 and once in bfloat16 (parameters, losses and
-optimisers are float32 in either). Compared: the mean of each loss over the second half
-of a stage, and what evaluation says at the end. Exits with 1 where a loss differs by
-more than --tolerance of itself, PSNR by more than 0.1 dB or a similarity by 0.02.
+The drill trains the three stages of the paper at the sizes of configs/di.py:demo on the
+same batches, once with both networks in float32 and once in bfloat16 (parameters,
+losses and optimisers are always float32). It compares the mean of each loss over the
+second half of a stage, and the evaluation at the end. It exits with 1 if a loss differs
+by a share of more than --tolerance, PSNR by more than 0.1 dB or a similarity by more
+than 0.02.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from tests import tiny_training
 
 _TYPES = ('float32', 'bfloat16')
 _LOSSES = ('recognition_loss', 'super_resolution_loss', 'super_identity_loss')
-# Largest differences of what evaluation says at the end, in its units.
+# The largest differences of the evaluation at the end, in its units.
 _MEASURED = {'psnr': 0.1, 'identity_similarity': 0.02, 'judge_similarity': 0.02}
 
 
@@ -53,7 +54,7 @@ def train(workdir: Path, dtype: str, steps: int) -> dict[str, float]:
 def compare(
     exact: Mapping[str, float], rounded: Mapping[str, float], tolerance: float
 ) -> dict[str, dict[str, float]]:
-    """By name: both values, their difference (of a loss: its share), the limit."""
+    """By name: both values, their difference (for a loss, its share) and the limit."""
     return {
         name: {
             'float32': value,

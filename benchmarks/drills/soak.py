@@ -1,13 +1,13 @@
-"""Trains for long with evaluation and checkpoints: does anything grow or slow down?
+"""Trains for a long time with evaluation and checkpoints: does anything grow or slow?
 
     python -m benchmarks.drills.soak --minutes=30
 
-Domain-integrated training at the sizes of configs/di.py:demo, evaluated and saved every
-100 steps, stopped by SIGTERM when the time is up. Memory (resident, without that of
-files) and open files are looked at every two seconds, the time of a step is that of
-windows of 20 steps in which nothing was evaluated, drawn or saved. After a first fifth,
-in which everything is set up, a line is fitted to the means of ten parts of each.
-Writes a record and a plot. Needs Linux, and `pip install -e '.[bench]'`.
+The drill runs domain-integrated training at the sizes of configs/di.py:demo, evaluated
+and saved every 100 steps, and stops it by SIGTERM when the time is up. It measures
+memory (resident, without files) and open files every two seconds, and the time of a
+step over windows of 20 steps without evaluation, drawing or saving. After the first
+fifth, in which everything is set up, it fits a line to the means of ten parts of each.
+It writes a record and a plot. It needs Linux, and `pip install -e '.[bench]'`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from tests import tiny_training
 _EVERY = 2.0
 _WARM_UP = 0.2
 _BLOCKS = 10
-# Until the third stage begins, seconds.
+# Seconds until the third stage must begin.
 _PATIENCE = 600
 _STAGE = 'domain_integrated'
 _FIELDS = {
@@ -47,14 +47,14 @@ _FIELDS = {
 
 
 def watch(workdir: Path, seconds: float) -> tuple[list[tuple[float, ...]], int]:
-    """Runs the training for so long, counted from the third stage's first steps.
+    """Runs the training for some seconds, counted from the third stage's first steps.
 
     Returns:
-      (seconds, MiB of memory, open files) of each look, and the exit status.
+      (seconds, MiB of memory, open files) of each measurement, and the exit status.
     """
-    # So that resident is what the program holds: large buffers go back to the kernel
+    # Resident memory then is what the program holds: large buffers return to the kernel
     # when they are freed, and are not in huge pages, which the kernel joins and splits
-    # as it sees fit.
+    # at will.
     environment = tiny_training.environment(1) | {
         'MALLOC_MMAP_THRESHOLD_': str(1 << 20)
     }
@@ -90,10 +90,10 @@ def _look(pid):
 
 
 def step_times(stage: Path, batch_size: int) -> list[tuple[float, float]]:
-    """(step, seconds a step) of each window in which only steps were done.
+    """(step, seconds per step) of each window in which only steps were done.
 
     An evaluation is in the window that ends with it; pictures and checkpoints, which
-    follow it, are in the next.
+    follow it, are in the next window.
     """
     times, quiet = [], True
     for line in read_metrics(stage):
@@ -105,17 +105,17 @@ def step_times(stage: Path, batch_size: int) -> list[tuple[float, float]]:
 
 
 def trend(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """The line through the means of ten parts of what follows the warm-up.
+    """The line through the means of ten parts of the values after the warm-up.
 
-    Values near each other are alike, parts of a run hardly: of the values themselves
-    the error would come out far too small.
+    Neighbouring values are alike, but parts of a run hardly are: the error from the
+    values themselves would be far too small.
 
     Args:
       x: position of each value, rising, [n].
       y: the values, [n].
 
     Returns:
-      `mean`; `change`, what the line rises by over the values, as a share of the mean;
+      `mean`; `change`, the rise of the line over the values as a share of the mean;
       `error`, its standard error; and `significant`, at 95%.
     """
     kept = x >= x[0] + _WARM_UP * (x[-1] - x[0])
@@ -136,8 +136,8 @@ def trend(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
 
 def plot(curves: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
-    """Draws (x, y) of each measure, what is warm-up in grey, as a PNG."""
-    # Not part of the extra `test`, and what is tested here does not draw.
+    """Draws (x, y) of each measure as a PNG, with the warm-up in grey."""
+    # Not in the extra `test`, since no test of this module draws.
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(curves), figsize=(12, 3), layout='constrained')
@@ -152,7 +152,7 @@ def plot(curves: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--minutes', type=float, default=30.0)
-    parser.add_argument('--plot', type=Path, help='default: soak.png, by the record')
+    parser.add_argument('--plot', type=Path, help='default: soak.png, with the record')
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         workdir = Path(directory) / 'run'

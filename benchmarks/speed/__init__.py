@@ -1,1 +1,1 @@
-"""What is timed, beside others where there are others."""
+"""Timings, compared with other programs where there are any."""

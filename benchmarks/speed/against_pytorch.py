@@ -1,15 +1,15 @@
-"""Our updates and inference beside the same in PyTorch, at the paper's widths.
+"""Our updates and inference compared with PyTorch, at the paper's widths.
 
     pip install torch
     python -m benchmarks.speed.against_pytorch --batch=8 --rounds=5
 
-Each side runs in a process of its own; the rounds alternate, a side waits while the
-other computes. Both start from the same parameters and faces, and have to agree on the
-loss (or the picture) before anything is timed. Time to compile is reported apart.
-PyTorch runs as it is and through torch.compile, on a GPU where there is one, with
---dtype=bfloat16 in automatic mixed precision. The last columns are our billions of
-operations a second (as counted by benchmarks/counting.py for direct convolutions) and
-those of a large matrix product on the same machine.
+Each side runs in its own process. The rounds alternate: one side waits while the other
+computes. Both start from the same parameters and faces, and must agree on the loss (or
+the picture) before anything is timed. Compile time is reported separately. PyTorch runs
+as it is and through torch.compile, on a GPU if there is one, and with --dtype=bfloat16
+in automatic mixed precision. The last columns are our billions of operations per second
+(as counted by benchmarks/counting.py for direct convolutions) and those of a large
+matrix product on the same machine.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def set_up(
 ) -> tuple[float, float]:
     """Builds one side of a work in this process and runs it once.
 
-    Ours writes the parameters and faces to the path; the others read them.
+    Our side writes the parameters and faces to the path; the others read them.
 
     Returns:
       The loss (or mean picture) of the first step, and its seconds.
@@ -65,7 +65,7 @@ def set_up(
 
 
 def time_steps(steps: int) -> list[float]:
-    """Seconds of each of so many steps of what `set_up` built, after an untimed one.
+    """Seconds of each step of what `set_up` built, after an untimed step.
 
     The first step after the other sides' turn finds cold caches and returned memory.
     """
@@ -115,7 +115,7 @@ def _ours(work, batch, path, dtype):
 
 
 def _pytorch(side, work, path, dtype):
-    # A worker of a pool may have no children of its own, which would compile.
+    # A worker of a pool must not have children, which would compile.
     os.environ['TORCHINDUCTOR_COMPILE_THREADS'] = '1'
     import torch
 
@@ -207,7 +207,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--batch', type=int, default=8)
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--steps', type=int, default=3, help='a round')
+    parser.add_argument('--steps', type=int, default=3, help='per round')
     parser.add_argument('--works', default=','.join(WORKS), help='default: all')
     parser.add_argument('--dtype', choices=_TOLERANCES, default='float32')
     arguments = parser.parse_args()

@@ -3,13 +3,13 @@
     python -m benchmarks.speed.convolutions
 
 Deconvolution (5×5, stride 2, on 56×48): `flax.linen.ConvTranspose` (XLA convolves a
-zero-dilated input), four convolutions of one output parity each (ours), one
-convolution to 4× channels followed by depth-to-space. Convolution (3×3): what the
-networks choose, the ways they choose from (Winograd's minimal filtering in tiles of 2×2
-and 4×4, patches), and `flax.linen.Conv`. Mapping (1×1): a matrix product, and
-`flax.linen.Conv`. Reconstruction (5×5 to three channels, on 112×96): `flax.linen.Conv`,
-and the same with our gradient. All ways of a layer compute the same function, which is
-checked; the rounds alternate between them.
+zero-dilated input), four convolutions of one output parity each (ours), and one
+convolution to 4× channels followed by depth-to-space. Convolution (3×3): the networks'
+choice, the ways they choose from (Winograd's minimal filtering in tiles of 2×2 and 4×4,
+patches), and `flax.linen.Conv`. Mapping (1×1): a matrix product, and `flax.linen.Conv`.
+Reconstruction (5×5 to three channels, on 112×96): `flax.linen.Conv`, and the same with
+our gradient. The command checks that all ways of a layer compute the same function; the
+rounds alternate between them.
 """
 
 import argparse
@@ -29,12 +29,12 @@ _SAME = ((1, 1), (1, 1))
 
 
 def dilated(x, kernel):
-    """What `flax.linen.ConvTranspose` computes."""
+    """The computation of `flax.linen.ConvTranspose`."""
     return jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME')
 
 
 def direct(x, kernel):
-    """What `flax.linen.Conv` computes."""
+    """The computation of `flax.linen.Conv`."""
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
@@ -45,7 +45,7 @@ def matrix_product(x, kernel):
 
 
 def depth_to_space(x, kernel):
-    """One convolution to 4 × c_out channels: 36 taps a pixel for 5×5, not 25."""
+    """One convolution to 4 × c_out channels: 36 taps per pixel for 5×5, not 25."""
     n, h, w, _ = x.shape
     y = direct(x, _spread(kernel))
     y = y.reshape(n, h, w, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
@@ -68,7 +68,7 @@ def _spread(kernel):
     return jnp.concatenate(parts, axis=-1)
 
 
-# Layer → ways of computing it: ours, others, and last the reference.
+# Layer → ways of computing it: ours, others, and the reference last.
 LAYERS = {
     'deconvolution': {
         'four convolutions (ours)': transposed_convolution,
@@ -95,7 +95,7 @@ LAYERS = {
 
 # Side of the kernel of a layer.
 _SIDES = {'deconvolution': 5, 'convolution': 3, 'mapping': 1, 'reconstruction': 5}
-# Those of the paper's networks that take longest.
+# The slowest layers of the paper's networks.
 _PAPER = (
     'deconvolution:56x48x256x256',
     'convolution:112x96x3x64',
@@ -138,7 +138,7 @@ def compare(
     """Prints and returns the median seconds of each way of a layer.
 
     Raises:
-      AssertionError: an output or gradient is not that of the reference.
+      AssertionError: an output or gradient differs from the reference.
     """
     x, kernel = arrays(layer, shape, batch)
     *_, reference = LAYERS[layer].values()

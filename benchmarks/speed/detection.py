@@ -3,12 +3,12 @@
     python -m benchmarks.speed.detection --images=lfw/images \\
         --landmarks=lfw/landmarks.txt
 
-Shrinks photographs until the aligned face would be 14, 20 and 28 pixels high (112 is
-what the network makes; it takes 14). A face is found if the mean distance of its
-landmarks to the given ones is under a quarter of the distance of the eyes. Given
-landmarks may be rough (LFW's are), so the same is measured to those that the detector
-itself finds in the full photograph, where it finds the face. Differences are in pixels
-of the 96×112 face; the first line is of photographs in full.
+The command shrinks photographs until the aligned face would be 14, 20 and 28 pixels
+high (the network takes 14 and makes 112). A face is found if the mean distance of its
+landmarks to the given ones is below a quarter of the distance between the eyes. Given
+landmarks may be rough (LFW's are), so it also measures the distance to the landmarks
+that the detector finds in the full photograph, if it finds the face there. Differences
+are in pixels of the 96×112 face; the first line is for full photographs.
 """
 
 import argparse
@@ -31,15 +31,15 @@ COLUMNS = (
     'difference',
     'found, by those found in full',
     'difference',
-    'other faces a photograph',
-    'ms a photograph',
+    'other faces per photograph',
+    'ms per photograph',
 )
-# Of the distance of the eyes: landmarks that agree, and those of the same face.
+# Limits for landmarks that agree, and for those of the same face, in eye distances.
 _NEAR, _SAME_FACE = 0.25, 0.5
 
 
 def distance(points: np.ndarray, landmarks: np.ndarray) -> float:
-    """Mean distance of five points to landmarks, in distances of the eyes."""
+    """Mean distance of five points to landmarks, in eye distances."""
     eyes = np.linalg.norm(landmarks[0] - landmarks[1])
     return float(np.linalg.norm(points - landmarks, axis=1).mean() / eyes)
 
@@ -53,7 +53,7 @@ def template_pixels(points: np.ndarray, landmarks: np.ndarray) -> float:
 def shrink(
     image: np.ndarray, landmarks: np.ndarray, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph in which the aligned face is so high, and factors (x, y)."""
+    """A photograph in which the aligned face has this height, and factors (x, y)."""
     factor = height / images.HEIGHT * magnification(landmarks)
     size = np.array(image.shape[1::-1])
     small = np.maximum(np.rint(size * factor), 1).astype(int)
@@ -64,7 +64,7 @@ def shrink(
 def nearest(
     faces: Sequence[detect.DetectedFace], landmarks: np.ndarray, within: float = _NEAR
 ) -> np.ndarray | None:
-    """Landmarks of the face that is found there, if one is."""
+    """Landmarks of the face that was found there, if any."""
     points = min(
         (face.landmarks for face in faces),
         key=lambda points: distance(points, landmarks),
@@ -78,7 +78,7 @@ def nearest(
 def find_all(
     photos: Sequence[tuple[np.ndarray, np.ndarray]], height: int | None
 ) -> tuple[list[list[detect.DetectedFace]], float]:
-    """Faces of each photograph, shrunk or in full, and the seconds that it took.
+    """Faces of each photograph, shrunk or in full, and the seconds taken.
 
     Landmarks are in pixels of the full photograph.
     """
@@ -179,7 +179,7 @@ def main():
     parser.add_argument('--limit', type=int, default=300)
     arguments = parser.parse_args()
     landmarks = align.read_landmarks(arguments.landmarks)
-    # Not the first ones: the photographs of a person are alike.
+    # In random order, because the photographs of one person are alike.
     order = np.random.default_rng(0).permutation(sorted(landmarks))
     photos = [
         (image_files.load_image(str(arguments.images / name)), landmarks[name])

@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.full_width --batch=2
 
-Every stage runs in a process of its own, so that peak memory is its own. On CPU,
+Every stage runs in its own process, which makes the peak memory its own. On CPUs,
 bfloat16 has no fast kernels, so --dtype=float32 is the default; give
 --dtype=bfloat16 on an accelerator.
 """

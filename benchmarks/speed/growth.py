@@ -2,11 +2,11 @@
 
     python -m benchmarks.speed.growth
 
-At the paper's widths, float32 on CPU: CNNR's and CNNH's updates by batch, CNNR's update
-by number of identities, and CNNH, all convolutions, by the size of what it is given
-(here without its check that this is a face of 12×14).
-Every figure is from a process of its own; compilation is not in it. How it grows with
-devices is not here: simulated devices share the cores of one machine.
+At the paper's widths, in float32 on a CPU, the command measures CNNR's and CNNH's
+updates by batch, CNNR's update by number of identities, and CNNH, which is all
+convolutions, by the size of its input (here without the check that this is a face of
+12×14). Every figure is from its own process, without compilation. Growth with devices
+is not measured: simulated devices share the cores of one machine.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def update_seconds(
 
 
 def inference_seconds(height: int, width: int, dtype: str, steps: int) -> float:
-    """Median seconds of CNNH on one image of so many pixels."""
+    """Median seconds of CNNH on one image of this size."""
     chex.disable_asserts()
     model = models.CNNH(dtype=dtype)
     image = jnp.full((1, height, width, 3), 0.5)
@@ -53,7 +53,7 @@ def inference_seconds(height: int, width: int, dtype: str, steps: int) -> float:
 
 
 def measure(function, *arguments) -> float:
-    """Calls it in a process of its own."""
+    """Calls the function in its own process."""
     with multiprocessing.get_context('spawn').Pool(1) as pool:
         return pool.apply(function, arguments)
 
@@ -105,7 +105,7 @@ def main():
         for (h, w), each in zip(sizes, seconds, strict=True)
     ]
     print('\nCNNH, one image:\n')
-    print(markdown(('s', 'µs a pixel of the input'), rows, 'image'))
+    print(markdown(('s', 'µs per pixel of the input'), rows, 'image'))
     append_record('growth', record)
 
 

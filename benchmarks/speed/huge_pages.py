@@ -1,11 +1,11 @@
-"""Seconds a training step with and without huge pages for large buffers (Linux, CPU).
+"""Seconds per training step with and without huge pages for large buffers (Linux, CPU).
 
     python -m benchmarks.speed.huge_pages --variant=demo
 
-glibc asks the kernel for huge pages where GLIBC_TUNABLES=glibc.malloc.hugetlb=1 is in
-the environment of the process. XLA allocates the buffers of a step anew each time, so
-that much of a step goes into page faults without. The two run in processes of their
-own, in turn.
+glibc asks the kernel for huge pages if the environment of the process has
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1. XLA allocates the buffers of a step each time, so
+without huge pages much of a step goes into page faults. Both run in turn, each in its
+own process.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def set_up(variant: str, stage: str) -> None:
 
 
 def time_steps(steps: int) -> list[float]:
-    """Seconds of each of so many steps of what `set_up` built."""
+    """Seconds of each step of what `set_up` built."""
     return time_calls(_take_step, steps)
 
 
@@ -69,7 +69,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--variant', default='demo', help='of configs/di.py')
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--steps', type=int, default=10, help='a round')
+    parser.add_argument('--steps', type=int, default=10, help='per round')
     arguments = parser.parse_args()
     variant = arguments.variant
     print(f'{"stage":<20}{"without":>10}{"with":>10}{"time saved":>12}')

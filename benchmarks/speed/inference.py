@@ -3,14 +3,14 @@
     pip install -e '.[bench]'
     python -m benchmarks.speed.inference --batches=1,256 --scales=8,4 --rounds=5
 
-The paper's widths in float32, the same weights and faces for all, whose pictures have
-to be equal to 1e-3 before anything is timed. Each contender has a process of its own
-and all cores; they take turns. Ours and torch.compile have the weights as constants, as
-inference allows (ours as `Hallucinator`, by `inference.frozen`); ONNX Runtime runs the
-export of the PyTorch twin. Large batches are not fed whole: on a CPU small pieces stay
-in the caches, and 256 faces at once would take some 11 GiB. So each contender feeds a
-batch in the one of --pieces that a trial has shown to be its fastest. Time to export
-and compile is apart.
+All contenders have the paper's widths in float32, and the same weights and faces; their
+pictures must agree to 1e-3 before anything is timed. Each has its own process and all
+cores; they take turns. Ours and torch.compile have the weights as constants, as
+inference allows (ours like `Hallucinator`, by `inference.frozen`); ONNX Runtime runs
+the export of the PyTorch twin. Large batches are not fed whole: on a CPU, small pieces
+stay in the caches, and 256 faces at once would take about 11 GiB. So each contender
+feeds a batch in the one of --pieces that was its fastest in a trial. The time to export
+and compile is reported separately.
 """
 
 import argparse
@@ -33,10 +33,10 @@ from sicnn_jax import images, inference, models
 from sicnn_jax.models import convolutions
 
 SIDES = ('ours', 'pytorch', 'pytorch_compiled', 'onnxruntime')
-# Of the deconvolutions, see `CNNH.deconv_kernels`.
+# Kernel sizes of the deconvolutions, see `CNNH.deconv_kernels`.
 _KERNELS = {8: (3, 5, 5), 4: (5, 5)}
 _TOLERANCE = 1e-3
-# Different faces; a larger batch has them several times.
+# The number of different faces; a larger batch repeats them.
 _FACES = 64
 
 # In a contender's process: the network by the size of the piece it was built for.
@@ -45,7 +45,7 @@ _lr = None
 
 
 def draw(scale: int) -> tuple[Any, np.ndarray]:
-    """Parameters of CNNH, initialised on faces, and these in low resolution."""
+    """Parameters of CNNH, initialised on faces, and these faces in low resolution."""
     hr = render(_FACES)
     lr = images.to_float(inference.degrade_faces(hr, scale=scale, kind='bicubic'))
     variables = jax.jit(models.CNNH(scale=scale).init)(jax.random.key(0), lr[:8])
@@ -78,7 +78,7 @@ def set_up(
 
 
 def time_batches(batch: int, piece: int, calls: int) -> list[float]:
-    """Seconds of each of so many batches, after an untimed piece."""
+    """Seconds of each batch, after an untimed piece."""
     _forward(piece, piece)
     return time_calls(lambda: _forward(batch, piece), calls)
 
@@ -101,7 +101,7 @@ def _ours(scale, params, lr):
 
 
 def _twin(scale, params):
-    # A worker of a pool may have no children of its own, which would compile.
+    # A worker of a pool must not have children, which would compile.
     os.environ['TORCHINDUCTOR_COMPILE_THREADS'] = '1'
     import torch
 
@@ -141,7 +141,7 @@ def _onnxruntime(scale, params, lr):
     import onnxruntime
     import torch
 
-    # Of operators of torchvision, which nothing here has.
+    # It warns of torchvision's operators, which are not used here.
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     example = torch.from_numpy(np.ascontiguousarray(lr.transpose(0, 3, 1, 2)))
     options = onnxruntime.SessionOptions()
@@ -160,10 +160,10 @@ def build(
     """Builds all contenders for all pieces.
 
     Returns:
-      By side and piece: seconds to build, seconds a face.
+      By side and piece: seconds to build, seconds per face.
 
     Raises:
-      AssertionError: a contender's pictures are not ours.
+      AssertionError: a contender's pictures differ from ours.
     """
     params, lr = draw(scale)
     built = {side: {} for side in pools}
@@ -182,7 +182,7 @@ def build(
 def compare(
     pools: dict[str, Pool], built: dict, batch: int, rounds: int, calls: int
 ) -> dict[str, dict]:
-    """Times a batch with all contenders in turn; what was measured, by side."""
+    """Times a batch with all contenders in turn; returns the measurements by side."""
     pieces = {
         side: min(
             (piece for piece in of_side if batch % piece == 0),
@@ -235,7 +235,7 @@ def main():
     parser.add_argument('--pieces', default='1,8,64', help=f'up to {_FACES}')
     parser.add_argument('--scales', default='8,4')
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--calls', type=int, default=1, help='a round')
+    parser.add_argument('--calls', type=int, default=1, help='per round')
     arguments = parser.parse_args()
     batches = [int(batch) for batch in arguments.batches.split(',')]
     pieces = [int(piece) for piece in arguments.pieces.split(',')]
@@ -267,7 +267,7 @@ def main():
         finally:
             for pool in pools.values():
                 pool.terminate()
-    columns = ('piece', 'a batch', 'faces/s', '× ours', 'compilation')
+    columns = ('piece', 'per batch', 'faces/s', '× ours', 'compilation')
     print(markdown(columns, rows, 'CNNH'))
 
 

@@ -1,14 +1,14 @@
-"""Memory a device of the class weights and their optimiser: replicated and split.
+"""Memory per device of class weights and their optimiser: replicated and split.
 
     python -m benchmarks.speed.many_identities --identities=100000 --devices=1,2,4,8
     python -m benchmarks.speed.many_identities --identities=1000000 --devices=8 \\
         --ways=split
 
-Takes a step of the recognition stage of configs/di.py:demo with so many identities, on
-simulated CPU devices unless there are accelerators, and prints the bytes that the first
-device holds of the class weights and their optimiser state, and the seconds of a step.
-Every run is in a process of its own. Simulated devices share the cores of one machine,
-so their times say nothing about accelerators.
+The command takes a step of the recognition stage of configs/di.py:demo with many
+identities, on simulated CPU devices unless there are accelerators. It prints the memory
+that the class weights and their optimiser state take on the first device, and the
+seconds of a step. Every run has its own process. Simulated devices share the cores of
+one machine, so their times say nothing about accelerators.
 """
 
 import argparse
@@ -19,14 +19,14 @@ import jax
 
 from benchmarks.measuring import append_record, time_calls
 
-# What `--ways` are.
+# The values of `--ways`.
 _IS_SPLIT = {'replicated': False, 'split': True}
 
 
 def measure(identities: int, devices: int, split: bool) -> dict:
     """Places the state, takes steps, and looks at the first device."""
     os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
-    # They start the backend, which reads the variable.
+    # Imported here: these modules start the backend, which reads the variable.
     from benchmarks.stages import prepare
     from configs import di
 
@@ -66,7 +66,7 @@ def main():
         parser.error(
             f'--ways={arguments.ways}: expected some of {", ".join(_IS_SPLIT)}'
         )
-    print(f'{"devices":>8}{"split":>8}{"MiB a device":>14}{"step":>10}{"loss":>12}')
+    print(f'{"devices":>8}{"split":>8}{"MiB/device":>14}{"step":>10}{"loss":>12}')
     for devices in map(int, arguments.devices.split(',')):
         for split in map(_IS_SPLIT.get, ways):
             with multiprocessing.get_context('spawn').Pool(1) as pool:

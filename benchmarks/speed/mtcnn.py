@@ -1,13 +1,12 @@
-"""MTCNN in JAX beside the package `mtcnn`, on TensorFlow: the same faces, and the time.
+"""MTCNN in JAX and in the package `mtcnn` (TensorFlow): the same faces, and the time.
 
     pip install -e '.[detect,records]'
     python -m benchmarks.speed.mtcnn --images=lfw/images
 
-Scikit-image's astronaut and photographs of a folder, as they are and enlarged as
-`detect.find_faces` enlarges them. Both see each picture in turn, with all cores; what
-they compile, and the loading of TensorFlow, is not timed. "Differences" are the
-largest in pixels, of boxes and landmarks, between a face and the nearest one of the
-package's.
+The pictures are scikit-image's astronaut and the photographs of a folder, as they are
+and enlarged as in `detect.find_faces`. Both see each picture in turn, with all cores;
+compilation and the loading of TensorFlow are not timed. "Differences" are the largest
+in pixels, of boxes and landmarks, between a face and the package's nearest one.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from sicnn_jax.data import detect, folders, image_files, mtcnn, runtime
 
 
 def read(directory: Path, count: int) -> Iterator[np.ndarray]:
-    """The astronaut, and photographs of a folder, those of a person apart."""
+    """The astronaut, and photographs of a folder; those of one person are spread."""
     yield skimage.data.astronaut()
     paths = sorted(folders.walk(directory, folders.PassedOver()))
     for path in paths[:: max(1, len(paths) // count)][:count]:
@@ -41,26 +40,26 @@ def load_package() -> Callable[[np.ndarray], np.ndarray]:
         rows = detector.detect_faces(
             picture, output_type='numpy', box_format='xyxy', fit_to_image=False
         )
-        # Without candidates the rows have fewer columns.
+        # Without candidates, the rows have fewer columns.
         return rows if rows.shape[-1] == 16 else np.zeros((0, 16))
 
     return find
 
 
 def compare(found: mtcnn.Found, rows: np.ndarray) -> float | None:
-    """The largest difference in pixels; None where they are not as many."""
+    """The largest difference in pixels; None if the numbers of faces differ."""
     if len(rows) != len(found.boxes):
         return None
     x_then_y = found.landmarks.swapaxes(1, 2).reshape(-1, 10)
     ours = np.concatenate([found.boxes, x_then_y], axis=1)
     theirs = np.delete(rows, [0, 5], axis=1)
-    # Not by rank: two faces may have scores that are equal but for rounding.
+    # Not matched by rank: two faces may have scores that are equal up to rounding.
     apart = np.abs(ours[:, None] - theirs).max(axis=2)
     return float(apart.min(axis=1, initial=np.inf).max(initial=0))
 
 
 def measure(pictures: list[np.ndarray], package: Callable) -> dict[str, float]:
-    """What one row of the table says."""
+    """The figures of one row of the table."""
     differences, seconds = [], {'jax': [], 'tensorflow': []}
     for picture in pictures:
         found, rows = mtcnn.find(picture), package(picture)

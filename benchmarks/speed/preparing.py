@@ -1,16 +1,16 @@
-"""Images a second that `sicnn_jax.data.prepare` turns into shards, and what takes it.
+"""Images per second that `sicnn_jax.data.prepare` turns into shards, and their parts.
 
     python -m benchmarks.speed.preparing --images=2000 --rounds=3
 
-With landmarks (one warp to the template) and without (crop and resize) in turn, as the
-command, on all cores. Its start, which is the time it takes for the photographs of one
-person, is taken off and reported apart. The parts are measured one image at a time on
-one core: reading and decoding the file, warping, fingerprint, encoding the face, and
-writing encoded faces as a data set. The last column is their sum over the cores' time;
-the rest is waiting, and what processes take from each other.
+It times the command on all cores, in turn with landmarks (one warp to the template) and
+without (crop and resize). The command's start-up, measured as its time for the
+photographs of one person, is subtracted and reported separately. The parts are measured
+one image at a time on one core: reading and decoding the file, warping, fingerprint,
+encoding the face, and writing encoded faces as a data set. The last column is the ratio
+of their sum to the cores' time; the rest is waiting and contention between processes.
 
-Photographs are JPEG files of 250×250 pixels, the size of LFW's, made of a few hundred
-procedural faces at LFW's scale, over and over; or those of --source=DIR with their
+Photographs are JPEG files of 250×250 pixels, the size of LFW's, made from a few hundred
+repeated procedural faces at LFW's scale; or those of --source=DIR with their
 --landmarks=FILE. Files come from the page cache.
 """
 
@@ -37,7 +37,7 @@ from sicnn_jax.data.preparing import convert, sources
 _DISTINCT = 256
 _PER_IDENTITY = 4
 _SIDE = 250
-# Of a face in LFW's photographs beside the template's.
+# The scale of a face in LFW's photographs relative to the template.
 _SCALE = 1.2
 _JPEG_QUALITY = 90
 
@@ -93,7 +93,7 @@ def prepare_all(source: Path, landmarks: Path | None, encoding: str) -> float:
 def parts(
     source: Path, landmarks: Path | None, encoding: str, count: int
 ) -> dict[str, float]:
-    """Seconds an image of each part, on one core."""
+    """Seconds per image of each part, on one core."""
     files = list(sources.open_source(source).keys[:count])
     points = None if landmarks is None else align.read_landmarks(landmarks)
     if points is not None:
@@ -126,7 +126,8 @@ def parts(
             encoding=encoding,
         )
 
-    # Once for what only the first call does, such as importing TensorFlow.
+    # Twice, because the first call also does one-time work, such as importing
+    # TensorFlow.
     for _ in range(2):
         with tempfile.TemporaryDirectory() as directory:
             written, _ = _timed(write, [(directory,)])
@@ -140,7 +141,7 @@ def parts(
 
 
 def _timed(function: Callable, arguments: list[tuple]) -> tuple[float, list]:
-    """Mean seconds of the calls, and what they return."""
+    """Mean seconds of the calls, and their results."""
     start = time.perf_counter()
     results = list(itertools.starmap(function, arguments))
     return (time.perf_counter() - start) / len(arguments), results
@@ -149,7 +150,7 @@ def _timed(function: Callable, arguments: list[tuple]) -> tuple[float, list]:
 def measure(
     source: Path, landmarks: Path | None, encoding: str, rounds: int, sample: int
 ) -> list[dict]:
-    """Records of all ways there are landmarks for, in turn."""
+    """Records of all ways, in turn, as far as there are landmarks."""
     ways = {'crop': None} | ({'landmarks': landmarks} if landmarks else {})
     opened = sources.open_source(source)
     person = opened.identities[0]
@@ -221,7 +222,7 @@ def main():
         )
     columns = (
         'images/s',
-        'a core',
+        'per core',
         'start',
         *measured[0]['part_seconds'],
         'accounted for',

@@ -1,21 +1,21 @@
-"""Images a second from shards to batches on the device, beside bare decoding.
+"""Images per second from shards to batches on the device, compared with bare decoding.
 
     python -m benchmarks.speed.reading --images=8192 --epochs=12
 
-Ours is what training reads from: `pipeline.train_batches` (shuffled, mirrored, in
+Our side reads as training does: `pipeline.train_batches` (shuffled, mirrored, in
 batches) through `parallel.prefetch`. The bare loop reads and decodes the same shards in
 file order with as many threads, inside one call of tf.data, and keeps nothing. They
-take turns, an epoch each; batches that had waited in queues meanwhile are not timed, so
-that the end of an epoch, where the next is shuffled, falls elsewhere in each turn.
-Slopes are least squares: of the rate over the tenths of an epoch (the median of the
-epochs), of the resident memory over the second half of the epochs. In the first half
-glibc's arenas, one a thread, fill up; with MALLOC_ARENA_MAX=1 in the environment it is
-flat from the start. The last column is the rate over that at which a domain-integrated
-iteration at the paper's widths takes faces, by the newest record of
-benchmarks/speed/against_pytorch.py on the same host, or by --pairs_per_second.
+take turns of one epoch. Batches that waited in queues meanwhile are not timed, so the
+end of an epoch, where the next is shuffled, falls elsewhere in each turn. Slopes are
+least squares: of the rate over the tenths of an epoch (the median of the epochs), and
+of the resident memory over the second half of the epochs. In the first half, glibc's
+arenas, one per thread, fill up; with MALLOC_ARENA_MAX=1 in the environment, memory is
+flat from the start. The last column is the ratio of the rate to that at which a
+domain-integrated iteration at the paper's widths takes faces, from the newest record of
+benchmarks/speed/against_pytorch.py on the same host, or from --pairs_per_second.
 
-Writes procedural faces to a temporary directory, a few hundred different ones over and
-over, unless it is given --data=DIR. Files come from the page cache. Linux only.
+The command writes a few hundred procedural faces, repeated, to a temporary directory,
+unless it is given --data=DIR. Files come from the page cache. Linux only.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from sicnn_jax.data import pipeline, procedural_faces, records, runtime, write_r
 _DISTINCT = 256
 _PER_IDENTITY = 16
 _TENTHS = 10
-# More than the queues of the pipeline and of prefetch hold, in batches.
+# More batches than the queues of the pipeline and of prefetch hold.
 _QUEUED = 12
 
 
@@ -49,7 +49,7 @@ def render(count: int) -> np.ndarray:
 
 
 def write(directory: Path, count: int, encoding: str) -> None:
-    """A data set of so many faces, of which only some are different."""
+    """Writes a data set of `count` faces, of which only some are different."""
     encoded = [
         records.encode_image(face, encoding) for face in render(min(count, _DISTINCT))
     ]
@@ -99,7 +99,7 @@ def bare_pass(info: records.DatasetInfo) -> float:
 
 @dataclasses.dataclass
 class Reader:
-    """Ours, an epoch a turn; keeps what the slopes are computed from."""
+    """Our side, one epoch per turn; keeps the values for the slopes."""
 
     batches: Iterator
     batch: int
@@ -108,7 +108,7 @@ class Reader:
     resident: list[float] = dataclasses.field(default_factory=list)
 
     def epoch(self) -> float:
-        """Seconds of an epoch of batches, each awaited on the device."""
+        """Seconds of an epoch of batches, waiting for each on the device."""
         for batch in itertools.islice(self.batches, _QUEUED):
             jax.block_until_ready(batch)
         times = [time.perf_counter()]
@@ -123,7 +123,7 @@ class Reader:
 
 
 def resident_mib() -> float:
-    """Memory of this process that is in RAM."""
+    """The resident memory of this process."""
     pages = int(Path('/proc/self/statm').read_text().split()[1])
     return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
 
@@ -137,7 +137,9 @@ def measure(directory: Path, batch: int, epochs: int, shift: int) -> dict:
     info = records.read_dataset_info(directory)
     count = info.split('train').num_examples
     if count < batch:
-        raise ValueError(f'{directory} has {count} faces, not a batch of {batch}.')
+        raise ValueError(
+            f'{directory} has {count} faces; expected at least a batch of {batch}.'
+        )
     start = time.perf_counter()
     batches = parallel.prefetch(
         pipeline.train_batches(directory, batch_size=batch, seed=0, shift=shift)
@@ -170,7 +172,7 @@ def measure(directory: Path, batch: int, epochs: int, shift: int) -> dict:
 
 
 def consumed() -> float | None:
-    """Pairs a second of the newest domain-integrated iteration measured here."""
+    """Pairs per second of the newest domain-integrated iteration measured here."""
     record = newest_record(
         'against_pytorch',
         work='di_iteration',
@@ -201,13 +203,13 @@ def _row(record):
 
 _COLUMNS = (
     'images/s',
-    'a core',
+    'per core',
     'bare, images/s',
     'share of bare',
     'first batch',
     'rate over an epoch',
     'resident',
-    'an epoch',
+    'per epoch',
     '× DI iteration',
 )
 

@@ -2,12 +2,12 @@
 
     python -m benchmarks.speed.schedule --iterations=200
 
-Takes so many iterations of each stage of configs/di.py, at its widths and batch sizes,
-as training does: faces are rendered on the device inside the step, nothing waits for
-the host. The rest is multiplication. Beside the rate stand the operations a second (as
-counted by benchmarks/counting.py, direct convolutions, rendering not counted) and the
-share of those of a large matrix product in the same number format; beside that, how
-long an iteration takes on faces that are rendered already.
+The command takes a number of iterations of each stage of configs/di.py, at its widths
+and batch sizes, as training does: faces are rendered on the device inside the step, and
+nothing waits for the host. The rest is multiplication. Next to the rate are the
+operations per second (as counted by benchmarks/counting.py, with direct convolutions,
+without rendering) and their share of those of a large matrix product in the same number
+format; and the time of an iteration on faces that are already rendered.
 """
 
 import argparse
@@ -39,7 +39,7 @@ COLUMNS = (
 
 
 def measure(config, name: str, iterations: int) -> dict:
-    """Times so many iterations of a stage, in the way that `train` takes them."""
+    """Times iterations of a stage, taken in the same way as in `train`."""
     stage = train.build_stage(config, name, Path('unused'))
     faces = open_faces(config.data, Path('unused'))
     state = fresh_state(config, stage, faces)
@@ -53,7 +53,7 @@ def measure(config, name: str, iterations: int) -> dict:
     state, first = _run(update, state, batches, 1)
     state, trained = _run(update, state, batches, calls)
 
-    # The same without rendering: one batch, over and over.
+    # The same without rendering: a single batch, repeated.
     drawn = next(faces.train_batches(batch_size=stage.config.batch_size, seed=0))
     given = parallel.shard(jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn)))
     update = train.dispatch(stage, lambda batch: batch)
@@ -78,7 +78,7 @@ def measure(config, name: str, iterations: int) -> dict:
 
 
 def _run(update, state, batches, calls):
-    """The state after so many dispatches, and the seconds they took.
+    """The state after `calls` dispatches, and the seconds they took.
 
     Raises:
       FloatingPointError: a step was not finite.
@@ -127,7 +127,7 @@ def main():
         gflops = count_gflop(name) * record['batch'] / record['iteration_seconds']
         record |= {'gflops': gflops, 'matmul_gflops': ceiling}
         append_record('schedule', record)
-        # At another batch size, the time for as many faces.
+        # At another batch size, this is the time for as many faces.
         faces = iterations * paper_batch
         whole = faces / record['batch'] * record['iteration_seconds'] / 60
         minutes += whole

@@ -2,10 +2,10 @@
 
     python -m benchmarks.speed.start_up
 
-Runs `sicnn --help`, and `sicnn hallucinate` for a face of 12×14 pixels and for a
-photograph with landmarks, each in a process of its own: with no program kept, as the
-first run ever has it, and with those that this run has kept. The phases of what is
-done for the face are timed inside such a process.
+The command runs `sicnn --help`, and `sicnn hallucinate` for a face of 12×14 pixels and
+for a photograph with landmarks, each in its own process: without kept programs, as in
+the first run ever, and with the programs that this run has kept. The phases for the
+face are timed inside such a process.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from sicnn_jax.template import TEMPLATE
 
 FIRST, LATER = 'first run ever', 'later'
 PHASES = ('import', 'read', 'first face', 'second face')
-# In a process of its own: the parts of what `hallucinate` does with a face of 12×14.
+# Run in its own process: the phases of `hallucinate` for a face of 12×14.
 _PHASES = """
 import json, sys, time
 start = time.perf_counter()
@@ -64,7 +64,7 @@ def write_inputs(directory: Path) -> dict[str, list[str]]:
 
 
 def run(arguments: list[str], home: Path) -> float:
-    """Seconds of `sicnn` with these arguments, programs being kept in that home."""
+    """Seconds of `sicnn` with these arguments; programs are kept in that home."""
     return _timed([sys.executable, '-m', 'sicnn_jax.cli', *arguments], home)[0]
 
 

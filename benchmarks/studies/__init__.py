@@ -1,1 +1,1 @@
-"""What was tried, so that it can be tried again; docs/notes says what came out."""
+"""Experiments, so that they can be repeated; docs/notes has their results."""

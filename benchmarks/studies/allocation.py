@@ -3,11 +3,11 @@
     python -m benchmarks.studies.allocation --data=data/lfw --pairs=pairs.txt \\
         --judge=judge.onnx --minutes=3
 
-`--data` are shards whose split `test` holds the people of folds 7 and 8 of the pairs,
-and no others. The command times a step of each allocation (so nothing else should run;
-`--time` does only that), and trains each by L_SR for as many steps as take `--minutes`
-at that rate. Compilation is not counted. What is trained is kept below `--runs`, and
-the command goes on where it was interrupted; `--seeds=1 '--only=A;B'` adds runs to the
+`--data` are shards whose split `test` has exactly the people of folds 7 and 8 of the
+pairs. The command times a step of each allocation (so nothing else should run; `--time`
+does only that), and trains each by L_SR for the steps that take `--minutes` at that
+rate. Compilation is not counted. Trained networks are kept below `--runs`, and the same
+command continues after an interruption; `--seeds=1 '--only=A;B'` adds runs to the
 record. Choose by fold 7; fold 8 is for the report.
 """
 
@@ -45,17 +45,17 @@ _SHALLOW = {
     'depth': (6, 4, 1),
     'deconv_width': (128, 64, 16),
 }
-# The best of the first ones, with everything that helped each of them.
+# The best of the first allocations, with everything that helped any of them.
 _ALL = _SHALLOW | {'deconv_kernels': (4, 4, 4), 'bicubic_skip': True}
 
 
 @dataclasses.dataclass(frozen=True)
 class Allocation:
-    """A light CNNH and how it is trained.
+    """A light CNNH and its training settings.
 
     Attributes:
-      sizes: fields of `config.cnnh` that are not those of the tapered network.
-      batch_size: faces of a step.
+      sizes: fields of `config.cnnh` that differ from the tapered network's.
+      batch_size: faces per step.
       learning_rate: at the first step.
     """
 
@@ -135,7 +135,7 @@ def configure(allocation: Allocation, data: Path, seed: int) -> ConfigDict:
 def train_one(
     allocation: Allocation, data: Path, seed: int, steps: int, workdir: Path
 ) -> float:
-    """Trains an allocation, unless it is trained; returns the minutes it took now."""
+    """Trains an allocation unless it is trained; returns the minutes taken now."""
     config = configure(allocation, data, seed)
     config.hallucination.steps = steps
     config.hallucination.checkpoint_every = 1_000
@@ -145,7 +145,7 @@ def train_one(
 
 
 def table(record: Mapping[str, Any]) -> str:
-    """What each allocation came to on the fold of the choice and that of the report."""
+    """The results of each allocation on the fold for choosing and on the other."""
     rows, bicubic = [], record['bicubic']
     for name, one in record['allocations'].items():
         for seed, run in sorted(one.get('runs', {}).items()):
@@ -165,7 +165,7 @@ def table(record: Mapping[str, Any]) -> str:
             [''] * 5 + [c for f in (CHOICE, REPORT) for c in _cells(bicubic[str(f)])],
         )
     )
-    columns = ('G mult-adds', 'M parameters', 's a step', 'seed', 'steps')
+    columns = ('G mult-adds', 'M parameters', 's per step', 'seed', 'steps')
     for fold in (CHOICE, REPORT):
         columns += tuple(
             f'{column}, fold {fold}'
@@ -187,7 +187,7 @@ def main():
     add = parser.add_argument
     add('--data', type=Path, required=True, help='shards, test: people of folds 7, 8')
     add('--pairs', required=True, help="LFW's pairs.txt")
-    add('--judge', default='dlib', help='as of sicnn_jax.evaluate')
+    add('--judge', default='dlib', help='as for sicnn_jax.evaluate')
     add('--minutes', type=float, default=3.0)
     add('--seeds', default='0')
     add('--only', default='', help="names of allocations, with ';'; default: all")
@@ -220,7 +220,7 @@ def main():
             )
             found = folds.measure(super_resolve(workdir / 'hallucination', folds.lr))
             print(name, seed, f'{minutes:.1f} minutes', found, flush=True)
-            # Another process may have added to it meanwhile.
+            # Another process may have added to the record meanwhile.
             record = earlier_record(_RECORD) | about
             runs = record['allocations'][name].setdefault('runs', {})
             runs[seed] = {'steps': steps, 'folds': found}

@@ -1,11 +1,11 @@
-"""Trains stage 3 with several α from the same networks, on faces of its own.
+"""Trains stage 3 with several α from the same networks, on separate faces.
 
     python -m benchmarks.studies.alpha --config=configs/di.py:demo \\
         --alphas=8,512,768,1024
 
-For choosing α: the procedural faces are of another draw than the config's, people of
-training and test alike, so what is chosen here is not chosen on the faces that the
-config reports. Runs that are finished are not repeated.
+It serves to choose α: the procedural faces, for training and test, are drawn separately
+from the config's, so α is not chosen on the faces that the config reports. Finished
+runs are not repeated.
 """
 
 import argparse
@@ -14,12 +14,12 @@ from benchmarks.measuring import markdown, write_record
 from benchmarks.studies.seeds import COLUMNS, run
 from sicnn_jax.main import default_workdir
 
-# Of the faces and of the networks; neither is used by another command.
+# Seeds of the faces and of the networks; no other command uses them.
 DATA_SEED, SEED = 7, 10
 
 
 def table(results: dict[float, dict]) -> str:
-    """SICNN by α; the rows of the first run's other methods before them."""
+    """SICNN by α, after the rows of the first run's other methods."""
     first, *_ = results.values()
     rows = [(row['method'], row) for row in first['rows'] if row['method'] != 'sicnn']
     rows += [

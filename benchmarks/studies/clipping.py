@@ -2,10 +2,10 @@
 
     python -m benchmarks.studies.clipping --steps=300
 
-Trains narrow networks (those of configs/di.py:demo) with the optimisers of
-configs/di.py, at the paper's learning rates from the first step on (the warm-up of the
-recognition stage shortened to the run), with several clips. Prints the mean loss of the
-last tenth of the steps, or the step at which it was no longer finite.
+The command trains narrow networks (those of configs/di.py:demo) with the optimisers of
+configs/di.py, at the paper's learning rates from the first step on (with the warm-up of
+the recognition stage shortened to the run) and several clipping norms. It prints the
+mean loss of the last tenth of the steps, or the first step that was not finite.
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
     python -m benchmarks.studies.depthwise --faces=16 --rounds=3
 
-Milliseconds of 3×3 kernels over a batch by `jax.vmap`: of the convolution, and of its
-gradient by the faces. `sicnn_jax/onnx/windows.py` takes shifted products on a CPU.
+It prints the milliseconds of 3×3 kernels over a batch by `jax.vmap`: of the
+convolution, and of its gradient by the faces. `sicnn_jax/onnx/windows.py` takes shifted
+products on a CPU.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import functools
 import os
 import statistics
 
-# Before JAX starts: it has one thread.
+# Set before JAX starts, to give it one thread.
 os.environ['XLA_FLAGS'] = (
     '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
 )

@@ -1,13 +1,13 @@
-"""How well a CNNR that was taught knows people, beside its teacher.
+"""How well a taught CNNR knows people, compared with its teacher.
 
     python -m benchmarks.studies.distilled --data=data/lfw --pairs=pairs.txt \\
         --taught=runs/real-distilled/recognition --teacher=dlib \\
         --targets=data/lfw/targets-dlib.safetensors
 
-`--data` as of `benchmarks.studies.allocation`: people of folds 7 and 8, whom CNNR has
-not seen. Verification of the originals of each fold, by the threshold that is best on
-the other one, and the mean squared distance on the hypersphere from what the teacher
-said of the same faces.
+`--data` is as in `benchmarks.studies.allocation`: people of folds 7 and 8, whom CNNR
+has not seen. The command verifies the originals of each fold by the threshold that is
+best on the other one, and measures the mean squared distance on the hypersphere to the
+teacher's features of the same faces.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _FOLDS = (CHOICE, REPORT)
 
 
 def distance(stage: Path, data: Path, targets: Path) -> tuple[float, float]:
-    """Mean ‖·‖² to the teacher's features of held-out faces, and that of strangers."""
+    """Mean squared distance to the teacher's features, and that between strangers."""
     params, record = checkpoint.load_networks(stage, ['cnnr'])
     hr, _ = dataset.read_split(data, 'test')
     cnnr = models.cnnr_from(record)
@@ -44,7 +44,7 @@ def main():
     add('--pairs', required=True, help="LFW's pairs.txt")
     add('--taught', type=Path, required=True, help='a finished stage with CNNR')
     add('--teacher', default='dlib', help='as --judge of sicnn_jax.evaluate')
-    add('--targets', type=Path, required=True, help='what the teacher said')
+    add('--targets', type=Path, required=True, help="the teacher's features")
     options = parser.parse_args()
     near, far = distance(options.taught, options.data, options.targets)
     found = {'distance': near, 'distance_to_others': far}

@@ -1,10 +1,11 @@
-"""Algorithm 1 as two programs and as one: what fusing the two updates gains.
+"""Algorithm 1 as two programs and as one: the gain of fusing the two updates.
 
     python -m benchmarks.studies.fused --config=di:demo --rounds=5 --steps=8
 
-Iterations of `domain_integrated` on one batch that is on the device already, as two
-programs and as one in turn: medians and their ratio. `--batch` is for machines that are
-too small for that of the config, `--dtype=float32` for CPUs without fast bfloat16.
+The command times iterations of `domain_integrated` on one batch that is already on the
+device, as two programs and as one in turn, and prints medians and their ratio.
+`--batch` is for machines that are too small for the config's batch, `--dtype=float32`
+for CPUs without fast bfloat16.
 """
 
 import argparse
@@ -29,7 +30,7 @@ def main():
     options = parser.parse_args()
     config = load(options.config)
     parallel.divide_cpu(config.cpu_devices)
-    # Faces that are rendered already need no shards.
+    # Rendered faces need no shards.
     config.data.source = 'procedural'
     stage = config[_STAGE]
     stage.batch_size = options.batch or stage.batch_size
@@ -45,7 +46,7 @@ def main():
     two, one = found.values()
     print(
         markdown(
-            ('s an iteration', 'of two programs'),
+            ('s per iteration', 'of two programs'),
             [
                 (name, [f'{seconds:.3f}', f'{seconds / two:.2f}'])
                 for name, seconds in found.items()
@@ -66,7 +67,7 @@ def main():
 
 
 def _timer(config, steps):
-    """Times so many iterations; its first call compiles."""
+    """A function that times iterations; its first call compiles."""
     update, state, batch = prepare(config, _STAGE)
 
     def take_step():

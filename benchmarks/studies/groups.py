@@ -1,13 +1,13 @@
-"""What a CNNH does to faces of different kinds, as far as a photograph tells.
+"""The results of a CNNH for faces of different kinds, as far as a photograph tells.
 
     python -m benchmarks.studies.groups --data=data/lfw --judge=judge.onnx \\
         --landmarks=landmarks.txt --networks=runs/a/approach_ii,runs/b/approach_ii
 
-LFW says nothing of groups of people. What its photographs show is how light the cheeks
-are (L* of CIELAB, which light and make-up change as skin does) and how far a head is
-turned (how far the nose is from the middle of the eyes, in distances of the eyes). The
-faces of `--data`'s split `test` are parted by both; similarity is by the judge, to the
-original. Of networks of both scales, each is a row.
+LFW does not describe groups of people. Its photographs show how light the cheeks are
+(L* of CIELAB, which depends on light and make-up as well as on skin) and how far a head
+is turned (the distance of the nose from the middle of the eyes, in eye distances). Both
+divide the faces of `--data`'s split `test` into groups; similarity is to the original,
+by the judge. Each network, of either scale, is a row.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from sicnn_jax.inference import Hallucinator
 
 # Rows and columns of the cheeks in an aligned face.
 _CHEEKS = (slice(62, 80), (slice(22, 36), slice(60, 74)))
-# From this one on a head counts as turned; in the middle, the nose is at 0.
+# From this distance on, a head counts as turned; in the middle, the nose is at 0.
 _TURNED = 0.15
 
 
@@ -36,7 +36,7 @@ def lightness(faces: np.ndarray) -> np.ndarray:
 
 
 def turning(landmarks: np.ndarray) -> np.ndarray:
-    """How far noses are from the middle of the eyes, float [n], from [n, 5, 2]."""
+    """Distances of noses from the middle of the eyes, float [n], from [n, 5, 2]."""
     left, right, nose = landmarks[:, 0], landmarks[:, 1], landmarks[:, 2]
     along = right - left
     off = np.sum((nose - (left + right) / 2) * along, axis=1)
@@ -44,7 +44,7 @@ def turning(landmarks: np.ndarray) -> np.ndarray:
 
 
 def part(faces: np.ndarray, landmarks: np.ndarray) -> dict[str, np.ndarray]:
-    """Name of a group → which faces are in it."""
+    """Name of a group → mask of the faces in it."""
     light = lightness(faces)
     first, second = np.percentile(light, (100 / 3, 200 / 3))
     turned = turning(landmarks) >= _TURNED
@@ -62,7 +62,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add('--data', type=Path, required=True, help='shards, test: people never seen')
-    add('--judge', required=True, help='as of sicnn_jax.evaluate')
+    add('--judge', required=True, help='as for sicnn_jax.evaluate')
     add('--landmarks', type=Path, required=True, help='of the photographs')
     add('--networks', required=True, help='stages or packed networks, with commas')
     options = parser.parse_args()

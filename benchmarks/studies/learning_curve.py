@@ -1,13 +1,13 @@
-"""How good configs/real.py gets in how many minutes of one core, at 8× and at 4×.
+"""How good configs/real.py gets by minutes on one core, at 8× and at 4×.
 
     python -m benchmarks.studies.learning_curve --data=data/lfw --pairs=pairs.txt \\
         --judges=dlib,judge.onnx --scale=8
 
-`--data` as of `benchmarks.studies.allocation`. The command keeps to one core and trains
-in pieces: each point goes on from the network of the one before, for as many steps as
-the minutes between them take, with a learning rate that falls to zero. Fold 8 is
-reported. What is trained is kept below `--runs`, and the command goes on where it was
-interrupted.
+`--data` is as in `benchmarks.studies.allocation`. The command uses one core and trains
+in pieces: each point continues from the network of the previous one, for the steps that
+the minutes between them allow, with a learning rate that falls to zero. Fold 8 is
+reported. Trained networks are kept below `--runs`, and the same command continues after
+an interruption.
 """
 
 import argparse
@@ -32,18 +32,18 @@ def configure(data: Path, scale: int) -> ConfigDict:
 
 
 def train_piece(config: ConfigDict, steps: int, before: Path | None, workdir: Path):
-    """Trains from the network of the piece before; returns the stage's directory."""
+    """Trains from the previous piece's network; returns the stage's directory."""
     stage = config.hallucination
     stage.steps = steps
     stage.init.cnnh = str(before) if before else ''
-    # Other faces than in the pieces before.
+    # Other faces than in the earlier pieces.
     stage.data_seed = 1 + steps
     train.run(config, workdir)
     return workdir / 'hallucination'
 
 
 def table(record: dict[str, Any]) -> str:
-    """What fold 8 came to by minutes, and by each judge."""
+    """The results on fold 8 by minutes, and by each judge."""
     rows = []
     for minutes, point in record['points'].items():
         cells = [str(point['steps'])]
@@ -63,12 +63,10 @@ def main():
     add = parser.add_argument
     add('--data', type=Path, required=True, help='shards, test: people of folds 7, 8')
     add('--pairs', required=True, help="LFW's pairs.txt")
-    add(
-        '--judges', default='dlib', help='as of sicnn_jax.evaluate, separated by commas'
-    )
+    add('--judges', default='dlib', help='as for sicnn_jax.evaluate, with commas')
     add('--scale', type=int, choices=(8, 4), default=8)
     add('--minutes', default='2,5,10,20,60')
-    add('--core', type=int, default=0, help='which core to keep to')
+    add('--core', type=int, default=0, help='the core to use')
     add('--runs', type=Path, default=Path('runs/learning_curve'))
     options = parser.parse_args()
     os.sched_setaffinity(0, {options.core})

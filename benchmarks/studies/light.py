@@ -1,7 +1,7 @@
-"""What the studies of light networks share: the time of a step, and two judged folds.
+"""Shared by the studies of light networks: the time of a step, and two judged folds.
 
-The folds are 7 and 8 of LFW's pairs, people whom no network is trained on here: what is
-to be chosen is chosen by fold 7, and fold 8 is for the report.
+The folds are 7 and 8 of LFW's pairs, with people whom no network here is trained on:
+choices are made by fold 7, and fold 8 is for the report.
 """
 
 import statistics
@@ -26,7 +26,7 @@ _STEPS_TIMED = 12
 
 
 def configure(data: Path) -> ConfigDict:
-    """configs/real.py with its first stage alone, which is trained by L_SR."""
+    """configs/real.py with only its first stage, which is trained by L_SR."""
     config = real.get_config()
     config.data.dir = str(data)
     config.stages = ('hallucination',)
@@ -36,13 +36,13 @@ def configure(data: Path) -> ConfigDict:
 
 
 def steps_in(minutes: float, step_seconds: float) -> int:
-    """How many steps take so many minutes, a multiple of `config.log_every`."""
+    """The number of steps that take some minutes, a multiple of `config.log_every`."""
     every = real.get_config().log_every
     return round(minutes * 60 / step_seconds / every) * every
 
 
 def time_steps(config: ConfigDict) -> dict[str, float]:
-    """Seconds of a step (median) and of the first one, which is compiled, and sizes.
+    """Seconds of a step (median) and of the first one, with compilation, and sizes.
 
     Args:
       config: with the stage `hallucination`; its faces are drawn at random here.
@@ -78,7 +78,7 @@ def time_steps(config: ConfigDict) -> dict[str, float]:
 
 
 def _multiply_adds(cnnh, params, lr):
-    """Of a face, by convolutions as they are defined."""
+    """Multiply-adds per face, with direct convolutions."""
     with on_any_backend():
         return multiply_adds(
             lambda params, lr: cnnh.apply({'params': params}, lr), params, lr
@@ -86,12 +86,12 @@ def _multiply_adds(cnnh, params, lr):
 
 
 class Folds:
-    """People of folds 7 and 8 as a judge sees them; their originals only once.
+    """The people of folds 7 and 8 as a judge sees them; originals are seen only once.
 
     Args:
       data: shards.
       pairs: LFW's pairs.txt.
-      judge: of `load_judge`.
+      judge: for `load_judge`.
       scale: 8 or 4.
     """
 
@@ -129,6 +129,6 @@ class Folds:
 
 
 def super_resolve(stage: Path, lr: np.ndarray) -> np.ndarray:
-    """Faces by the CNNH of a finished stage."""
+    """Faces enlarged by the CNNH of a finished stage."""
     params, record = checkpoint.load_networks(stage, ['cnnh'])
     return inference.super_resolve(models.cnnh_from(record), params['cnnh'], lr)

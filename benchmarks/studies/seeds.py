@@ -1,8 +1,8 @@
-"""Repeats a run over seeds and says how large the gain of SICNN is beside their spread.
+"""Repeats a run over seeds and compares the gain of SICNN with their spread.
 
     python -m benchmarks.studies.seeds --config=configs/di.py:demo --seeds=0,1,2
 
-Runs that are finished are not repeated. Writes a Markdown table and a JSON record.
+Finished runs are not repeated. The command writes a Markdown table and a JSON record.
 """
 
 import argparse
@@ -27,7 +27,7 @@ COLUMNS = (
 
 
 def run(config: str, workdir: Path, overrides: list[str]) -> dict:
-    """Results of a run, trained first unless they are there."""
+    """Results of a run, which is trained first if needed."""
     results = workdir / 'results.json'
     if not results.exists():
         start = time.monotonic()

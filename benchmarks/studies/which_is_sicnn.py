@@ -1,9 +1,9 @@
-"""Draws pairs of faces, L_SR only and SICNN in an order of chance: which is which?
+"""Draws pairs of faces, L_SR only and SICNN in random order: which is which?
 
     python -m benchmarks.studies.which_is_sicnn --workdir=runs/di-demo --out=pairs.png
 
 Each row has two pairs at threefold size, each with its original on the right. Write
-down on which side SICNN's is, row by row, and give that as `--guess=LRRLLRLRRL`: the
+down the side of SICNN's face, row by row, and give that as `--guess=LRRLLRLRRL`: the
 command says how many are right.
 """
 
