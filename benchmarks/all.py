@@ -77,6 +77,7 @@ OF_PHOTOGRAPHS = {'speed.detection'}
 # They take photographs alone, shards of LFW, networks or finished runs.
 OF_ONES_OWN = {
     'speed.mtcnn',
+    'speed.time_to_quality',
     *(
         f'studies.{name}'
         for name in (
