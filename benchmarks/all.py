@@ -60,6 +60,7 @@ QUICK = {
     'speed.huge_pages': ['--rounds=1', '--steps=2'],
     'speed.inference': ['--batches=1,2', '--pieces=1', '--scales=8', '--rounds=1'],
     'speed.many_identities': ['--identities=1000', '--devices=1,2'],
+    'speed.photographs': ['--count=8', '--rounds=1'],
     'speed.preparing': ['--images=64', '--rounds=1', '--sample=32'],
     'speed.reading': ['--images=1024', '--epochs=2'],
     'speed.schedule': ['--iterations=1', '--dtype=float32', '--batch=2'],
