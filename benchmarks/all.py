@@ -14,6 +14,7 @@ any case.
 import argparse
 import ast
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ _TINY_RUN = [
 
 # Arguments at the small size; a command that is not here runs with its defaults.
 QUICK = {
+    'accelerators': ['--dry_run'],
     'drills.damaged': ['--damaged=200', '--good=20'],
     'drills.full_disk': ['--fills=2'],
     'drills.fuzz': ['--minutes=0.2'],
@@ -91,6 +93,8 @@ OF_ONES_OWN = {
         )
     ),
 }
+# It runs others of these.
+_OF_OTHERS = {'accelerators'}
 
 
 def commands() -> dict[str, str]:
@@ -107,8 +111,13 @@ def commands() -> dict[str, str]:
     return found
 
 
-def run(name: str, extra: list[str], *, quick: bool) -> tuple[int, float]:
-    """Exit code and seconds of a benchmark, with arguments beside its size."""
+def run(
+    name: str, extra: list[str], *, quick: bool, limit: float | None = None
+) -> tuple[int | None, float]:
+    """Exit code and seconds of a benchmark, with arguments beside its size.
+
+    Where it takes longer than the limit, in seconds, it is ended, and has no code.
+    """
     environment = dict(os.environ)
     paths = [str(_HERE.parent), environment.get('PYTHONPATH', '')]
     environment['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
@@ -121,7 +130,18 @@ def run(name: str, extra: list[str], *, quick: bool) -> tuple[int, float]:
             environment['BENCHMARK_RESULTS'] = directory
         print(f'\n{" ".join(command[1:])}\n', flush=True)
         start = time.perf_counter()
-        code = subprocess.run(command, cwd=where, env=environment).returncode
+        # A group of its own, with the processes that it starts.
+        process = subprocess.Popen(
+            command, cwd=where, env=environment, start_new_session=True
+        )
+        try:
+            code = process.wait(limit)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            code = None
         return code, time.perf_counter() - start
 
 
@@ -138,7 +158,9 @@ def main() -> int:
         width = max(map(len, known))
         print('\n'.join(f'{name:<{width}}  {line}' for name, line in known.items()))
         return 0
-    chosen = arguments.only.split(',') if arguments.only else list(known)
+    chosen = [name for name in known if name not in _OF_OTHERS]
+    if arguments.only:
+        chosen = arguments.only.split(',')
     unknown = sorted(set(chosen) - set(known))
     if unknown:
         parser.error(f'There is no {", ".join(unknown)}; see --list.')
