@@ -14,6 +14,7 @@ always left out.
 import argparse
 import ast
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ _TINY_RUN = [
 
 # Arguments for the small size; a command that is not listed runs with its defaults.
 QUICK = {
+    'accelerators': ['--dry_run'],
     'drills.damaged': ['--damaged=200', '--good=20'],
     'drills.full_disk': ['--fills=2'],
     'drills.fuzz': ['--minutes=0.2'],
@@ -60,6 +62,7 @@ QUICK = {
     'speed.huge_pages': ['--rounds=1', '--steps=2'],
     'speed.inference': ['--batches=1,2', '--pieces=1', '--scales=8', '--rounds=1'],
     'speed.many_identities': ['--identities=1000', '--devices=1,2'],
+    'speed.photographs': ['--count=8', '--rounds=1'],
     'speed.preparing': ['--images=64', '--rounds=1', '--sample=32'],
     'speed.reading': ['--images=1024', '--epochs=2'],
     'speed.schedule': ['--iterations=1', '--dtype=float32', '--batch=2'],
@@ -77,6 +80,7 @@ OF_PHOTOGRAPHS = {'speed.detection'}
 # They take photographs without landmarks, shards of LFW, networks or finished runs.
 OF_ONES_OWN = {
     'speed.mtcnn',
+    'speed.time_to_quality',
     *(
         f'studies.{name}'
         for name in (
@@ -89,6 +93,8 @@ OF_ONES_OWN = {
         )
     ),
 }
+# It runs others of these.
+_OF_OTHERS = {'accelerators'}
 
 
 def commands() -> dict[str, str]:
@@ -105,8 +111,13 @@ def commands() -> dict[str, str]:
     return found
 
 
-def run(name: str, extra: list[str], *, quick: bool) -> tuple[int, float]:
-    """Exit code and seconds of a benchmark, with arguments added to its size."""
+def run(
+    name: str, extra: list[str], *, quick: bool, limit: float | None = None
+) -> tuple[int | None, float]:
+    """Exit code and seconds of a benchmark, with arguments added to its size.
+
+    A benchmark that takes longer than the limit, in seconds, is ended and has no code.
+    """
     environment = dict(os.environ)
     paths = [str(_HERE.parent), environment.get('PYTHONPATH', '')]
     environment['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
@@ -119,7 +130,18 @@ def run(name: str, extra: list[str], *, quick: bool) -> tuple[int, float]:
             environment['BENCHMARK_RESULTS'] = directory
         print(f'\n{" ".join(command[1:])}\n', flush=True)
         start = time.perf_counter()
-        code = subprocess.run(command, cwd=where, env=environment).returncode
+        # A group of its own, with the processes that it starts.
+        process = subprocess.Popen(
+            command, cwd=where, env=environment, start_new_session=True
+        )
+        try:
+            code = process.wait(limit)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            code = None
         return code, time.perf_counter() - start
 
 
@@ -136,7 +158,9 @@ def main() -> int:
         width = max(map(len, known))
         print('\n'.join(f'{name:<{width}}  {line}' for name, line in known.items()))
         return 0
-    chosen = arguments.only.split(',') if arguments.only else list(known)
+    chosen = [name for name in known if name not in _OF_OTHERS]
+    if arguments.only:
+        chosen = arguments.only.split(',')
     unknown = sorted(set(chosen) - set(known))
     if unknown:
         parser.error(f'There is no {", ".join(unknown)}; see --list.')

@@ -2,21 +2,26 @@
 
 They are written as by a PyTorch user who cares about speed: channels_last, fused
 optimiser, no host round trip except for the loss. Modules have the names of our layers.
-`load_cnnr` and `load_cnnh` copy our weights; for other sizes than the paper's 8×
-network, give those of the constructor.
+`load_cnnr` and `load_cnnh` copy our weights; networks of other sizes than the paper's
+8× one take the arguments of the constructor, `sizes_of` a config.
 
-PyTorch's ConvTranspose2d(padding=(k − 1) / 2, output_padding=1) equals ours on images
-that are mirrored in both directions. So the twin of CNNH mirrors its input and its
-output, which costs next to nothing, and the kernels of its convolutions: then both
+PyTorch's ConvTranspose2d(padding=(k − 1) // 2, output_padding=k % 2) equals ours on
+images that are mirrored in both directions. So the twin of CNNH mirrors its input and
+its output, which costs next to nothing, and the kernels of its convolutions: then both
 compute the same numbers.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from benchmarks import onnx_twin
+from sicnn_jax import images
+from sicnn_jax.models import CNNH_SIZES, STAGES
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
@@ -72,13 +77,34 @@ class CNNR(nn.Sequential):
 
 
 class CNNH(nn.Sequential):
-    """Fig. 2a, 8×; 4× has only the kernels (5, 5), for its stages 2 and 3."""
+    """Fig. 2a, 8×; 4× has only the kernels (5, 5), for its stages 2 and 3.
+
+    Widths and depths are single numbers, or as many as our CNNH takes.
+    """
 
     def __init__(
-        self, width=64, growth=32, depth=6, deconv_width=256, kernels=(3, 5, 5)
+        self,
+        width=64,
+        growth=32,
+        depth=6,
+        deconv_width=256,
+        kernels=(3, 5, 5),
+        final_depth=2,
+        bicubic_skip=False,
     ):
-        layers = OrderedDict(stem=conv(3, width), stem_prelu=nn.PReLU(width))
-        for stage, kernel in enumerate(kernels, 4 - len(kernels)):
+        widths, growths = _each('width', width), _each('growth', growth)
+        depths, deconv_widths = (
+            _each('depth', depth),
+            _each('deconv_width', deconv_width),
+        )
+        first = STAGES - len(kernels)
+        layers = OrderedDict(
+            stem=conv(3, widths[first]), stem_prelu=nn.PReLU(widths[first])
+        )
+        for stage, kernel in enumerate(kernels, first + 1):
+            width, growth, depth, deconv_width = (
+                sizes[stage - 1] for sizes in (widths, growths, depths, deconv_widths)
+            )
             layers[f'dense_block{stage}'] = DenseBlock(width, growth, depth)
             layers[f'deconv{stage}'] = nn.ConvTranspose2d(
                 width + depth * growth,
@@ -86,17 +112,39 @@ class CNNH(nn.Sequential):
                 kernel,
                 stride=2,
                 padding=(kernel - 1) // 2,
-                output_padding=1,
+                output_padding=kernel % 2,
             )
             layers[f'deconv_prelu{stage}'] = nn.PReLU(deconv_width)
-            layers[f'mapping{stage}'] = conv(deconv_width, width, 1)
-            layers[f'mapping_prelu{stage}'] = nn.PReLU(width)
-        layers['dense_block_final'] = DenseBlock(width, growth, 2)
-        layers['reconstruction'] = conv(width + 2 * growth, 3, 5)
+            layers[f'mapping{stage}'] = conv(deconv_width, widths[stage], 1)
+            layers[f'mapping_prelu{stage}'] = nn.PReLU(widths[stage])
+        width, growth = widths[STAGES], growths[STAGES]
+        layers['dense_block_final'] = DenseBlock(width, growth, final_depth)
+        layers['reconstruction'] = conv(width + final_depth * growth, 3, 5)
         super().__init__(layers)
+        self.bicubic_skip = bicubic_skip
+        scale = 2 ** len(kernels)
+        for name, size in (('rows', images.HEIGHT), ('columns', images.WIDTH)):
+            weights = torch.from_numpy(bicubic(size // scale, scale))
+            self.register_buffer(name, weights, persistent=False)
 
     def forward(self, x):
-        return torch.tanh(super().forward(x.flip(2, 3)).flip(2, 3))
+        y = super().forward(x.flip(2, 3)).flip(2, 3)
+        if self.bicubic_skip:
+            # Not `functional.interpolate`, whose cubic has another a and other edges.
+            return y + self.rows @ x @ self.columns.T
+        return torch.tanh(y)
+
+
+def bicubic(size, scale):
+    """Weights of pixels in what is enlarged, as JAX's: float32 [scale · size, size]."""
+    places = (np.arange(scale * size) + 0.5) / scale - 0.5
+    weights = images.keys(np.abs(places[:, None] - np.arange(size)))
+    return np.float32(weights / weights.sum(1, keepdims=True))
+
+
+def _each(field, value):
+    """One number for each resolution or stage, see our CNNH."""
+    return (value,) * CNNH_SIZES[field] if isinstance(value, int) else tuple(value)
 
 
 def _named_layers(numbers, make):
@@ -116,6 +164,24 @@ def load_cnnr(params, **sizes):
 def load_cnnh(params, **sizes):
     """CNNH with our parameters."""
     return _load(CNNH(**sizes), params, mirrored=True)
+
+
+def load(name: str, params, described: Mapping):
+    """The network `name` of a config, 'cnnr' or 'cnnh', by its section there."""
+    if described['kind'] == 'onnx':
+        return onnx_twin.Recogniser(described['file'], params)
+    copy = {'cnnr': load_cnnr, 'cnnh': load_cnnh}[name]
+    return copy(params, **sizes_of(described))
+
+
+def sizes_of(described: Mapping) -> dict:
+    """What a constructor here takes, by the section `cnnr` or `cnnh` of a config."""
+    if described['kind'] == 'cnnr':
+        return {name: described[name] for name in ('widths', 'depths', 'feature_dim')}
+    names = (*CNNH_SIZES, 'final_depth', 'bicubic_skip')
+    return {name: described[name] for name in names} | {
+        'kernels': described['deconv_kernels']
+    }
 
 
 def _load(network, params, *, mirrored):
@@ -168,6 +234,25 @@ def super_identity_loss(sr_features, hr_features):
     return difference.square().sum(1).mean()
 
 
+def look(faces, views):
+    """Faces as L_SI sees them, see `terms.look`: [n, 3, h, w] by views [n, 4]."""
+    height, width = faces.shape[2:]
+    down, right, mirrored, blur = views.T[..., None]
+    rows = torch.arange(height, device=faces.device) - down
+    columns = torch.arange(width, device=faces.device) - right
+    columns = torch.where(mirrored > 0, width - 1 - columns, columns)
+    rows, columns = _sampling(rows, blur, height), _sampling(columns, blur, width)
+    return rows[:, None] @ faces @ columns.mT[:, None]
+
+
+def _sampling(places, blur, size):
+    """Gaussian weights of the pixels around each of the places, [n, places, size]."""
+    pixels = torch.arange(size, device=places.device)
+    distance = pixels - places.clamp(0, size - 1)[..., None]
+    deviation = blur.clamp(min=0.05)[..., None]
+    return torch.softmax(-0.5 * (distance / deviation).square(), -1)
+
+
 def a_softmax_loss(features, class_weights, labels, annealing):
     """Eq. 2 with m = 4 and λ, as in the public PyTorch SphereFaces.
 
@@ -191,36 +276,35 @@ class Updates:
 
     Args:
       params: of our networks, by name.
+      networks: theirs, by name: 'cnnr', 'cnnh'. Those without an optimiser are frozen.
+      optimizers: fields of a config's optimisers, by the name of what they train.
       compiled: whether the networks go through `torch.compile`.
       dtype: 'bfloat16' for automatic mixed precision; parameters, losses and
         optimisers stay in float32.
     """
 
-    def __init__(self, params, *, compiled, dtype='float32'):
+    def __init__(self, params, networks, optimizers, *, compiled, dtype='float32'):
         self.autocast = torch.autocast(
             DEVICE, torch.bfloat16, enabled=dtype == 'bfloat16'
         )
         self.networks, self.optimizers, self.clips = {}, {}, {}
-        for name, value in params.items():
-            if name == 'class_weights':
-                self.class_weights = nn.Parameter(
-                    torch.tensor(np.asarray(value), device=DEVICE)
-                )
-                parameters = [self.class_weights]
-            else:
-                load = {'cnnr': load_cnnr, 'cnnh': load_cnnh}[name]
-                network = load(value).to(DEVICE)
-                parameters = list(network.parameters())
-                self.networks[name] = torch.compile(network) if compiled else network
-            kernels = [p for p in parameters if p.ndim > 1]
-            others = [p for p in parameters if p.ndim <= 1]
-            groups = [{'params': kernels, 'weight_decay': 5e-4}]
-            if others:
-                groups.append({'params': others})
-            self.optimizers[name] = torch.optim.SGD(
-                groups, lr=1e-4, momentum=0.9, fused=True
-            )
-            self.clips[name] = 1.0 if name == 'cnnh' else 5.0
+        trained = {}
+        if 'class_weights' in params:
+            value = torch.tensor(np.asarray(params['class_weights']), device=DEVICE)
+            self.class_weights = nn.Parameter(value)
+            trained['class_weights'] = [self.class_weights]
+        for name, network in networks.items():
+            network = network.to(DEVICE).requires_grad_(name in optimizers)
+            trained[name] = list(network.parameters())
+            self.networks[name] = torch.compile(network) if compiled else network
+        for name, described in optimizers.items():
+            self.optimizers[name] = _optimizer(described, trained[name])
+            self.clips[name] = described['clip']
+
+    def set_learning_rate(self, name, value):
+        """Of what a name stands for, from the next step on."""
+        for group in self.optimizers[name].param_groups:
+            group['lr'] = value
 
     def recognition(self, faces, labels):
         """Stage 1; in Algorithm 1 on SR and HR faces."""
@@ -229,30 +313,41 @@ class Updates:
         self._descend(loss, ('cnnr', 'class_weights'))
         return float(loss.detach())
 
-    def hallucination(self, lr, hr):
-        """Stage 2."""
-        loss = super_resolution_loss(self._run('cnnh', lr), hr)
-        self._descend(loss, ('cnnh',))
+    def distillation(self, faces, targets):
+        """CNNR by a teacher's features."""
+        loss = super_identity_loss(self._run('cnnr', faces), targets)
+        self._descend(loss, ('cnnr',))
         return float(loss.detach())
 
-    def domain_integrated(self, lr, hr, labels, alpha=8.0):
+    def hallucination(self, lr, hr, alpha=0.0, views=None):
+        """Stage 2; with α, approach II, against a CNNR that sees faces so."""
+        return self._update_cnnh(self._run('cnnh', lr), hr, alpha, views)
+
+    def domain_integrated(self, lr, hr, labels, alpha):
         """Algorithm 1, with one forward pass of CNNH."""
         sr = self._run('cnnh', lr)
         faces = torch.cat([sr.detach(), hr])
         self.recognition(faces, torch.cat([labels, labels]))
         cnnr = self.networks['cnnr']
         cnnr.requires_grad_(False)
-        with torch.no_grad():
-            hr_features = self._run('cnnr', hr)
-        loss = super_resolution_loss(sr, hr)
-        loss = loss + alpha * super_identity_loss(self._run('cnnr', sr), hr_features)
-        self._descend(loss, ('cnnh',))
+        loss = self._update_cnnh(sr, hr, alpha)
         cnnr.requires_grad_(True)
-        return float(loss.detach())
+        return loss
 
     def infer(self, lr):
         with torch.inference_mode():
             return self._run('cnnh', lr)
+
+    def _update_cnnh(self, sr, hr, alpha, views=None):
+        loss = super_resolution_loss(sr, hr)
+        if alpha:
+            seen = [sr, hr] if views is None else [look(sr, views), look(hr, views)]
+            with torch.no_grad():
+                hr_features = self._run('cnnr', seen[1])
+            identity = super_identity_loss(self._run('cnnr', seen[0]), hr_features)
+            loss = loss + alpha * identity
+        self._descend(loss, ('cnnh',))
+        return float(loss.detach())
 
     def _run(self, name, faces):
         with self.autocast:
@@ -269,3 +364,16 @@ class Updates:
             ]
             nn.utils.clip_grad_norm_(parameters, self.clips[name], foreach=True)
             optimizer.step()
+
+
+def _optimizer(described, parameters: Sequence[nn.Parameter]):
+    """That of a config; kernels and matrices alone decay."""
+    kernels = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
+    groups = [{'params': kernels, 'weight_decay': described['weight_decay']}]
+    if others:
+        groups.append({'params': others, 'weight_decay': 0.0})
+    settings = {'lr': described['learning_rate'], 'fused': True}
+    if described['name'] == 'adam':
+        return torch.optim.AdamW(groups, **settings)
+    return torch.optim.SGD(groups, momentum=described['momentum'], **settings)

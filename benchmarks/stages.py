@@ -18,6 +18,8 @@ from sicnn_jax.train_state import TrainState
 def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
     """A stage of a config, initialised, and a batch of procedural faces.
 
+    A stage that is taught has targets that are drawn at random.
+
     Returns:
       (state, batch) → (state, metrics), mapped over devices; the state; the batch.
     """
@@ -27,16 +29,27 @@ def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
     update = train.dispatch(stage, lambda batch: batch)
     drawn = next(faces.train_batches(batch_size=stage.config.batch_size, seed=0))
     batch = jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn))
+    if stage.rule.taught:
+        size = len(batch['label']), stage.recipe.cnnr.feature_dim
+        batch['target'] = np.random.default_rng(0).normal(size=size).astype(np.float32)
     return functools.partial(update, resident={}), state, parallel.shard(batch)
 
 
 def fresh_state(config: ConfigDict, stage: Stage, faces: Faces) -> TrainState:
     """All networks of a stage, freshly initialised on the devices."""
     params = {
-        network: train.initialise(config, stage, network, faces)
+        network: _fitted(stage, faces)
+        if network == 'cnnr' and hasattr(stage.recipe.cnnr, 'fit')
+        else train.initialise(config, stage, network, faces)
         for network in stage.networks
     }
     return parallel.to_devices(
         TrainState.create(params, stage.recipe.optimizers),
         split_identities=stage.recipe.split_identities,
     )
+
+
+def _fitted(stage, faces):
+    """A recogniser that was trained elsewhere; a few faces are enough to begin with."""
+    hr, _ = faces.test_faces(2)
+    return stage.recipe.cnnr.fit(hr)

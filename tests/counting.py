@@ -104,6 +104,9 @@ def iteration(config: ConfigDict, stage_name: str) -> tuple[Callable, tuple]:
         'hr': jax.ShapeDtypeStruct((1, 112, 96, 3), 'uint8'),
         'label': jax.ShapeDtypeStruct((1,), 'int32'),
     }
+    if stage.rule.taught:
+        size = (1, stage.recipe.cnnr.feature_dim)
+        batch['target'] = jax.ShapeDtypeStruct(size, 'float32')
     # Mapped over a single device, for the named axis.
     program = stage.rule.fused or stage.rule.programs[0]
     update = parallel.map_over_devices(

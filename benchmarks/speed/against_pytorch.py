@@ -1,7 +1,11 @@
-"""Our updates and inference compared with PyTorch, at the paper's widths.
+"""Our updates and inference compared with the same in PyTorch.
 
     pip install torch
-    python -m benchmarks.speed.against_pytorch --batch=8 --rounds=5
+    python -m benchmarks.speed.against_pytorch --rounds=5
+    python -m benchmarks.speed.against_pytorch --networks=light --onnx=NETWORK.onnx
+
+Networks of the paper's widths, or the light ones of configs/real.py and of di:demo. The
+work `identity_update`, L_SI through a recogniser of others, needs `--onnx`.
 
 Each side runs in its own process. The rounds alternate: one side waits while the other
 computes. Both start from the same parameters and faces, and must agree on the loss (or
@@ -13,30 +17,76 @@ matrix product on the same machine.
 """
 
 import argparse
+import dataclasses
 import functools
 import multiprocessing
 import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from importlib import metadata
+from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from benchmarks.measuring import append_record, matmul_gflops, time_calls
 from benchmarks.stages import prepare
-from configs import di
-from sicnn_jax import images, inference, models, parallel
+from configs import di, real
+from sicnn_jax import images, inference, models, parallel, terms
+from sicnn_jax.descent import AXIS
 from sicnn_jax.models import convolutions
 from tests import counting
 
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What is timed.
+
+    Attributes:
+      config: with the stage.
+      stage: its name.
+      inference: CNNH's forward pass alone, not an update of the stage.
+      batch: how many faces, whatever `--batch` says; 0: as that says.
+    """
+
+    config: Callable[[], ConfigDict]
+    stage: str
+    inference: bool = False
+    batch: int = 0
+
+
+# By networks and name.
 WORKS = {
-    'cnnr_update': 'recognition',
-    'cnnh_update': 'hallucination',
-    'di_iteration': 'domain_integrated',
-    'cnnh_inference': 'hallucination',
+    'paper': {
+        'cnnr_update': Work(di.get_config, 'recognition'),
+        'cnnh_update': Work(di.get_config, 'hallucination'),
+        'di_iteration': Work(di.get_config, 'domain_integrated'),
+        'cnnh_inference': Work(di.get_config, 'hallucination', inference=True),
+    },
+    'light': {
+        'cnnh_update': Work(real.get_config, 'hallucination'),
+        'distillation': Work(
+            functools.partial(real.get_config, 'distilled'), 'recognition'
+        ),
+        'di_iteration': Work(
+            functools.partial(di.get_config, 'demo'), 'domain_integrated'
+        ),
+        'identity_update': Work(
+            functools.partial(real.get_config, 'onnx'), 'approach_ii'
+        ),
+        **{
+            f'cnnh_inference_{batch}': Work(
+                real.get_config, 'hallucination', inference=True, batch=batch
+            )
+            for batch in (1, 64)
+        },
+    },
 }
+# 0: that of the config, which the paper's is too large for.
+BATCHES = {'paper': 8, 'light': 0}
 SIDES = ('ours', 'pytorch', 'pytorch_compiled')
 # Largest relative difference of the losses.
 _TOLERANCES = {'float32': 2e-3, 'bfloat16': 3e-2}
@@ -44,9 +94,52 @@ _TOLERANCES = {'float32': 2e-3, 'bfloat16': 3e-2}
 _step = None
 
 
-def set_up(
-    side: str, work: str, batch: int, path: str, dtype: str
-) -> tuple[float, float]:
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A work as it is measured, which both sides build for themselves.
+
+    Attributes:
+      networks, work: of `WORKS`.
+      batch: faces, 0 for as many as the config has.
+      dtype: of the computation.
+      onnx: the file of `identity_update`.
+    """
+
+    networks: str
+    work: str
+    batch: int
+    dtype: str
+    onnx: str = ''
+
+    @property
+    def described(self) -> Work:
+        return WORKS[self.networks][self.work]
+
+    def configure(self) -> ConfigDict:
+        """The config, in which every step is like the first one."""
+        work = self.described
+        config = work.config()
+        if config.cnnr.kind == 'onnx':
+            config.cnnr.file = self.onnx
+        for network in (config.cnnr, config.cnnh):
+            if 'dtype' in network:
+                network.dtype = self.dtype
+        # Faces that are rendered already need no shards.
+        config.data.source = 'procedural'
+        stage = config[work.stage]
+        stage.batch_size = work.batch or self.batch or stage.batch_size
+        if 'fused' in stage:
+            # An iteration of Algorithm 1 as one program, the faster way.
+            stage.fused = True
+        if 'annealing' in stage:
+            stage.annealing.base = stage.annealing.minimum
+        for optimizer in stage.optimizer.values():
+            optimizer.learning_rate, optimizer.warmup_steps = 1e-4, 0
+            optimizer.schedule = 'constant'
+        return config
+
+
+def set_up(side: str, setting: Setting, path: str) -> tuple[float, float]:
     """Builds one side of a work in this process and runs it once.
 
     Our side writes the parameters and faces to the path; the others read them.
@@ -55,10 +148,8 @@ def set_up(
       The loss (or mean picture) of the first step, and its seconds.
     """
     global _step
-    if side == 'ours':
-        _step = _ours(work, batch, path, dtype)
-    else:
-        _step = _pytorch(side, work, path, dtype)
+    build = _ours if side == 'ours' else functools.partial(_pytorch, side)
+    _step = build(setting, path)
     start = time.perf_counter()
     value = _step()
     return value, time.perf_counter() - start
@@ -73,48 +164,74 @@ def time_steps(steps: int) -> list[float]:
     return time_calls(_step, steps)
 
 
-def _ours(work, batch, path, dtype):
-    stage_name = WORKS[work]
-    config = di.get_config()
-    config.cnnr.dtype = config.cnnh.dtype = dtype
-    # An iteration of Algorithm 1 as one program, the faster way.
-    config.domain_integrated.fused = True
-    stage = config[stage_name]
-    stage.batch_size = batch
-    if 'annealing' in stage:
-        stage.annealing.base = stage.annealing.minimum
-    for optimizer in stage.optimizer.values():
-        optimizer.learning_rate, optimizer.warmup_steps = 1e-4, 0
-        optimizer.weight_decay = 5e-4
-    update, state, faces = prepare(config, stage_name)
-    params = parallel.unreplicate(state).params
-    np.savez(path, params=params, **parallel.unreplicate(faces))
-    if work == 'cnnh_inference':
-        # With constant parameters, as `inference.frozen`.
-        apply = functools.partial(
-            models.CNNH(dtype=dtype).apply, {'params': params['cnnh']}
-        )
-        cnnh = jax.jit(apply, compiler_options=convolutions.inference_options())
-        lr = images.to_float(_degrade(parallel.unreplicate(faces)['hr']))
-
-        def infer():
-            return float(np.asarray(cnnh(lr)).mean())
-
-        return infer
+def _ours(setting, path):
+    config, work = setting.configure(), setting.described
+    if work.inference:
+        return _our_inference(config, work.stage, path)
+    parallel.divide_cpu(config.cpu_devices)
+    with convolutions.use_winograd(config.winograd):
+        update, state, faces = prepare(config, work.stage)
+    alpha = config[work.stage].get('alpha', 0.0)
+    _save(path, config, work.stage, state, faces)
 
     def step():
         nonlocal state
-        state, metrics = jax.block_until_ready(update(state, faces))
-        metrics = parallel.unreplicate(metrics)
-        if work == 'cnnr_update':
-            return float(metrics['recognition_loss'])
-        identity = metrics.get('super_identity_loss', 0.0)
-        return float(metrics['super_resolution_loss'] + 8 * identity)
+        # The first call compiles.
+        with convolutions.use_winograd(config.winograd):
+            state, metrics = jax.block_until_ready(update(state, faces))
+        return loss_of(parallel.unreplicate(metrics), alpha)
 
     return step
 
 
-def _pytorch(side, work, path, dtype):
+def loss_of(metrics: dict[str, Any], alpha: float) -> float:
+    """The loss of an update by its metrics; of Algorithm 1, that of CNNH."""
+    if 'super_resolution_loss' in metrics:
+        identity = metrics.get('super_identity_loss', 0.0)
+        return float(metrics['super_resolution_loss'] + alpha * identity)
+    (name,) = {'recognition_loss', 'distillation_loss'} & set(metrics)
+    return float(metrics[name])
+
+
+def _our_inference(config, stage_name, path):
+    """With constant parameters, as `inference.frozen`."""
+    _, state, faces = prepare(config, stage_name)
+    _save(path, config, stage_name, state, faces)
+    params = parallel.unreplicate(state).params['cnnh']
+    record = {'models': {'cnnh': config.cnnh.to_dict()}, 'scale': config.scale}
+    apply = functools.partial(models.cnnh_from(record).apply, {'params': params})
+    cnnh = jax.jit(apply, compiler_options=convolutions.inference_options())
+    lr = images.to_float(_degrade(parallel.unreplicate(faces)['hr']))
+    return lambda: float(np.asarray(cnnh(lr)).mean())
+
+
+def _save(path, config, stage_name, state, faces):
+    """What the other sides begin with."""
+    faces = {name: np.concatenate([*array]) for name, array in faces.items()}
+    stage = config[stage_name]
+    if stage.get('identity_shift') or stage.get('identity_blur'):
+        faces['views'] = _views(config, stage)
+    np.savez(path, params=parallel.unreplicate(state).params, **faces)
+
+
+def _views(config, stage):
+    """Those of the first step, on all devices: [n, 4]."""
+    devices = len(parallel.local_devices())
+    recipe = ConfigDict(
+        {
+            'seed': config.seed,
+            'identity_shift': stage.identity_shift,
+            'identity_blur': stage.identity_blur,
+        }
+    )
+    draw = jax.vmap(
+        lambda step: terms.draw_views(recipe, step, stage.batch_size // devices, AXIS),
+        axis_name=AXIS,
+    )
+    return np.concatenate([*draw(np.zeros(devices, np.int32))])
+
+
+def _pytorch(side, setting, path):
     # A worker of a pool must not have children, which would compile.
     os.environ['TORCHINDUCTOR_COMPILE_THREADS'] = '1'
     import torch
@@ -122,36 +239,67 @@ def _pytorch(side, work, path, dtype):
     from benchmarks import pytorch_twin
 
     torch.set_num_threads(os.cpu_count())
+    config, work = setting.configure(), setting.described
+    stage = config[work.stage]
     with np.load(path, allow_pickle=True) as file:
         params = file['params'].item()
-        hr, labels = file['hr'], torch.from_numpy(file['label'].astype(np.int64))
-    labels = labels.to(pytorch_twin.DEVICE)
-    lr = pytorch_twin.to_twin(images.to_float(_degrade(hr)))
-    hr = pytorch_twin.to_twin(images.to_float(hr))
-    compiled = side == 'pytorch_compiled'
-    updates = pytorch_twin.Updates(params, compiled=compiled, dtype=dtype)
+        arrays = {name: file[name] for name in file.files if name != 'params'}
+    updates = pytorch_twin.Updates(
+        params,
+        {
+            name: pytorch_twin.load(name, params[name], config[name])
+            for name in ('cnnr', 'cnnh')
+            if name in params
+        },
+        stage.optimizer,
+        compiled=side == 'pytorch_compiled',
+        dtype=setting.dtype,
+    )
+    given = {
+        name: torch.from_numpy(array).to(pytorch_twin.DEVICE)
+        for name, array in arrays.items()
+        if name != 'hr'
+    }
+    lr = pytorch_twin.to_twin(images.to_float(_degrade(arrays['hr'])))
+    hr = pytorch_twin.to_twin(images.to_float(arrays['hr']))
+    if work.inference:
+        return lambda: float(updates.infer(lr).mean())
+    alpha = stage.get('alpha', 0.0)
     return {
-        'cnnh_inference': lambda: float(updates.infer(lr).mean()),
-        'cnnr_update': lambda: updates.recognition(hr, labels),
-        'cnnh_update': lambda: updates.hallucination(lr, hr),
-        'di_iteration': lambda: updates.domain_integrated(lr, hr, labels),
-    }[work]
+        'recognition': lambda: updates.recognition(hr, given['label'].long()),
+        'distillation': lambda: updates.distillation(hr, given['target']),
+        'hallucination': lambda: updates.hallucination(
+            lr, hr, alpha, given.get('views')
+        ),
+        'domain_integrated': lambda: updates.domain_integrated(
+            lr, hr, given['label'].long(), alpha
+        ),
+    }[stage.update_rule]
 
 
 def _degrade(hr):
     return inference.degrade_faces(hr, scale=8, kind='bicubic')
 
 
-def count_gflop(work: str) -> float:
-    """Billions of operations of a work for one face (or pair)."""
-    if work == 'cnnh_inference':
-        function, shapes = counting.forward(models.CNNH(dtype='bfloat16'))
+def count_gflop(setting: Setting) -> float | None:
+    """Billions of operations of a work for one face (or pair).
+
+    None where a recogniser of others takes part, whose operations are not counted.
+    """
+    # In bfloat16 convolutions are the direct ones on every backend.
+    config = dataclasses.replace(setting, dtype='bfloat16').configure()
+    work = setting.described
+    if config.cnnr.kind != 'cnnr':
+        return None
+    if work.inference:
+        record = {'models': {'cnnh': config.cnnh.to_dict()}, 'scale': config.scale}
+        function, shapes = counting.forward(models.cnnh_from(record))
     else:
-        function, shapes = counting.iteration(di.get_config(), WORKS[work])
+        function, shapes = counting.iteration(config, work.stage)
     return 2 * counting.multiply_adds(function, *shapes) / 1e9
 
 
-def compare(work: str, batch: int, rounds: int, steps: int, dtype: str) -> dict:
+def compare(setting: Setting, rounds: int, steps: int) -> dict:
     """Times all sides of a work in turn.
 
     Returns:
@@ -167,14 +315,14 @@ def compare(work: str, batch: int, rounds: int, steps: int, dtype: str) -> dict:
         with tempfile.TemporaryDirectory() as directory:
             path = f'{directory}/twin.npz'
             first = {
-                side: pool.apply(set_up, (side, work, batch, path, dtype))
+                side: pool.apply(set_up, (side, setting, path))
                 for side, pool in pools.items()
             }
         for side, (value, _) in first.items():
             np.testing.assert_allclose(
                 value,
                 first['ours'][0],
-                rtol=_TOLERANCES[dtype],
+                rtol=_TOLERANCES[setting.dtype],
                 atol=1e-5,
                 err_msg=side,
             )
@@ -192,8 +340,9 @@ def compare(work: str, batch: int, rounds: int, steps: int, dtype: str) -> dict:
         for side in SIDES
     }
     return {
-        'work': work,
-        'batch': batch,
+        'networks': setting.networks,
+        'work': setting.work,
+        'batch': setting.configure()[setting.described.stage].batch_size,
         'seconds': medians,
         'times_ours': ratios,
         'compile_seconds': {
@@ -203,38 +352,63 @@ def compare(work: str, batch: int, rounds: int, steps: int, dtype: str) -> dict:
     }
 
 
-def main():
+def _settings(arguments):
+    """All works that were asked for, or all that there is a file for."""
+    works = WORKS[arguments.networks]
+    chosen = arguments.works.split(',') if arguments.works else [*works]
+    if not (arguments.works or arguments.onnx) and 'identity_update' in chosen:
+        print('identity_update is left out: it needs --onnx=NETWORK.onnx')
+        chosen.remove('identity_update')
+    batch = arguments.batch or BATCHES[arguments.networks]
+    return [
+        Setting(arguments.networks, work, batch, arguments.dtype, arguments.onnx)
+        for work in chosen
+    ]
+
+
+def _parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--batch', type=int, default=8)
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--steps', type=int, default=3, help='per round')
-    parser.add_argument('--works', default=','.join(WORKS), help='default: all')
-    parser.add_argument('--dtype', choices=_TOLERANCES, default='float32')
-    arguments = parser.parse_args()
-    dtype = arguments.dtype
+    add = parser.add_argument
+    add('--networks', choices=WORKS, default='paper')
+    add('--batch', type=int, default=0, help="default: 8; light: the configs' own")
+    add('--rounds', type=int, default=5)
+    add('--steps', type=int, default=3, help='per round')
+    add('--works', default='', help='default: all')
+    add('--onnx', default='', help='a recognition network, for identity_update')
+    add('--dtype', choices=_TOLERANCES, default='float32')
+    return parser
+
+
+def main():
+    arguments = _parser().parse_args()
+    # PyTorch and both JAX processes share an accelerator's memory.
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     about = {
-        'dtype': dtype,
+        'dtype': arguments.dtype,
         'rounds': arguments.rounds,
         'glibc_tunables': os.environ.get('GLIBC_TUNABLES', ''),
         'torch': metadata.version('torch'),
     }
-    print(f'batch {arguments.batch}; images/s, and time as a multiple of ours')
-    ceiling = matmul_gflops(dtype)
+    print(f'{arguments.networks}; images/s, and time as a multiple of ours')
+    ceiling = matmul_gflops(arguments.dtype)
     titles = ''.join(f'{side:>24}' for side in SIDES)
-    print(f'{"work":<16}{titles}{"GFLOP/s":>10}{"matmul":>8}')
-    for work in arguments.works.split(','):
-        record = compare(
-            work, arguments.batch, arguments.rounds, arguments.steps, dtype
-        )
+    print(f'{"work":<18}{"batch":>6}{titles}{"GFLOP/s":>10}{"matmul":>8}')
+    for setting in _settings(arguments):
+        record = compare(setting, arguments.rounds, arguments.steps)
+        rates = {
+            side: record['batch'] / seconds
+            for side, seconds in record['seconds'].items()
+        }
         cells = [
-            f'{arguments.batch / record["seconds"][side]:.2f}'
-            f'  (×{record["times_ours"][side]:.2f})'
-            for side in SIDES
+            f'{rates[side]:.2f}  (×{record["times_ours"][side]:.2f})' for side in SIDES
         ]
-        reached = count_gflop(work) * arguments.batch / record['seconds']['ours']
+        gflop = count_gflop(setting)
+        reached = gflop and gflop * rates['ours']
         print(
-            f'{work:<16}' + ''.join(f'{cell:>24}' for cell in cells),
-            f'{reached:9.0f}{ceiling:8.0f}',
+            f'{setting.work:<18}{record["batch"]:>6}'
+            + ''.join(f'{cell:>24}' for cell in cells),
+            f'{reached:9.0f}' if reached else f'{"":9}',
+            f'{ceiling:7.0f}',
             flush=True,
         )
         record |= about | {'gflops': reached, 'matmul_gflops': ceiling}

@@ -175,6 +175,7 @@ def consumed() -> float | None:
     """Pairs per second of the newest domain-integrated iteration measured here."""
     record = newest_record(
         'against_pytorch',
+        networks='paper',
         work='di_iteration',
         device=jax.devices()[0].device_kind,
         cores=os.cpu_count(),

@@ -51,14 +51,13 @@ def time_steps(config: ConfigDict) -> dict[str, float]:
     rng = np.random.default_rng(0)
     hr = rng.integers(0, 256, (stage.config.batch_size, 112, 96, 3), np.uint8)
     lr = jax.ShapeDtypeStruct((1, *models.LR_SHAPES[config.scale], 3), jnp.float32)
-    shapes = jax.eval_shape(stage.recipe.cnnh.init, jax.random.key(0), lr)
-    params = jax.tree.map(
-        lambda leaf: rng.normal(0, 0.02, leaf.shape).astype(np.float32),
-        shapes['params'],
-    )
-    state = parallel.to_devices(
-        TrainState.create({'cnnh': params}, stage.recipe.optimizers)
-    )
+    params = {
+        name: _draw_params(
+            getattr(stage.recipe, name), lr if name == 'cnnh' else hr[:1]
+        )
+        for name in stage.networks
+    }
+    state = parallel.to_devices(TrainState.create(params, stage.recipe.optimizers))
     update = train.dispatch(stage, lambda batch: batch)
     batch = parallel.shard({'hr': hr, 'label': np.zeros(len(hr), np.int32)})
 
@@ -72,9 +71,20 @@ def time_steps(config: ConfigDict) -> dict[str, float]:
     return {
         'step_seconds': statistics.median(seconds),
         'compile_seconds': first,
-        'parameters': sum(leaf.size for leaf in jax.tree.leaves(params)),
-        'multiply_adds': _multiply_adds(stage.recipe.cnnh, shapes['params'], lr),
+        'parameters': sum(leaf.size for leaf in jax.tree.leaves(params['cnnh'])),
+        'multiply_adds': _multiply_adds(stage.recipe.cnnh, params['cnnh'], lr),
     }
+
+
+def _draw_params(network, faces):
+    """Parameters without compiling what would initialise them."""
+    rng = np.random.default_rng(0)
+    faces = jax.ShapeDtypeStruct(faces.shape, jnp.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), faces)
+    return jax.tree.map(
+        lambda leaf: rng.normal(0, 0.02, leaf.shape).astype(np.float32),
+        shapes['params'],
+    )
 
 
 def _multiply_adds(cnnh, params, lr):

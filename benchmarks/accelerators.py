@@ -1,0 +1,124 @@
+"""What docs/performance.md leaves open for accelerators, in ten minutes at most.
+
+    python -m benchmarks.accelerators --dry_run
+    python -m benchmarks.accelerators
+
+Runs other benchmarks, the most important first, each in what time is left; one that
+takes longer is ended, and the records that it wrote until then stay. It needs neither
+TensorFlow nor data; without PyTorch the comparison with it is left out.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import os
+import sys
+import time
+
+from benchmarks.all import run
+from benchmarks.measuring import markdown
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """A benchmark as it is run on an accelerator.
+
+    Attributes:
+      name: of `benchmarks.all.commands`.
+      arguments: its own.
+      tells: what its record will say.
+      package: that it needs beside the project's, or ''.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    tells: str
+    package: str = ''
+
+
+MEASUREMENTS = (
+    Measurement(
+        'speed.schedule',
+        ('--iterations=200',),
+        "bfloat16 against the matmul peak; hours of the paper's whole schedule",
+    ),
+    Measurement(
+        'speed.against_pytorch',
+        ('--dtype=bfloat16', '--batch=128', '--works=cnnh_update,cnnr_update'),
+        'updates beside PyTorch in automatic mixed precision',
+        'torch',
+    ),
+    Measurement(
+        'studies.fused',
+        ('--config=di', '--rounds=3', '--steps=20'),
+        'Algorithm 1 as one program beside two, at the widths of the paper',
+    ),
+    Measurement(
+        'speed.schedule',
+        ('--iterations=200', '--steps_per_dispatch=10'),
+        'what several iterations in one program save',
+    ),
+    Measurement(
+        'speed.against_pytorch',
+        ('--dtype=bfloat16', '--batch=128', '--works=di_iteration,cnnh_inference'),
+        'the same of Algorithm 1 and of inference',
+        'torch',
+    ),
+)
+# A few faces in float32: that everything works, also on a CPU.
+TINY = (
+    Measurement(
+        'speed.schedule', ('--iterations=1', '--dtype=float32', '--batch=2'), 'works'
+    ),
+    Measurement(
+        'speed.against_pytorch',
+        ('--batch=2', '--rounds=1', '--steps=1', '--works=cnnh_inference'),
+        'works',
+        'torch',
+    ),
+)
+
+
+def measure(
+    measurements: tuple[Measurement, ...], minutes: float
+) -> list[tuple[str, list[str]]]:
+    """Runs one after the other; rows of what came of each and how long it took."""
+    # Several processes share the memory of the accelerator.
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+    end = time.monotonic() + 60 * minutes
+    rows = []
+    for each in measurements:
+        title = ' '.join((each.name, *each.arguments))
+        if each.package and importlib.util.find_spec(each.package) is None:
+            rows.append((title, [f'left out: needs {each.package}', '']))
+            continue
+        left = end - time.monotonic()
+        if left <= 0:
+            rows.append((title, ['left out: no time is left', '']))
+            continue
+        code, seconds = run(each.name, [*each.arguments], quick=False, limit=left)
+        outcome = {0: 'ran', None: 'ended: no time was left'}.get(
+            code, f'failed ({code})'
+        )
+        rows.append((title, [outcome, f'{seconds:.0f} s']))
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--dry_run', action='store_true', help='say what, and end')
+    parser.add_argument('--tiny', action='store_true', help='does it work?')
+    parser.add_argument('--minutes', type=float, default=10.0, help='for all of them')
+    options = parser.parse_args()
+    measurements = TINY if options.tiny else MEASUREMENTS
+    if options.dry_run:
+        rows = [(' '.join((m.name, *m.arguments)), [m.tells]) for m in measurements]
+        print(markdown(('tells',), rows, 'benchmark'))
+        return 0
+    rows = measure(measurements, options.minutes)
+    print('\n' + markdown(('outcome', 'time'), rows, 'benchmark'))
+    return int(any(cells[0].startswith('failed') for _, cells in rows))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
