@@ -130,15 +130,19 @@ class CNNH(nn.Sequential):
     def forward(self, x):
         y = super().forward(x.flip(2, 3)).flip(2, 3)
         if self.bicubic_skip:
-            # Not `functional.interpolate`, whose cubic has another a and other edges.
-            return y + self.rows @ x @ self.columns.T
+            # In float32, as ours. Not `functional.interpolate`, whose cubic has another
+            # a and other edges.
+            with torch.autocast(x.device.type, enabled=False):
+                return y + self.rows @ x @ self.columns.T
         return torch.tanh(y)
 
 
 def bicubic(size, scale):
     """Weights of pixels in what is enlarged, as JAX's: float32 [scale · size, size]."""
     places = (np.arange(scale * size) + 0.5) / scale - 0.5
-    weights = images.keys(np.abs(places[:, None] - np.arange(size)))
+    distance = np.abs(places[:, None] - np.arange(size))
+    # From 2 on there is no weight.
+    weights = images.keys(np.minimum(distance, 2))
     return np.float32(weights / weights.sum(1, keepdims=True))
 
 
@@ -169,7 +173,8 @@ def load_cnnh(params, **sizes):
 def load(name: str, params, described: Mapping):
     """The network `name` of a config, 'cnnr' or 'cnnh', by its section there."""
     if described['kind'] == 'onnx':
-        return onnx_twin.Recogniser(described['file'], params)
+        recogniser = onnx_twin.Recogniser(described['file'], params)
+        return recogniser.to(memory_format=torch.channels_last)
     copy = {'cnnr': load_cnnr, 'cnnh': load_cnnh}[name]
     return copy(params, **sizes_of(described))
 

@@ -207,7 +207,7 @@ def _our_inference(config, stage_name, path):
 
 def _save(path, config, stage_name, state, faces):
     """What the other sides begin with."""
-    faces = {name: np.concatenate([*array]) for name, array in faces.items()}
+    faces = {name: np.concatenate(np.asarray(array)) for name, array in faces.items()}
     stage = config[stage_name]
     if stage.get('identity_shift') or stage.get('identity_blur'):
         faces['views'] = _views(config, stage)
@@ -228,7 +228,7 @@ def _views(config, stage):
         lambda step: terms.draw_views(recipe, step, stage.batch_size // devices, AXIS),
         axis_name=AXIS,
     )
-    return np.concatenate([*draw(np.zeros(devices, np.int32))])
+    return np.concatenate(np.asarray(draw(np.zeros(devices, np.int32))))
 
 
 def _pytorch(side, setting, path):
