@@ -8,7 +8,7 @@ from benchmarks.speed import photographs
 from sicnn_jax.data import align
 from sicnn_jax.inference import Hallucinator
 from sicnn_jax.inference.jobs import list_jobs
-from tests import tiny_training
+from tests import tiny_run
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def _small_pictures(monkeypatch):
 
 
 def test_every_photograph_is_counted_in_every_phase(tmp_path):
-    tiny_training.write_run(tmp_path / 'run', recognition=False)
+    tiny_run.write_run(tmp_path / 'run', recognition=False)
     source, out = tmp_path / 'source', tmp_path / 'faces'
     source.mkdir()
     landmarks = photographs.draw(source, 3)
