@@ -60,8 +60,8 @@ def _external_data(tensor, path):
     if min(offset, length) < 0 or not 0 <= wanted <= present - offset:
         raise CheckpointError(
             f'{path}: the array {tensor.name!r} should be {length or "all"} bytes '
-            f'from byte {entries.get("offset", 0)} of {location!r}, which has only '
-            f'{present}. Fetch both files again.'
+            f'from byte {entries.get("offset", 0)} of {location!r}, which has '
+            f'{present} bytes. Fetch both files again.'
         )
     with file.open('rb') as stream:
         stream.seek(offset)
