@@ -29,7 +29,7 @@ _SAMPLED_UP_TO = 1.2
 
 # Batch sizes of a network. They are few, since calls may have any number of faces. On a
 # CPU, a layer's output for more than 8 faces does not stay in the caches with the
-# paper's networks (benchmarks/speed/networks.py).
+# paper's networks (benchmarks/speed/inference.py).
 _SIZES, _SIZES_ON_CPU = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8)
 
 
