@@ -8,7 +8,7 @@ from benchmarks.speed import against_pytorch
 from benchmarks.speed.against_pytorch import WORKS, Setting
 from benchmarks.stages import prepare
 from sicnn_jax import images, models, parallel
-from tests import tiny_training
+from tests import tiny_run
 from tests.onnx.onnx_files import Network, normal
 
 ALL = [(networks, work) for networks, works in WORKS.items() for work in works]
@@ -103,7 +103,7 @@ def test_cnnh_of_any_sizes_is_the_same_in_pytorch(kernels, skip):
         'bicubic_skip': skip,
     }
     network = models.cnnh_from({'models': {'cnnh': described}, 'scale': 8})
-    params = tiny_training.draw_params(network, (14, 12))
+    params = tiny_run.draw_params(network, (14, 12))
     ours = jax.jit(network.apply)({'params': params}, LR)
     twin = pytorch_twin.load('cnnh', params, described)
     theirs = twin(pytorch_twin.to_twin(LR).cpu()).detach().permute(0, 2, 3, 1)
