@@ -7,8 +7,9 @@ Where a last stage trains CNNR as well, L_SI may fall because CNNH makes faces t
 more like the person, or because CNNR has come to tell them apart less. The finished
 rows of Table 3 in the cache of `sicnn_jax.reproduce` have both networks as they were
 before that stage and after it, so L_SI of held-out faces can be measured with each of
-the four combinations. A network's part of the fall is the mean of what it changes
-beside the other one before and after (its Shapley value); the parts sum to the fall.
+the four combinations. A network's part of the fall is the mean of what it changes with
+the other one as it was before and as it is after (its Shapley value); the parts sum to
+the fall. What the record has already is not measured again.
 
 The record also says how CNNR's update changes what L_SI asks of CNNH: the length of its
 gradient with respect to the faces and the cosine between the gradients, of the CNNR
@@ -154,19 +155,23 @@ def main(arguments: list[str] | None = None) -> int:
 def _study(options, overrides):
     runs, cache = Runs(options.scale, overrides), Cache(options.cache)
     name = f'falls_{options.scale}'
-    record = earlier_record(name) or {'rows': {}}
-    record['faces'] = options.faces
+    record = earlier_record(name) or {}
+    if record.get('faces') != options.faces:
+        record = {'faces': options.faces, 'rows': {}}
     for title, seed in itertools.product(ROWS, options.seeds):
+        known = record['rows'].setdefault(title, {})
+        if str(seed) in known:
+            continue
         found = measure_row(runs, cache, title, seed, options.faces)
         if found is not None:
-            record['rows'].setdefault(title, {})[str(seed)] = found
-    if not record['rows']:
+            known[str(seed)] = found
+            write_record(name, record)
+    if not any(record['rows'].values()):
         print(
             f'{options.cache} has no finished row of Table 3: python -m '
             'sicnn_jax.reproduce --table=3 trains them.'
         )
         return
-    write_record(name, record)
     print(table(record))
 
 
