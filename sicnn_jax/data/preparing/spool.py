@@ -250,7 +250,7 @@ def _as_array(chunk, found):
 
 def _start_worker():
     """Sets up a process: one thread, ends with its parent, ignores interruptions."""
-    # These are read when TensorFlow, for the detector, is first imported.
+    # Libraries read these when they are first imported.
     for name in ('TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS'):
         os.environ.setdefault(name, '1')
     signal.signal(signal.SIGINT, signal.SIG_IGN)
