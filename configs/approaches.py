@@ -19,8 +19,8 @@ of configs/di.py gives the first two:
         --config.hallucination.checkpoint=runs/di-demo/hallucination \\
         --config.data.dir=runs/di-demo/data
 
-docs/notes/narrow_networks.md has its results with narrow networks. It has not been
-trained with light networks yet.
+docs/results.md has what came out on photographs, docs/notes/narrow_networks.md on drawn
+faces with narrow networks.
 """
 
 from ml_collections import ConfigDict
