@@ -17,6 +17,7 @@ after and the CNNR before, at the faces of the CNNH before.
 """
 
 import argparse
+import functools
 import itertools
 import sys
 from pathlib import Path
@@ -89,18 +90,25 @@ def measure(
 
 def _gradients(cnnr, params, sr, hr):
     """Of each face's L_SI with respect to its pixels, float32 [n, values]."""
+    parts = [
+        _gradient(
+            cnnr,
+            params,
+            *(images.to_float(faces[i : i + _BATCH]) for faces in (sr, hr)),
+        )
+        for i in range(0, len(hr), _BATCH)
+    ]
+    return np.concatenate([np.reshape(part, (len(part), -1)) for part in parts])
 
-    def loss(sr, hr):
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gradient(cnnr, params, sr, hr):
+    def loss(sr):
         features = (cnnr.apply({'params': params}, faces) for faces in (sr, hr))
         sr_features, hr_features = map(normalize, features)
         return jnp.sum(jnp.square(sr_features - hr_features))
 
-    gradient = jax.jit(jax.grad(loss))
-    parts = [
-        gradient(*(images.to_float(faces[i : i + _BATCH]) for faces in (sr, hr)))
-        for i in range(0, len(hr), _BATCH)
-    ]
-    return np.concatenate([np.reshape(part, (len(part), -1)) for part in parts])
+    return jax.grad(loss)(sr)
 
 
 def measure_row(

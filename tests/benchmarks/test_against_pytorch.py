@@ -6,8 +6,7 @@ import pytest
 
 from benchmarks.speed import against_pytorch
 from benchmarks.speed.against_pytorch import WORKS, Setting
-from benchmarks.stages import prepare
-from sicnn_jax import images, models, parallel
+from sicnn_jax import images, models
 from tests import tiny_run
 from tests.onnx.onnx_files import Network, normal
 
@@ -149,13 +148,3 @@ def test_updates_are_the_same_in_pytorch_step_after_step(work, monkeypatch, tmp_
     theirs = against_pytorch._pytorch('pytorch', setting, path)
     for _ in range(3):
         assert theirs() == pytest.approx(ours(), rel=1e-3)
-
-
-def test_a_stage_that_is_taught_has_targets():
-    config = Setting('light', 'distillation', 8, 'float32').configure()
-    config.cnnr.update(SIZES['cnnr'])
-    config.data.identities = 4
-    _, _, faces = prepare(config, 'recognition')
-    targets = parallel.unreplicate(faces)['target']
-    assert targets.shape[-1] == 8
-    assert targets.std() == pytest.approx(1, abs=0.5)

@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks.speed import time_to_quality
 from benchmarks.speed.time_to_quality import METHODS, STAGE
-from benchmarks.studies import light
 from sicnn_jax import train
 from sicnn_jax.data.dataset import AUGMENTATION
 
@@ -120,12 +119,6 @@ def test_points_are_merged_and_not_measured_again(monkeypatch, tmp_path):
     assert '26.00 | 0.3000 | 70.0%' in lines[3]
     with pytest.raises(ValueError, match='move that record away'):
         time_to_quality.begin(record, 'another.onnx', 2)
-
-
-def test_a_step_of_every_network_is_timed(tmp_path):
-    found = light.time_steps(tiny(METHODS['ur_dgn'].configure(tmp_path)))
-    assert found['step_seconds'] > 0
-    assert found['parameters'] > 0
 
 
 def test_a_point_is_trained_and_enlarges_faces(tmp_path):
