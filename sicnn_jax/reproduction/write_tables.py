@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sicnn_jax import results_file
 from sicnn_jax.columns import MEASURES
 from sicnn_jax.evaluation import published
@@ -68,21 +70,25 @@ def write_table(
 
 def _setting(table, results, seed):
     """Lines that say on whom the rows are measured and how long each trains."""
-    measured = [about for row in table.rows if (about := results.about(row, seed))]
+    measured = [
+        (row, about) for row in table.rows if (about := results.about(row, seed))
+    ]
     if not measured:
         return
-    first = measured[0]
+    _, first = measured[0]
     yield (
         f'{first["faces"]:,} faces of {first["identities"]:,} held-out people, '
         f'{first["pairs"]:,} pairs. Judge: {Path(first["judge"]["name"]).name}, which '
         f'verifies {first["judge"]["hr_accuracy"]:.1%} of the originals.'
     )
     budgets: dict[tuple, list[str]] = {}
-    for row in table.rows:
+    for row, _ in measured:
         if steps := training_steps(row.run(seed).resolved, row.method):
             budgets.setdefault(steps, []).append(row.title)
     for steps, titles in budgets.items():
-        stages = ' and then '.join(f'{n:,} steps of {size}' for n, size in steps)
+        stages = ' and then '.join(
+            f'{n:,} {"step" if n == 1 else "steps"} of {size}' for n, size in steps
+        )
         each = 'Each method' if len(budgets) == 1 else ', '.join(titles)
         yield f'{each}: {stages} faces.'
 
@@ -172,7 +178,8 @@ def _cell(column, values):
     if values is None:
         return ''
     text = _number(column, values.mean())
-    if len(values) > 1:
+    # Bicubic interpolation is the same with any seed.
+    if np.ptp(values):
         text += f' ± {_number(column, values.std(ddof=1))}'
     return text
 
