@@ -11,7 +11,6 @@ TensorFlow nor data; without PyTorch the comparison with it is left out.
 import argparse
 import dataclasses
 import importlib.util
-import os
 import sys
 import time
 
@@ -34,6 +33,11 @@ class Measurement:
     arguments: tuple[str, ...]
     tells: str
     package: str = ''
+
+    @property
+    def title(self) -> str:
+        """Of its row: the command without what all have."""
+        return ' '.join((self.name, *self.arguments))
 
 
 MEASUREMENTS = (
@@ -83,24 +87,21 @@ def measure(
     measurements: tuple[Measurement, ...], minutes: float
 ) -> list[tuple[str, list[str]]]:
     """Runs one after the other; rows of what came of each and how long it took."""
-    # Several processes share the memory of the accelerator.
-    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     end = time.monotonic() + 60 * minutes
     rows = []
     for each in measurements:
-        title = ' '.join((each.name, *each.arguments))
         if each.package and importlib.util.find_spec(each.package) is None:
-            rows.append((title, [f'left out: needs {each.package}', '']))
+            rows.append((each.title, [f'left out: needs {each.package}', '']))
             continue
         left = end - time.monotonic()
         if left <= 0:
-            rows.append((title, ['left out: no time is left', '']))
+            rows.append((each.title, ['left out: no time is left', '']))
             continue
         code, seconds = run(each.name, [*each.arguments], quick=False, limit=left)
         outcome = {0: 'ran', None: 'ended: no time was left'}.get(
             code, f'failed ({code})'
         )
-        rows.append((title, [outcome, f'{seconds:.0f} s']))
+        rows.append((each.title, [outcome, f'{seconds:.0f} s']))
     return rows
 
 
@@ -112,7 +113,7 @@ def main() -> int:
     options = parser.parse_args()
     measurements = TINY if options.tiny else MEASUREMENTS
     if options.dry_run:
-        rows = [(' '.join((m.name, *m.arguments)), [m.tells]) for m in measurements]
+        rows = [(each.title, [each.tells]) for each in measurements]
         print(markdown(('tells',), rows, 'benchmark'))
         return 0
     rows = measure(measurements, options.minutes)

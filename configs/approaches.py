@@ -63,15 +63,7 @@ def get_config(variant: str = '') -> ConfigDict:
 
 def _joint_stage(config, variant):
     if variant == 'real':
-        return di.third_stage(
-            variant,
-            'joint',
-            optimizers=di.recogniser_optimizers(variant)
-            | {'cnnh': di.cnnh_optimizer(variant)},
-            init=di.from_both(variant),
-            annealing=di.mixed_annealing(variant),
-            **di.identity(variant),
-        )
+        return di.third_stage_of_both(variant, 'joint')
     _, second, third = di.STEPS[variant]
     return di.second_stage(
         variant,

@@ -35,8 +35,16 @@ def light_networks(config: ConfigDict) -> None:
     config.cnnh.dtype = 'float32'
 
 
+def brief_evaluation(config: ConfigDict) -> None:
+    """Logs and evaluates as it suits training of minutes on two CPU cores."""
+    config.log_every = 20
+    config.evaluation.faces = 200
+    config.evaluation.final_pairs = 2_000
+
+
 def photographs(config: ConfigDict) -> None:
     """Real faces of shards, augmented on the device, for minutes on two CPU cores."""
+    brief_evaluation(config)
     config.data.source = 'records'
     config.data.placement = 'device'
     config.data.shift = 2
@@ -45,9 +53,6 @@ def photographs(config: ConfigDict) -> None:
     config.data.brightness = 0.08
     config.data.contrast = 0.15
     config.data.saturation = 0.2
-    config.log_every = 20
-    config.evaluation.faces = 200
-    config.evaluation.final_pairs = 2_000
 
 
 def taught_recogniser(config: ConfigDict, steps: int) -> ConfigDict:

@@ -98,10 +98,8 @@ def start(file: str, variant: str) -> ConfigDict:
         config.data.images_per_identity = 20
         config.data.test_identities = 100
         config.data.test_images_per_identity = 10
-        config.log_every = 20
-        config.evaluation.faces = 200
+        common.brief_evaluation(config)
         config.evaluation.pairs = 400
-        config.evaluation.final_pairs = 2_000
     config.recognition = recognition_stage(variant)
     return config
 
@@ -150,15 +148,24 @@ def third_stage(variant: str, update_rule: str, **fields: Any) -> ConfigDict:
 
 def domain_integrated_stage(variant: str) -> ConfigDict:
     """Algorithm 1. Momentum, decay, clipping: see docs/decisions.md."""
-    return third_stage(
+    return third_stage_of_both(
         variant,
         'domain_integrated',
+        # Both updates in one program, which saves one forward pass of CNNH.
+        fused=variant in _BY_ADAM,
+    )
+
+
+def third_stage_of_both(variant: str, update_rule: str, **fields: Any) -> ConfigDict:
+    """A last stage that trains CNNR, its class weights and CNNH, as `third_stage`."""
+    return third_stage(
+        variant,
+        update_rule,
         optimizers=recogniser_optimizers(variant) | {'cnnh': cnnh_optimizer(variant)},
         init=from_both(variant),
         annealing=mixed_annealing(variant),
         **identity(variant),
-        # Both updates in one program, which saves one forward pass of CNNH.
-        fused=variant in _BY_ADAM,
+        **fields,
     )
 
 

@@ -11,6 +11,7 @@ same shape would begin with the same weights. The one that ships was made by
 
 from ml_collections import ConfigDict
 
+from configs import common
 from sicnn_jax.config import schema
 
 
@@ -34,15 +35,13 @@ def get_config() -> ConfigDict:
     config.evaluation.faces = 1_000
     config.evaluation.pairs = 2_000
 
-    def adam(learning_rate):
-        return schema.optimizer('adam', learning_rate, schedule='cosine', clip=5.0)
-
+    optimizer = common.adam(8e-4, clip=5.0)
     config.stages = ('recognition',)
     config.recognition = schema.stage(
         'recognition',
         steps=5_000,
         batch_size=16,
-        optimizers={'cnnr': adam(8e-4), 'class_weights': adam(8e-4)},
+        optimizers={'cnnr': optimizer, 'class_weights': optimizer},
         data_seed=0,
         best='verification_accuracy',
         annealing={'base': 1500.0, 'gamma': 0.05},

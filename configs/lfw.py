@@ -55,10 +55,8 @@ def experiment(
     common.light_networks(config)
     config.data.source = 'records'
     config.data.shift = 2
-    config.log_every = 20
-    config.evaluation.faces = 200
+    common.brief_evaluation(config)
     config.evaluation.pairs = 400
-    config.evaluation.final_pairs = 2_000
     config.stages = ('recognition', 'hallucination', 'sr_only', 'domain_integrated')
 
     def stage(place, update_rule, optimizers: Mapping[str, ConfigDict], **fields):

@@ -44,6 +44,7 @@ from benchmarks.studies import light
 from benchmarks.studies.light import REPORT, Folds, super_resolve
 from configs import lapsrn, ur_dgn
 from sicnn_jax import images, parallel, train
+from sicnn_jax.batches import in_batches
 from sicnn_jax.config import schema
 from sicnn_jax.data.dataset import open_faces
 from sicnn_jax.optimizers import learning_rate_schedule
@@ -145,12 +146,11 @@ class Twin:
 
     def __call__(self, lr: np.ndarray) -> np.ndarray:
         """Super-resolved faces: uint8 [n, h, w, 3] → uint8 [n, 112, 96, 3]."""
-        pieces = []
-        for start in range(0, len(lr), 64):
-            given = self._to_twin(images.to_float(lr[start : start + 64]))
-            sr = self._updates.infer(given).permute(0, 2, 3, 1).cpu().numpy()
-            pieces.append(np.asarray(images.to_levels(sr)))
-        return np.concatenate(pieces)
+        return in_batches(self._enlarge, lr)
+
+    def _enlarge(self, lr):
+        sr = self._updates.infer(self._to_twin(images.to_float(lr)))
+        return np.asarray(images.to_levels(sr.permute(0, 2, 3, 1).cpu().numpy()))
 
     def _batches(self):
         """Pairs of tensors, as training has them with the config's seed of 0."""
@@ -206,24 +206,16 @@ def measure(
 
 def table(record: Mapping[str, Any]) -> str:
     """A row for each method and point."""
-    rows = [('bicubic', ['', '', *_cells(record['bicubic']), '', ''])]
+    rows = [('bicubic', ['', '', *light.cells(record['bicubic']), '', ''])]
     for name, found in _by_method(record):
         for minutes, point in found.items():
             timed = record['timed'][name]
-            cells = [minutes, f'{point["steps"]:,}', *_cells(point)]
+            cells = [minutes, f'{point["steps"]:,}', *light.cells(point)]
             cells += [f'{timed["compile_seconds"]:.0f} s']
             cells += [f'{point["evaluation_seconds"]:.1f} s']
             rows.append((METHODS[name].title, cells))
     columns = ('minutes', 'steps', *MEASURES.values(), 'compilation', 'evaluation')
     return markdown(columns, rows)
-
-
-def _cells(point):
-    return [
-        f'{point["psnr"]:.2f}',
-        f'{point["similarity"]:.4f}',
-        f'{point["verification"]:.1%}',
-    ]
 
 
 def _by_method(record):

@@ -157,14 +157,12 @@ def table(record: Mapping[str, Any]) -> str:
                 str(run['steps']),
             ]
             for fold in (CHOICE, REPORT):
-                cells += _cells(run['folds'][str(fold)])
+                cells += light.cells(run['folds'][str(fold)])
             rows.append((name, cells))
-    rows.append(
-        (
-            'bicubic',
-            [''] * 5 + [c for f in (CHOICE, REPORT) for c in _cells(bicubic[str(f)])],
-        )
-    )
+    of_bicubic = [''] * 5
+    for fold in (CHOICE, REPORT):
+        of_bicubic += light.cells(bicubic[str(fold)])
+    rows.append(('bicubic', of_bicubic))
     columns = ('G mult-adds', 'M parameters', 's per step', 'seed', 'steps')
     for fold in (CHOICE, REPORT):
         columns += tuple(
@@ -172,14 +170,6 @@ def table(record: Mapping[str, Any]) -> str:
             for column in ('PSNR', 'similarity', 'verification')
         )
     return markdown(columns, rows, first='allocation')
-
-
-def _cells(found):
-    return [
-        f'{found["psnr"]:.2f}',
-        f'{found["similarity"]:.4f}',
-        f'{found["verification"]:.1%}',
-    ]
 
 
 def main():

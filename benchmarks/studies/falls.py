@@ -24,15 +24,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measuring import earlier_record, markdown, write_record
 from sicnn_jax import checkpoint, images, inference, models
-from sicnn_jax.losses import normalize, super_identity_loss
+from sicnn_jax.batches import in_batches
+from sicnn_jax.losses import super_identity_loss
 from sicnn_jax.reproduction.experiments import Cache
 from sicnn_jax.reproduction.flags import add_flags, exit_status, parse
 from sicnn_jax.reproduction.runs import Runs
+from sicnn_jax.reproduction.tables import Row, tables
 
 # Row → the stages that its CNNR and its CNNH end in.
 ROWS = {
@@ -40,8 +41,6 @@ ROWS = {
     'III': ('mixed', 'approach_iii'),
     'domain-integrated': ('domain_integrated', 'domain_integrated'),
 }
-# Faces whose gradients are computed at once.
-_BATCH = 32
 
 
 def measure(
@@ -90,35 +89,28 @@ def measure(
 
 def _gradients(cnnr, params, sr, hr):
     """Of each face's L_SI with respect to its pixels, float32 [n, values]."""
-    parts = [
-        _gradient(
-            cnnr,
-            params,
-            *(images.to_float(faces[i : i + _BATCH]) for faces in (sr, hr)),
-        )
-        for i in range(0, len(hr), _BATCH)
-    ]
-    return np.concatenate([np.reshape(part, (len(part), -1)) for part in parts])
+    gradient = functools.partial(_gradient, cnnr, params)
+    return in_batches(gradient, np.stack([sr, hr], axis=1)).reshape(len(hr), -1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _gradient(cnnr, params, sr, hr):
+def _gradient(cnnr, params, pairs):
+    sr, hr = (images.to_float(pairs[:, place]) for place in range(2))
+
     def loss(sr):
         features = (cnnr.apply({'params': params}, faces) for faces in (sr, hr))
-        sr_features, hr_features = map(normalize, features)
-        return jnp.sum(jnp.square(sr_features - hr_features))
+        # The loss is a mean, and each face is to have its own gradient.
+        return len(sr) * super_identity_loss(*features)
 
     return jax.grad(loss)(sr)
 
 
 def measure_row(
-    runs: Runs, cache: Cache, title: str, seed: int, faces: int
+    runs: Runs, cache: Cache, row: Row, seed: int, faces: int
 ) -> dict[str, float] | None:
     """`measure` of a row of Table 3; None where it is not trained yet."""
-    of_row = {'I': runs.approach_i, 'III': runs.approaches}.get(title, runs.sicnn)
-    run, sicnn = of_row(seed), runs.sicnn(seed)
-    directory = cache.directory(run)
-    cnnr_stage, cnnh_stage = (directory / stage for stage in ROWS[title])
+    run, sicnn = row.run(seed), runs.sicnn(seed)
+    cnnr_stage, cnnh_stage = (cache.directory(run) / name for name in ROWS[row.title])
     recognition = dict(run.given).get('recognition', sicnn)
     before = (
         cache.directory(recognition) / 'recognition',
@@ -166,11 +158,12 @@ def _study(options, overrides):
     record = earlier_record(name) or {}
     if record.get('faces') != options.faces:
         record = {'faces': options.faces, 'rows': {}}
-    for title, seed in itertools.product(ROWS, options.seeds):
-        known = record['rows'].setdefault(title, {})
+    rows = [row for row in tables(runs)[3].rows if row.title in ROWS]
+    for row, seed in itertools.product(rows, options.seeds):
+        known = record['rows'].setdefault(row.title, {})
         if str(seed) in known:
             continue
-        found = measure_row(runs, cache, title, seed, options.faces)
+        found = measure_row(runs, cache, row, seed, options.faces)
         if found is not None:
             known[str(seed)] = found
             write_record(name, record)

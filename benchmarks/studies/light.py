@@ -5,6 +5,7 @@ choices are made by fold 7, and fold 8 is for the report.
 """
 
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -136,6 +137,15 @@ class Folds:
             }
             for fold, pairs in self._pairs.items()
         }
+
+
+def cells(found: Mapping[str, float]) -> list[str]:
+    """What `Folds.measure` gives for a fold, as a table has it."""
+    return [
+        f'{found["psnr"]:.2f}',
+        f'{found["similarity"]:.4f}',
+        f'{found["verification"]:.1%}',
+    ]
 
 
 def super_resolve(stage: Path, lr: np.ndarray) -> np.ndarray:
