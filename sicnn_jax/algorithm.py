@@ -5,14 +5,12 @@ of one device under the named axis `descent.AXIS`. Iterations are made of update
 neither counts the step (`descent.counted` does).
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from sicnn_jax import images, losses, terms
-from sicnn_jax.descent import AXIS, Metrics, descend, in_parts
+from sicnn_jax.descent import AXIS, Updated, descend, in_parts
 from sicnn_jax.recipe import Batch, Recipe, apply, both, pairs
 from sicnn_jax.train_state import TrainState
 
@@ -33,9 +31,7 @@ __all__ = [
 ]
 
 
-def domain_integrated(
-    recipe: Recipe, state: TrainState, batch: Batch
-) -> tuple[TrainState, Metrics]:
+def domain_integrated(recipe: Recipe, state: TrainState, batch: Batch) -> Updated:
     """One iteration of Algorithm 1, as one program.
 
     CNNH is the same in lines 3 and 5, so XLA computes its forward pass once (except
@@ -53,17 +49,17 @@ def domain_integrated(
 def update_cnnr(
     recipe: Recipe,
     state: TrainState,
-    faces: jax.Array,
-    labels: jax.Array,
-    face_weights: jax.Array | None = None,
-) -> tuple[TrainState, Metrics]:
+    faces: Array,
+    labels: Array,
+    face_weights: Array | None = None,
+) -> Updated:
     """Line 4 of Algorithm 1: one step of CNNR and its class weights by L_FR (Eq. 2).
 
     Args:
-      recipe: of which CNNR, L_FR, λ and the optimisers are used.
+      recipe: provides CNNR, L_FR, λ and the optimisers.
       state: with networks 'cnnr' and 'class_weights'.
-      faces: float32 [n, 112, 96, 3]: HR, or SR and HR mixed. They are constants
-        here: no gradient reaches the network that made them.
+      faces: float32 [n, 112, 96, 3]: HR, or SR and HR mixed. No gradient reaches the
+        network that made them.
       labels: int32 [n].
       face_weights: float32 [n], factors of each face's loss; the paper's are 1.
 
@@ -80,9 +76,7 @@ def update_cnnr(
     return descend(recipe, state, ('cnnr', 'class_weights'), l_fr, batch)
 
 
-def update_cnnh(
-    recipe: Recipe, state: TrainState, lr: jax.Array, hr: jax.Array
-) -> tuple[TrainState, Metrics]:
+def update_cnnh(recipe: Recipe, state: TrainState, lr: Array, hr: Array) -> Updated:
     """Line 5 of Algorithm 1: one step of CNNH by L_SR + α L_SI (Eq. 5).
 
     The recipe's weights may name other terms as well (`terms.TERMS`). The gradient
@@ -90,7 +84,7 @@ def update_cnnh(
     parameters get none.
 
     Args:
-      recipe: of which CNNH, the weights, the loss scale and the optimiser are used.
+      recipe: provides CNNH, the weights, the loss scale and the optimiser.
       state: with network 'cnnh' and the networks that the weighted terms read.
       lr: float32 [n, 112 / scale, 96 / scale, 3].
       hr: float32 [n, 112, 96, 3].
@@ -111,7 +105,7 @@ def update_cnnh(
     return descend(recipe, state, ('cnnh',), l_cnnh, batch)
 
 
-def super_resolve(recipe: Recipe, state: TrainState, lr: jax.Array) -> jax.Array:
+def super_resolve(recipe: Recipe, state: TrainState, lr: Array) -> Array:
     """Line 3 of Algorithm 1: SR = CNNH(LR), float32 [n, 112, 96, 3]."""
     params = state.networks['cnnh'].params
     return in_parts(
@@ -119,24 +113,18 @@ def super_resolve(recipe: Recipe, state: TrainState, lr: jax.Array) -> jax.Array
     )
 
 
-def recognition(
-    recipe: Recipe, state: TrainState, batch: Batch
-) -> tuple[TrainState, Metrics]:
+def recognition(recipe: Recipe, state: TrainState, batch: Batch) -> Updated:
     """An iteration of stage 1: CNNR on HR faces."""
     return update_cnnr(recipe, state, images.to_float(batch['hr']), batch['label'])
 
 
-def distillation(
-    recipe: Recipe, state: TrainState, batch: Batch
-) -> tuple[TrainState, Metrics]:
+def distillation(recipe: Recipe, state: TrainState, batch: Batch) -> Updated:
     """An iteration of CNNR on HR faces by a teacher's features, without labels."""
     faces = images.to_float(batch['hr'])
     return update_by_teacher(recipe, state, faces, batch['target'])
 
 
-def mixed_distillation(
-    recipe: Recipe, state: TrainState, batch: Batch
-) -> tuple[TrainState, Metrics]:
+def mixed_distillation(recipe: Recipe, state: TrainState, batch: Batch) -> Updated:
     """As `mixed_recognition`, with L_FR replaced by the teacher's view of HR faces."""
     lr, hr, _ = pairs(recipe, batch)
     sr = super_resolve(recipe, state, lr)
@@ -144,9 +132,7 @@ def mixed_distillation(
     return update_by_teacher(recipe, state, both(sr, hr), both(targets, targets))
 
 
-def taught_integrated(
-    recipe: Recipe, state: TrainState, batch: Batch
-) -> tuple[TrainState, Metrics]:
+def taught_integrated(recipe: Recipe, state: TrainState, batch: Batch) -> Updated:
     """`domain_integrated` with the teacher's features in place of labels."""
     state, recognised = mixed_distillation(recipe, state, batch)
     state, hallucinated = hallucination(recipe, state, batch)
@@ -154,8 +140,8 @@ def taught_integrated(
 
 
 def update_by_teacher(
-    recipe: Recipe, state: TrainState, faces: jax.Array, targets: jax.Array
-) -> tuple[TrainState, Metrics]:
+    recipe: Recipe, state: TrainState, faces: Array, targets: Array
+) -> Updated:
     """One step of CNNR towards a teacher's features, on the hypersphere.
 
     The loss is ‖CNNR(x) / ‖CNNR(x)‖ − t / ‖t‖‖²: Eq. 3 with the teacher's feature in
@@ -163,7 +149,7 @@ def update_by_teacher(
     features to the teacher's, it is trained as well.
 
     Args:
-      recipe: of which CNNR and the optimisers are used.
+      recipe: provides CNNR and the optimisers.
       state: with network 'cnnr', and 'head' {'kernel': [feature_dim, d]} or none.
       faces: float32 [n, 112, 96, 3], constants here.
       targets: t, float32 [n, d], with their mean subtracted.
@@ -184,9 +170,7 @@ def update_by_teacher(
     return descend(recipe, state, trained, objective, batch)
 
 
-def hallucination(
-    recipe: Recipe, state: TrainState, batch: Batch
-) -> tuple[TrainState, Metrics]:
+def hallucination(recipe: Recipe, state: TrainState, batch: Batch) -> Updated:
     """An iteration of CNNH alone, lines 2 and 5.
 
     Stage 2 minimises L_SR, and its recipe has no weights; approaches II and III
@@ -196,29 +180,25 @@ def hallucination(
     return update_cnnh(recipe, state, lr, hr)
 
 
-def mixed_recognition(
-    recipe: Recipe, state: TrainState, batch: Batch
-) -> tuple[TrainState, Metrics]:
+def mixed_recognition(recipe: Recipe, state: TrainState, batch: Batch) -> Updated:
     """An iteration of CNNR on SR and HR, lines 2 to 4; approach III's second stage."""
     lr, hr, labels = pairs(recipe, batch)
     sr = super_resolve(recipe, state, lr)
     return update_cnnr(recipe, state, both(sr, hr), both(labels, labels))
 
 
-def joint(
-    recipe: Recipe, state: TrainState, batch: Batch
-) -> tuple[TrainState, Metrics]:
+def joint(recipe: Recipe, state: TrainState, batch: Batch) -> Updated:
     """An iteration of approach I."""
     return update_joint(recipe, state, *pairs(recipe, batch))
 
 
 def update_joint(
-    recipe: Recipe, state: TrainState, lr: jax.Array, hr: jax.Array, labels: jax.Array
-) -> tuple[TrainState, Metrics]:
+    recipe: Recipe, state: TrainState, lr: Array, hr: Array, labels: Array
+) -> Updated:
     """One step of both networks by L_SR + α L_SI + β L_FR (Eq. 4, approach I).
 
-    All gradients go everywhere: L_FR reaches CNNH and L_SI reaches CNNR.
-    L_FR is the mean over the SR and HR faces.
+    No gradient is stopped: L_FR also reaches CNNH, and L_SI also reaches CNNR. L_FR is
+    the mean over the SR and HR faces.
 
     Args:
       recipe: the networks, losses, weights and optimisers.
@@ -245,21 +225,14 @@ def update_joint(
     return descend(recipe, state, ('cnnr', 'class_weights', 'cnnh'), objective, batch)
 
 
-def _views(recipe: Recipe, state: TrainState, count: int) -> dict[str, jax.Array]:
+def _views(recipe, state, count):
     """The views through which L_SI sees the faces of the batch, if there are any."""
     if not (recipe.identity_shift or recipe.identity_blur):
         return {}
     return {'views': terms.draw_views(recipe, state.step, count, AXIS)}
 
 
-def _recognition_loss(
-    recipe: Recipe,
-    params: Mapping[str, Any],
-    step: jax.Array,
-    faces: jax.Array,
-    label: jax.Array,
-    weight: jax.Array | None = None,
-) -> tuple[jax.Array, Metrics]:
+def _recognition_loss(recipe, params, step, faces, label, weight=None):
     """L_FR of faces, and the metrics logged with it."""
     features = apply(recipe.cnnr, params['cnnr'], faces)
     class_weights = params['class_weights']
@@ -285,8 +258,4 @@ def _recognition_loss(
             weight = jax.lax.all_gather(weight, axis, tiled=True)
         loss = jnp.mean(weight * values)
     diagnostics = losses.margin_diagnostics(*arguments, axis_name=axis)
-    return loss, {
-        'recognition_loss': loss,
-        'annealing': annealing,
-        **diagnostics,
-    }
+    return loss, {'recognition_loss': loss, 'annealing': annealing, **diagnostics}

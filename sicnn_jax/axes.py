@@ -3,7 +3,7 @@
 It sums the gradients of values that are the same on all devices, which is one sum too
 many for code that sums or averages them again. And a custom gradient must differ over
 the same axes as its input. `pmap`, `vmap` and `shard_map(check_vma=False)` do not track
-this, and there nothing in this module has an effect.
+axes, so nothing in this module has an effect there.
 """
 
 from collections.abc import Collection
@@ -13,11 +13,7 @@ import jax
 
 
 def varying(tree: Any) -> frozenset[str]:
-    """The axes over which some array of a tree is known to differ.
-
-    Args:
-      tree: of arrays, or of `jax.ShapeDtypeStruct`.
-    """
+    """Axes over which an array or `ShapeDtypeStruct` of a tree is known to differ."""
     if not hasattr(jax, 'typeof'):
         return frozenset()
     return frozenset().union(*map(_varying, jax.tree.leaves(tree)))

@@ -13,7 +13,7 @@ def in_batches(
     """Applies a function to batches of few sizes, so it is compiled once for each.
 
     Args:
-      function: of at least one face, to an output of each.
+      function: takes one or more faces and returns an output for each.
       faces: any number.
       sizes: of batches, ascending. Faces are processed in batches of the last size; the
         rest is padded to the smallest size that holds it. By default one size, 64, or

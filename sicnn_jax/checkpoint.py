@@ -5,7 +5,7 @@ devices, and a record (JSON) that describes the networks and their training imag
 a checksum of the arrays. Orbax writes under a temporary name and renames, so a killed
 run leaves no half checkpoint. A checkpoint that is damaged later is noticed and set
 aside, and the previous one is used. Damaged means that it can be read and makes no
-sense; if the machine cannot read it, that is an error, and the checkpoint stays.
+sense; one that the machine cannot read is an error, and stays where it is.
 
 If there are several processes, the first one writes. Each may read on its own.
 """
@@ -165,8 +165,8 @@ class Checkpoints:
         if was != now:
             raise CheckpointError(
                 f'{path} has {len(was)} arrays; expected the {len(now)} arrays of this '
-                'config, whose shapes differ: the networks or optimisers are others '
-                'now. Give the run its old settings or start a new workdir.'
+                'config, whose shapes differ: the networks or optimisers have changed. '
+                'Give the run its old settings or start a new workdir.'
             )
 
     def _set_aside(self, damaged):
@@ -181,13 +181,10 @@ class Checkpoints:
 
     def _note_changes(self, step, found):
         """Adds to the record the settings that hold only from this step on."""
+        now = {_SETTINGS: self.record.get(_SETTINGS)}
+        fields = {field: was for field, was, _ in differences(found, now)}
         known = [*found.get(_CHANGES, [])]
-        before, now = (
-            {_SETTINGS: each.get(_SETTINGS)} for each in (found, self.record)
-        )
-        if before[_SETTINGS] is not None:
-            fields = {field: was for field, was, _ in differences(before, now)}
-            known += [{'step': step, 'before': fields}] if fields else []
+        known += [{'step': step, 'before': fields}] if fields else []
         if known:
             self.record[_CHANGES] = known
 
@@ -222,11 +219,8 @@ def has_networks(directory: str | os.PathLike) -> bool:
 def read_record(directory: str | os.PathLike) -> dict[str, Any] | None:
     """The record of a stage's final networks, or else of its newest checkpoint.
 
-    Args:
-      directory: of a stage, which need not be finished or begun, or a file of `packed`.
-
-    Returns:
-      The record; None if there is no checkpoint, or none with an intact record.
+    The stage need not be finished or begun, and `directory` may be a file of `packed`.
+    None if there is no checkpoint, or none with an intact record.
 
     Raises:
       CheckpointError: it cannot be read, or a finished stage's record is damaged.
@@ -236,19 +230,13 @@ def read_record(directory: str | os.PathLike) -> dict[str, Any] | None:
         return packed.read(directory)[1]
     if has_networks(directory):
         return _read_record(directory / _FINAL)
-    for step in _steps(directory / _LAST):
+    names: list[str] = []
+    with contextlib.suppress(FileNotFoundError):
+        names = os.listdir(directory / _LAST)
+    for step in sorted((int(n) for n in names if n.isdecimal()), reverse=True):
         with contextlib.suppress(damage.DamagedError):
             return _read_record(directory / _LAST / str(step))
     return None
-
-
-def _steps(directory):
-    """Steps of the checkpoints in a directory, the newest first."""
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        names = []
-    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
 
 def _read_record(path):
@@ -282,9 +270,7 @@ def describe_origins(
 
 
 def save_networks(
-    directory: str | os.PathLike,
-    params: Mapping[str, Any],
-    record: Mapping[str, Any],
+    directory: str | os.PathLike, params: Mapping[str, Any], record: Mapping[str, Any]
 ) -> None:
     """Writes the final parameters of a stage, and their record.
 
@@ -293,19 +279,16 @@ def save_networks(
     Raises:
       CheckpointError: they cannot be written.
     """
-    _remove_unfinished(_absolute(directory))
+    place = _absolute(directory)
+    _remove_unfinished(place)
     frozen = record.get(_FROZEN, {})
     params = {name: value for name, value in params.items() if name not in frozen}
-    with _writing(_absolute(directory)), _checkpointer() as checkpointer:
-        checkpointer.save(
-            _absolute(directory) / _FINAL,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(params),
-                record=ocp.args.JsonSave(
-                    {**record, packed.CHECKSUM: packed.checksum(params)}
-                ),
-            ),
-        )
+    record = {**record, packed.CHECKSUM: packed.checksum(params)}
+    args = ocp.args.Composite(
+        params=ocp.args.StandardSave(params), record=ocp.args.JsonSave(record)
+    )
+    with _writing(place), _checkpointer() as checkpointer:
+        checkpointer.save(place / _FINAL, args=args)
 
 
 def load_networks(

@@ -4,8 +4,8 @@
     sicnn report --workdir=runs/di-demo
 
 Each command is the module of the same name with its flags (`sicnn COMMAND --help`).
-Shipped configs are found by name. The start-up messages of TensorFlow and XLA are left
-out.
+Shipped configs are found by name. The start-up messages of TensorFlow and XLA are
+hidden.
 """
 
 import contextlib
@@ -69,7 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             '--images=lfw, or InsightFace’s --pairs=lfw.bin.',
             command.USAGE,
         )
-    _set_noise(verbose)
+    # TensorFlow, XLA and gRPC read these when they are loaded.
+    if verbose:
+        os.environ['TF_CPP_MIN_LOG_LEVEL'] = '0'
+    else:
+        os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+        os.environ.setdefault('GRPC_VERBOSITY', 'ERROR')
     if name == 'train':
         try:
             for value in find.given(find.join_value(rest)):
@@ -96,15 +101,6 @@ def _run(module, arguments, quiet):
         # absl's help ends with status 1.
         return command.DONE if '--help' in arguments else stop.code
     return command.DONE
-
-
-def _set_noise(verbose):
-    """Sets how much TensorFlow, XLA and gRPC print; they read it when loaded."""
-    if verbose:
-        os.environ['TF_CPP_MIN_LOG_LEVEL'] = '0'
-        return
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-    os.environ.setdefault('GRPC_VERBOSITY', 'ERROR')
 
 
 def _help():

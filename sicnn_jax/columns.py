@@ -14,12 +14,7 @@ MEASURES = {
 def text_table(
     fields: Iterable[str], rows: Mapping[str, Mapping[str, float | None]]
 ) -> list[str]:
-    """Lines of text: each method and its measures; missing ones are empty.
-
-    Args:
-      fields: keys of `MEASURES`.
-      rows: method → measures.
-    """
+    """Lines of text: each method and its `fields` of `MEASURES`; empty if missing."""
     columns = [(field, *MEASURES[field]) for field in fields]
     cells = {'method': [title for _, title, _ in columns]}
     for method, row in rows.items():

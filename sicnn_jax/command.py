@@ -21,10 +21,7 @@ ERRORS: tuple[type[Exception], ...] = (ValueError,)
 
 
 def speak() -> None:
-    """Makes output escape characters that its encoding lacks, such as λ on Windows.
-
-    Without it, printing such a character would fail.
-    """
+    """Makes output escape characters that its encoding lacks, such as λ on Windows."""
     for stream in (sys.stdout, sys.stderr):
         # Notebooks and tests have their own streams.
         if isinstance(stream, io.TextIOWrapper):
@@ -36,10 +33,7 @@ def parser(
 ) -> argparse.ArgumentParser:
     """The parser of `python -m sicnn_jax.NAME`.
 
-    Args:
-      name: of the module.
-      doc: its docstring, which begins the help: a description and examples.
-      epilog: ends the help.
+    Its help begins with `doc`, the docstring of the module, and ends with `epilog`.
     """
     speak()
     return argparse.ArgumentParser(
@@ -63,9 +57,9 @@ def path_or_name(text: str) -> str:
 
 
 def count(text: str) -> int:
-    """The type of a flag that is a number of things, 1 or more."""
+    """The type of a flag that is a positive whole number."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number from 1 on')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a positive whole number')
     return int(text)
 
 
@@ -79,7 +73,6 @@ def run(
 
     Args:
       function: returns a status, or None if it is done.
-      arguments: of the function.
       errors: to print in one line, in addition to those of the system.
       goes_on: whether the same command continues after Ctrl-C.
     """
@@ -88,7 +81,7 @@ def run(
         return function(*arguments) or DONE
     except KeyboardInterrupt:
         if goes_on:
-            print('Interrupted; the same command goes on.', file=sys.stderr)
+            print('Interrupted; the same command continues.', file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of the output, such as `head`, has seen enough.
@@ -110,10 +103,7 @@ def in_words(
 
 
 def fail(error: object, status: int = ERROR) -> int:
-    """Prints an error, in colour on a terminal unless NO_COLOR is set.
-
-    Returns the status.
-    """
+    """Prints an error, in colour on a terminal without NO_COLOR; returns the status."""
     in_colour = sys.stderr.isatty() and not os.environ.get('NO_COLOR')
     first = '\033[31mError:\033[0m' if in_colour else 'Error:'
     print(f'{first} {error}', file=sys.stderr)

@@ -5,10 +5,11 @@ As in `algorithm.py`, they are pure functions (recipe, state, batch) → (state,
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from sicnn_jax import images, losses, terms
 from sicnn_jax.algorithm import super_resolve, update_cnnh
-from sicnn_jax.descent import Metrics, descend
+from sicnn_jax.descent import Updated, descend
 from sicnn_jax.recipe import Batch, Recipe, apply, both, pairs
 from sicnn_jax.train_state import TrainState
 
@@ -16,12 +17,12 @@ __all__ = ['adversarial', 'fit', 'pyramid', 'update_discriminator', 'update_pyra
 
 
 def update_pyramid(
-    recipe: Recipe, state: TrainState, lr: jax.Array, pyramid: tuple[jax.Array, ...]
-) -> tuple[TrainState, Metrics]:
+    recipe: Recipe, state: TrainState, lr: Array, pyramid: tuple[Array, ...]
+) -> Updated:
     """One step of a network with a pyramid by its Charbonnier losses (LapSRN, Eq. 2).
 
     Args:
-      recipe: of which CNNH, the loss scale and the optimiser are used.
+      recipe: provides CNNH, the loss scale and the optimiser.
       state: with network 'cnnh'.
       lr: float32 [n, 112 / scale, 96 / scale, 3].
       pyramid: float32 originals in the sizes of the network's levels, 112×96 last.
@@ -32,10 +33,8 @@ def update_pyramid(
 
     def objective(params, part):
         levels = apply(recipe.cnnh, params['cnnh'], part['lr'], method='pyramid')
-        loss = sum(
-            losses.charbonnier_loss(level, original)
-            for level, original in zip(levels, part['pyramid'], strict=True)
-        )
+        compared = zip(levels, part['pyramid'], strict=True)
+        loss = sum(losses.charbonnier_loss(*pair) for pair in compared)
         return recipe.loss_scale * loss, {'charbonnier_loss': loss}
 
     batch = {'lr': lr, 'pyramid': pyramid}
@@ -43,15 +42,14 @@ def update_pyramid(
 
 
 def update_discriminator(
-    recipe: Recipe, state: TrainState, sr: jax.Array, hr: jax.Array
-) -> tuple[TrainState, Metrics]:
+    recipe: Recipe, state: TrainState, sr: Array, hr: Array
+) -> Updated:
     """One step of the discriminator by the cross-entropy of HR and SR faces.
 
     Args:
-      recipe: of which the discriminator and its optimiser are used.
+      recipe: provides the discriminator and its optimiser.
       state: with network 'discriminator'.
-      sr: float32 [n, 112, 96, 3], constants here: no gradient reaches the network that
-        made them.
+      sr: float32 [n, 112, 96, 3]; no gradient reaches the network that made them.
       hr: float32 [n, 112, 96, 3].
 
     Returns:
@@ -67,10 +65,8 @@ def update_discriminator(
     return descend(recipe, state, ('discriminator',), objective, batch)
 
 
-def pyramid(
-    recipe: Recipe, state: TrainState, batch: Batch
-) -> tuple[TrainState, Metrics]:
-    """An iteration of LapSRN: its levels against HR, reduced bicubically."""
+def pyramid(recipe: Recipe, state: TrainState, batch: Batch) -> Updated:
+    """An iteration of LapSRN: compares its levels with bicubically reduced HR."""
     lr, hr, _ = pairs(recipe, batch)
     levels = [
         images.to_float(images.degrade(batch['hr'], scale=factor))
@@ -80,9 +76,7 @@ def pyramid(
     return update_pyramid(recipe, state, lr, (*levels, hr))
 
 
-def adversarial(
-    recipe: Recipe, state: TrainState, batch: Batch
-) -> tuple[TrainState, Metrics]:
+def adversarial(recipe: Recipe, state: TrainState, batch: Batch) -> Updated:
     """An iteration of UR-DGN: the discriminator, then CNNH through its new state."""
     lr, hr, _ = pairs(recipe, batch)
     sr = super_resolve(recipe, state, lr)
@@ -91,6 +85,6 @@ def adversarial(
     return state, discriminated | hallucinated
 
 
-def fit(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    """The one iteration of a network that was fitted when the stage began."""
+def fit(recipe: Recipe, state: TrainState, batch: Batch) -> Updated:
+    """The only iteration of a network that was fitted when the stage began."""
     return state, {'fitted_finite': jnp.ones(())}

@@ -1,5 +1,6 @@
 """Keeps compiled programs for the next process."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -10,10 +11,8 @@ import jax
 from sicnn_jax import paths
 
 _CPU_INFO = Path('/proc/cpuinfo')
-# Its fields that tell the instructions of each kind of processor.
+# The fields that identify the instructions of a processor.
 _FEATURES = ('model name', 'flags', 'Features')
-# Programs that take at least this many seconds to compile are kept.
-_WORTH_KEEPING = 0.2
 
 
 def keep_programs() -> None:
@@ -42,15 +41,14 @@ def keep_programs() -> None:
     except paths.PathError:
         return
     jax.config.update('jax_compilation_cache_dir', str(directory))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', _WORTH_KEEPING)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 
 def _cpu():
     """A name for processors with the same instructions, or else for this machine."""
-    try:
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
         lines = _CPU_INFO.read_text('utf-8').splitlines()
-    except OSError:
-        lines = []
     said = sorted({line for line in lines if line.startswith(_FEATURES)})
     known = '\n'.join([platform.machine(), *(said or [platform.node()])])
     return f'cpu-{hashlib.sha256(known.encode()).hexdigest()[:12]}'

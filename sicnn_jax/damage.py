@@ -50,7 +50,7 @@ def reading(path: Path) -> Iterator[None]:
 def _system_error(path, error):
     """The system's error that kept a checkpoint from being read; None without one.
 
-    Orbax takes a file that it may not read for a missing one, so all files are tried.
+    Orbax mistakes an unreadable file for a missing one, so all files are tried.
     """
     if isinstance(error, OSError) and error.errno not in (None, *_GONE):
         return error

@@ -4,9 +4,9 @@
 
 It uses the network that ships; --checkpoint=runs/di takes one of yours. For every face,
 the page shows the network's input, bicubic and SICNN. If the face was larger than the
-input, it also shows the original, and the similarity to it by the run's recognition
-stage, if there is one. It needs the extras `demo` and `detect`; only this machine can
-open the page.
+input, it also shows the original and, if the run has a recognition stage, the
+similarity to it. It needs the extras `demo` and `detect`; only this machine can open
+the page.
 """
 
 import sys

@@ -21,6 +21,7 @@ __all__ = [
     'AXIS',
     'Iteration',
     'Metrics',
+    'Updated',
     'counted',
     'descend',
     'finite_networks',
@@ -32,8 +33,9 @@ __all__ = [
 AXIS = 'batch'
 
 Metrics = dict[str, jax.Array]
+Updated = tuple[TrainState, Metrics]
 # (recipe, state, batch) → (state, metrics)
-Iteration = Callable[..., tuple[TrainState, Metrics]]
+Iteration = Callable[..., Updated]
 
 _FINITE = '_finite'
 
@@ -44,11 +46,11 @@ def descend(
     names: tuple[str, ...],
     objective: Callable[[dict[str, Any], Any], tuple[jax.Array, Metrics]],
     batch: Any,
-) -> tuple[TrainState, Metrics]:
+) -> Updated:
     """One step of the named networks, unless loss or gradient is not finite.
 
     Args:
-      recipe: of which optimisers, microbatches and split identities are used.
+      recipe: provides optimisers, `microbatches` and `split_identities`.
       state: with the named networks.
       names: of the networks to update.
       objective: (params of these, part of the batch) → (loss, metrics), both means
@@ -70,18 +72,17 @@ def descend(
             f'The state has no network {", ".join(missing)} to update; it has '
             f'{", ".join(state.networks)}.'
         )
+    before = {name: state.networks[name] for name in names}
     axes = varying(batch)
     # Marked as this device's own; otherwise JAX would sum their gradients by itself.
-    params = vary({name: state.networks[name].params for name in names}, axes)
+    params = vary({name: network.params for name, network in before.items()}, axes)
 
     def of_this_device(params, part):
         return vary(objective(params, part), axes)
 
-    differentiated = functools.partial(
-        jax.value_and_grad(of_this_device, has_aux=True), params
-    )
+    differentiate = jax.value_and_grad(of_this_device, has_aux=True)
     (loss, metrics), gradients = _mean_over_parts(
-        differentiated, batch, recipe.microbatches
+        functools.partial(differentiate, params), batch, recipe.microbatches
     )
     # The gradient of the local loss is averaged: differentiating an averaged loss
     # would count every device twice.
@@ -99,14 +100,9 @@ def descend(
             for name, network in networks.items()
         }
 
-    trained = _changed_if(
-        finite, stepped, {name: state.networks[name] for name in names}
-    )
+    networks = {**state.networks, **_changed_if(finite, stepped, before)}
     metrics |= {f'{name}_gradient_norm': norm for name, norm in norms.items()}
-    metrics |= dict.fromkeys(
-        (f'{name}{_FINITE}' for name in names), finite.astype(jnp.float32)
-    )
-    networks = {**state.networks, **trained}
+    metrics |= {f'{name}{_FINITE}': finite.astype(jnp.float32) for name in names}
     return dataclasses.replace(state, networks=networks), metrics
 
 
@@ -132,12 +128,9 @@ def merge_metrics(*updates: Metrics) -> Metrics:
     """
     merged: Metrics = {}
     for metrics in updates:
-        twice = {
-            key: jnp.minimum(value, merged[key])
-            for key, value in metrics.items()
-            if key.endswith(_FINITE) and key in merged
-        }
-        merged |= metrics | twice
+        for key, value in metrics.items():
+            twice = key in merged and key.endswith(_FINITE)
+            merged[key] = jnp.minimum(value, merged[key]) if twice else value
     return merged
 
 
@@ -175,10 +168,8 @@ def _parts(batch: Any, count: int) -> Any:
 
 
 def _one_by_one(function: Callable[[Any, Any], Any], start: Any, parts: Any) -> Any:
-    """`jax.lax.scan`, but unrolled on a CPU, where convolutions in a loop are slow.
-
-    So on a CPU, parts save no memory.
-    """
+    """`jax.lax.scan`, unrolled on a CPU, where convolutions in a loop are slow."""
+    # So on a CPU, parts save no memory.
     return jax.lax.scan(function, start, parts, unroll=jax.default_backend() == 'cpu')
 
 
@@ -193,12 +184,7 @@ def _check_mapped():
         ) from error
 
 
-def _stepped(
-    optimizer: optax.GradientTransformation,
-    network: Network,
-    gradient: Any,
-    norm: jax.Array,
-) -> Network:
+def _stepped(optimizer, network, gradient, norm):
     """A network after a step of its optimiser, which is told the gradient's norm."""
     updates, opt_state = optax.with_extra_args_support(optimizer).update(
         gradient, network.opt_state, network.params, gradient_norm=norm
@@ -224,15 +210,15 @@ def _mean_over_parts(function: Callable[[Any], Any], batch: Any, count: int) -> 
     if count == 1:
         return function(batch)
     parts = _parts(batch, count)
-    one = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], parts))
-    zero = jax.tree.map(
-        lambda leaf: vary(jnp.zeros(leaf.shape, leaf.dtype), varying(leaf)), one
-    )
+
+    def zeros(leaf):
+        return vary(jnp.zeros(leaf.shape, leaf.dtype), varying(leaf))
 
     def add(total, part):
         return jax.tree.map(jnp.add, total, function(part)), None
 
-    total, _ = _one_by_one(add, zero, parts)
+    one = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], parts))
+    total, _ = _one_by_one(add, jax.tree.map(zeros, one), parts)
     return jax.tree.map(lambda leaf: leaf / count, total)
 
 

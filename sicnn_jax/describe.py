@@ -18,26 +18,21 @@ from sicnn_jax.data.preparing.teacher import describe
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = command.parser('describe', __doc__)
-    parser.add_argument(
-        '--data', type=command.path, required=True, help='data set of shards'
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add('--data', type=command.path, required=True, help='data set of shards')
+    add(
         '--teacher',
         type=command.path_or_name,
         default='dlib',
         help='dlib, an .onnx file or a finished stage',
     )
-    parser.add_argument(
+    add(
         '--photographs',
         type=command.path,
         help='directory that the data set was prepared from',
     )
-    parser.add_argument(
-        '--landmarks', type=command.path, help='landmarks file of the photographs'
-    )
-    parser.add_argument(
-        '--out', type=command.path, help='file to write; default: in the data set'
-    )
+    add('--landmarks', type=command.path, help='landmarks file of the photographs')
+    add('--out', type=command.path, help='file to write; default: in the data set')
     options = vars(parser.parse_args(argv))
     return command.run(lambda: print(describe(**options)), goes_on=True)
 

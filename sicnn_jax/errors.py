@@ -2,26 +2,18 @@
 
 import errno
 import os
+import traceback
 
 __all__ = ['CheckpointError', 'of_system']
 
 _PERMISSION = 'choose a place where you may read and write'
-_SPACE = 'free some space'
 _DISK = 'check the disk, or the source of its mount, and give the command again'
 # The remedy for each error of the system.
 _REMEDIES = {
-    errno.EACCES: _PERMISSION,
-    errno.EPERM: _PERMISSION,
-    errno.EROFS: _PERMISSION,
-    errno.ENOSPC: _SPACE,
-    errno.EDQUOT: _SPACE,
-    errno.EIO: _DISK,
-    errno.ENODEV: _DISK,
-    errno.ENXIO: _DISK,
-    errno.ESTALE: _DISK,
-    errno.ENOTCONN: _DISK,
-    errno.EHOSTDOWN: _DISK,
-    errno.ETIMEDOUT: _DISK,
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _PERMISSION),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), 'free some space'),
+    **dict.fromkeys((errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE), _DISK),
+    **dict.fromkeys((errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT), _DISK),
     errno.ENOENT: 'is it spelled as it is on disk?',
     errno.EEXIST: 'choose another name, or remove the existing one',
     errno.EISDIR: 'give a file',
@@ -46,10 +38,7 @@ class CheckpointError(ValueError):
 
 
 def of_system(error: BaseException) -> str | None:
-    """The system's error and a remedy, in one line; None for other errors.
-
-    It concerns a file, a port, a device, or memory.
-    """
+    """A file, port, device or memory error with a remedy, in one line; else None."""
     if isinstance(error, OSError):
         words = _of_file(error)
     elif isinstance(error, MemoryError):
@@ -76,16 +65,16 @@ def of_system(error: BaseException) -> str | None:
 def _of_file(error):
     if error.errno is None or error.strerror is None:
         return str(error) or type(error).__name__
-    files = [file for file in (error.filename, error.filename2) if file is not None]
-    where = ' → '.join(map(os.fsdecode, filter(_is_path, files)))
+    # From `open`, a name may be a number.
+    files = [
+        os.fsdecode(file)
+        for file in (error.filename, error.filename2)
+        if isinstance(file, str | bytes | os.PathLike)
+    ]
+    where = ' → '.join(files)
     said = f'{where}: {error.strerror}' if where else error.strerror
     remedy = _REMEDIES.get(error.errno)
     return f'{said}: {remedy}' if remedy else said
-
-
-def _is_path(file):
-    # From `open`, it may be a number.
-    return isinstance(file, str | bytes | os.PathLike)
 
 
 def _is_of(error, package, kinds):
@@ -96,9 +85,7 @@ def _is_of(error, package, kinds):
 def _is_of_devices(error):
     if isinstance(error, RuntimeError):
         return 'Unable to initialize backend' in str(error)
-    if not isinstance(error, AssertionError) or error.__traceback__ is None:
+    if not isinstance(error, AssertionError):
         return False
-    last = error.__traceback__
-    while last.tb_next:
-        last = last.tb_next
-    return last.tb_frame.f_code.co_filename.endswith(_STARTS_DEVICES)
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.endswith(_STARTS_DEVICES)

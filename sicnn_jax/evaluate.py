@@ -18,6 +18,7 @@ docs/evaluation.md has the sets and options.
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from sicnn_jax import command, compilation_cache, paths, weights
 from sicnn_jax.evaluation import compare, features, verify
@@ -62,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _open_shipped(scale, out):
     """The config of the networks that ship; it makes `out` the workdir of a run."""
     config = shipped_config(scale)
-    text = config.to_json(indent=2)
-    if (out / CONFIG).exists() and (out / CONFIG).read_text(encoding='utf-8') != text:
+    old, text = out / CONFIG, config.to_json(indent=2)
+    if old.exists() and old.read_text(encoding='utf-8') != text:
         raise ValueError(f'--out={out} is the workdir of another run: give a new one.')
     print(weights.NOTICE, flush=True)
     write_config(config, out)
@@ -72,33 +73,25 @@ def _open_shipped(scale, out):
 
 def _parser():
     parser = command.parser('evaluate', __doc__)
-    parser.add_argument(
+    add = parser.add_argument
+    named: dict[str, Any] = {'type': command.path_or_name, 'default': ''}
+    add(
         '--workdir',
         type=command.path,
         help='workdir of a finished run; default: the network that ships',
     )
-    parser.add_argument(
+    add(
         '--scale',
         type=int,
         choices=tuple(weights.CNNH),
         help='scale of the network that ships; default: 8',
     )
-    parser.add_argument(
-        '--out',
-        type=command.path,
-        help='directory to write to; default: the workdir',
-    )
-    parser.add_argument(
-        '--data',
-        type=command.path_or_name,
-        default='',
-        help='data set of shards; default: the data of the run',
-    )
-    parser.add_argument('--split', default='test', help='split of the shards')
-    parser.add_argument(
+    add('--out', type=command.path, help='directory to write to; default: the workdir')
+    add('--data', **named, help='data set of shards; default: the data of the run')
+    add('--split', default='test', help='split of the shards')
+    add(
         '--pairs',
-        type=command.path_or_name,
-        default='',
+        **named,
         help="LFW's pairs.txt, YTF's splits.txt, a .csv with the columns path_a, "
         'path_b, same[, fold], or a .bin of InsightFace',
     )
@@ -106,41 +99,29 @@ def _parser():
         ('--folds', 'folds of --pairs to use, numbered from 1; default: all'),
         ('--report', 'folds to average over; default: all'),
     ):
-        parser.add_argument(name, help=text, type=_numbers, default=(), metavar='N,N,…')
-    parser.add_argument(
-        '--images',
-        type=command.path_or_name,
-        default='',
-        help='directory with the images that --pairs names',
-    )
-    parser.add_argument(
+        add(name, help=text, type=_numbers, default=(), metavar='N,N,…')
+    add('--images', **named, help='directory with the images that --pairs names')
+    add(
         '--landmarks',
-        type=command.path_or_name,
-        default='',
+        **named,
         help='file with five points of each image; default: faces are in the middle',
     )
-    parser.add_argument(
+    add(
         '--flip',
         choices=features.FLIPS,
         default='concat',
         help='how to combine the features of a face and of its mirror image',
     )
-    parser.add_argument(
+    add(
         '--video',
         choices=verify.VIDEOS,
         default='feature',
         help='whether to average the features or the scores of frames',
     )
-    parser.add_argument(
-        '--frames',
-        type=int,
-        default=0,
-        help='the most frames of a video to use; default: all',
-    )
-    parser.add_argument(
+    add('--frames', type=int, default=0, help='most frames per video; default: all')
+    add(
         '--judge',
-        type=command.path_or_name,
-        default='',
+        **named,
         help="'dlib' (real faces), a finished recognition stage, .safetensors or "
         '.onnx (model.json next to model.onnx describes its input); default: the judge '
         'of the run',

@@ -22,27 +22,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = command.parser('export', __doc__)
     workdir.add_network_flags(parser)
-    parser.add_argument(
-        '--format', required=True, choices=FORMATS, help='format of the file'
-    )
-    parser.add_argument('--out', required=True, type=command.path, help='file to write')
-    parser.add_argument(
-        '--half', action='store_true', help='store safetensors in float16'
-    )
+    add = parser.add_argument
+    add('--format', required=True, choices=FORMATS, help='format of the file')
+    add('--out', required=True, type=command.path, help='file to write')
+    add('--half', action='store_true', help='store safetensors in float16')
     return command.run(_export, parser.parse_args(arguments))
 
 
 def _export(options):
-    export(
-        options.checkpoint,
-        options.format,
-        options.out,
-        scale=options.scale,
-        half=options.half,
-    )
+    half, scale, out = options.half, options.scale, options.out
+    export(options.checkpoint, options.format, out, scale=scale, half=half)
     if options.checkpoint is None:
         print(weights.NOTICE)
-    print(f'{options.out} written: {options.out.stat().st_size:,} bytes.')
+    print(f'{out} written: {out.stat().st_size:,} bytes.')
 
 
 if __name__ == '__main__':

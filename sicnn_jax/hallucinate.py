@@ -7,8 +7,8 @@ INPUT is a photograph, a folder of photographs (with its subfolders), or an alig
 of exactly the network's input size, 12×14 or 24×28. Finding faces needs the extra
 `detect`; a landmarks file needs no extra. For `folder/a/b.jpg` the command writes
 `a/b_face0.png`, `a/b_face0_compare.png` and, with --paste, `a/b_pasted.png`. It ends
-with `report.json`, also when Ctrl-C stops it. Exit status: 0 if it found a face, 1 if
-it found none or on an error, 2 for wrong arguments, 130 if it was stopped.
+with `report.json`, even if Ctrl-C stops it. Exit status: 0 if it found a face, 1 if it
+found none or on an error, 2 for wrong arguments, 130 if it was stopped.
 """
 
 import argparse
@@ -62,8 +62,7 @@ def _locator(hallucinator: Hallucinator, arguments: argparse.Namespace) -> Locat
         if job.key not in landmarks:
             raise DatasetError(f'it is not in {arguments.landmarks}')
         points = picture.from_file(landmarks[job.key])
-        corner = points.min(0)
-        box = np.concatenate([corner, points.max(0) - corner])
+        box = np.concatenate([points.min(0), np.ptp(points, axis=0)])
         return [DetectedFace(box, points, 1.0)]
 
     return look_up
@@ -72,7 +71,6 @@ def _locator(hallucinator: Hallucinator, arguments: argparse.Namespace) -> Locat
 def _report(listed, hallucinator, entries):
     means = summarise(entries)
     written = {name for entry in entries for name in entry['written']}
-    before = [name for name in listed.written_before if name not in written]
     return {
         'stage': str(hallucinator.stage),
         'scale': hallucinator.scale,
@@ -81,7 +79,7 @@ def _report(listed, hallucinator, entries):
         **({'measured': means} if means else {}),
         **listed.passed_over.report(),
         # Listed so that a later run does not take them for photographs.
-        'written_before': before,
+        'written_before': [n for n in listed.written_before if n not in written],
         'files': entries,
     }
 
@@ -97,7 +95,8 @@ def _without_infinities(report):
 
 def _parse(arguments):
     parser = command.parser('hallucinate', __doc__)
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         'inputs',
         nargs='+',
         metavar='INPUT',
@@ -105,41 +104,35 @@ def _parse(arguments):
         help='photograph, folder of photographs, or aligned face of 12×14 or 24×28',
     )
     workdir.add_network_flags(parser)
-    parser.add_argument(
-        '--out', required=True, type=command.path, help='directory to write to'
-    )
-    parser.add_argument(
+    add('--out', required=True, type=command.path, help='directory to write to')
+    add(
         '--paste', action='store_true', help='also write each photograph with its faces'
     )
-    parser.add_argument(
+    add(
         '--faces',
         choices=detect.CHOICES,
         default='all',
         help='which faces of a photograph to hallucinate',
     )
-    parser.add_argument(
+    add(
         '--landmarks',
         type=command.path,
         help='file with PATH and ten numbers on each line, instead of finding faces',
     )
-    parser.add_argument(
+    add(
         '--rotations',
         action='store_true',
         help='if no face is upright, find faces turned by 90° or 180°',
     )
-    parser.add_argument(
-        '--min_score',
-        type=float,
-        default=detect.MIN_SCORE,
-        help='least score of a face, 0 to 1',
-    )
-    parser.add_argument(
+    score = detect.MIN_SCORE
+    add('--min_score', type=float, default=score, help='least score of a face, 0 to 1')
+    add(
         '--min_size',
         type=float,
         help=f'least size of a face in pixels; default: {detect.SMALLEST}, and at '
         'least 1/45 of the longer side',
     )
-    parser.add_argument(
+    add(
         '--compare',
         type=command.path,
         metavar='REFERENCE',
@@ -174,21 +167,14 @@ def _hallucinate(options):
     locate = _locator(hallucinator, options)
     out.mkdir(parents=True, exist_ok=True)
     listed = list_jobs(options.inputs, out)
-    coming = photographs.run(
-        hallucinator,
-        listed.jobs,
-        out,
-        locate=locate,
-        paste=options.paste,
-        reference=options.compare,
-    )
+    how = {'locate': locate, 'paste': options.paste, 'reference': options.compare}
+    coming = photographs.run(hallucinator, listed.jobs, out, **how)
     try:
         for entry in coming:
             entries.append(entry)
     except KeyboardInterrupt:
         stopped = True
-    report = _report(listed, hallucinator, entries)
-    path = out / REPORT
+    report, path = _report(listed, hallucinator, entries), out / REPORT
     write_results(_without_infinities(report), path, indent=1)
     if 'measured' in report:
         print('\n'.join(text_table(MEASURES, report['measured'])))

@@ -40,7 +40,6 @@ __all__ = [
 Metrics = dict[str, Any]
 Hook = Callable[[int, TrainState, Metrics], None]
 
-_STEP = 'step'
 # An error names this many faces.
 _NAMED = 4
 
@@ -112,12 +111,18 @@ class Log:
         self._bad_in_a_row, self._begun = _take_up(self._kept, start)
         self._lines = _reopen_lines(directory / 'metrics.jsonl', start)
         self._events = _reopen_lines(directory / 'events.jsonl', start)
-        self._board = _Board(directory / 'tensorboard', start)
+        # `SummaryWriter` writes in a thread, which dies if the disk is full, and then
+        # waits for it forever.
+        board = directory / 'tensorboard'
+        board.mkdir(parents=True, exist_ok=True)
+        self._board = EventsWriter(str(board / 'events'))
+        # TensorBoard forgets what earlier files say from this step on.
+        self._write_event(start, session_log=SessionLog(status=SessionLog.START))
         self._step, self._time = start, time.monotonic()
 
     def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
-        self._pending.append(metrics[_STEP])
-        measured = {key: value for key, value in metrics.items() if key != _STEP}
+        self._pending.append(metrics['step'])
+        measured = {key: value for key, value in metrics.items() if key != 'step'}
         if not (measured or _due(step, self._every, self._last)):
             return
         window = self._window(step)
@@ -152,9 +157,8 @@ class Log:
 
     def _window(self, step: int) -> dict[str, float]:
         """Means and extremes since the last line; stops if too many steps are bad."""
-        window = self._take()
-        applied = finite_networks(window)
-        window = without_finite(window)
+        taken = self._take()
+        applied, window = finite_networks(taken), without_finite(taken)
         finite = np.all([*applied.values()], axis=0)
         first = step - finite.size + 1
         for place in range(finite.size):
@@ -215,8 +219,11 @@ class Log:
         self._lines.write(json.dumps(line) + '\n')
         self._lines.flush()
         for key, value in values.items():
-            self._board.write(step, summary=scalar(f'{self._name}/{key}', value))
+            self._write_event(step, summary=scalar(f'{self._name}/{key}', value))
         self._board.flush()
+
+    def _write_event(self, step, **what):
+        self._board.write_event(Event(wall_time=time.time(), step=step, **what))
 
     def _print(self, step, values, rate, remaining):
         minutes, seconds = divmod(round(remaining), 60)
@@ -230,27 +237,6 @@ class Log:
             f'{rate:.1f} images/s  ETA {minutes}:{seconds:02d}',
             flush=True,
         )
-
-
-class _Board:
-    """TensorBoard's event file. `SummaryWriter` writes in a thread, which dies if the
-    disk is full, and then waits for it forever.
-
-    Args:
-      directory: of the file.
-      start: TensorBoard forgets what earlier files say from this step on.
-    """
-
-    def __init__(self, directory: Path, start: int):
-        directory.mkdir(parents=True, exist_ok=True)
-        self._writer = EventsWriter(str(directory / 'events'))
-        self.write(start, session_log=SessionLog(status=SessionLog.START))
-
-    def write(self, step: int, **what: Any) -> None:
-        self._writer.write_event(Event(wall_time=time.time(), step=step, **what))
-
-    def flush(self) -> None:
-        self._writer.flush()
 
 
 @dataclasses.dataclass

@@ -39,8 +39,8 @@ def hold(directory: Path) -> Iterator[None]:
     If the file system has no locks, it prints a warning and continues without one.
 
     Args:
-      directory: created if missing. It has a file `.lock` while the block runs, and
-        after a crash, when that blocks nobody.
+      directory: created if missing. The file `.lock` is in it while the block runs; one
+        that a crash leaves there blocks nobody.
 
     Raises:
       InUseError: another process holds the lock; the message says which process, on
@@ -72,11 +72,7 @@ def hold(directory: Path) -> Iterator[None]:
 def one_at_a_time(
     directory: Callable[P, str | os.PathLike],
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorates a function that `hold`s a directory while it runs.
-
-    Args:
-      directory: gives the directory from the function's arguments.
-    """
+    """Makes a function `hold` a directory, given by its arguments, while it runs."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
@@ -111,15 +107,19 @@ def _open_locked(path):
 
 
 def _lock(file, directory):
-    if fcntl is None:
-        return _warn_unlocked(directory, 'this system has no flock')
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    # Locks are not supported, not implemented, or used up.
-    except OSError as error:
-        _warn_unlocked(directory, error.strerror)
+    why: str | None = 'this system has no flock'
+    if fcntl is not None:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        # Locks are not supported, not implemented, or used up.
+        except OSError as error:
+            why = error.strerror
+    _warn(
+        f'{directory} cannot be locked ({why}): do not start a second run in it while '
+        'this one runs.'
+    )
 
 
 def _is_at(path, file):
@@ -129,25 +129,18 @@ def _is_at(path, file):
         return False
 
 
-def _warn_unlocked(directory, why):
-    print(
-        f'{directory} cannot be locked ({why}): do not start a second run in it while '
-        'this one runs.',
-        file=sys.stderr,
-        flush=True,
-    )
+def _warn(message):
+    print(message, file=sys.stderr, flush=True)
 
 
 def _warn_of_another_host(file, directory):
     """Warns of an owner on another host: some network file systems lock per host."""
     owner = _read_owner(file)
     if owner and owner.get('host') != platform.node():
-        print(
+        _warn(
             f'{directory} was in use by a run that did not say it ended'
             f'{_said(owner)}. If it still runs, stop one of the two: not every network '
-            'file system has locks that other hosts see.',
-            file=sys.stderr,
-            flush=True,
+            'file system has locks that other hosts see.'
         )
 
 

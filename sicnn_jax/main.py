@@ -5,7 +5,7 @@
         --config.data.source=records --config.data.dir=/data/faces
 
 The same command continues an interrupted run. SIGTERM and Ctrl-C save at the end of the
-step and exit with status 75; a second one ends at once.
+step and exit with status 75; a second one ends the run at once.
 
 On several hosts, or with several processes, start it once in each: see `launch/` and
 `parallel.connect`.
@@ -60,11 +60,7 @@ _SAID = (ValueError, FloatingPointError)
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command; returns its exit status.
-
-    Args:
-      argv: the program, and the config fields to set.
-    """
+    """Runs the command; `argv[1:]` sets config fields. Returns its exit status."""
     overrides = argv[1:]
     unexpected = [each for each in overrides if not _is_field(each)]
     if unexpected:
@@ -87,20 +83,16 @@ def _is_field(argument):
 
 
 def _train(name, overrides, workdir):
-    config = load.load(name, overrides)
+    config, changed = load.load(name, overrides), _CHANGED.value
     _leave_out_full_disks()
     try:
         with _one_ends_all(), _full_disk_in_words(workdir):
             parallel.divide_cpu(config.cpu_devices)
             parallel.connect()
-            asked_to_stop = stop_on_signals()
+            stop = stop_on_signals()
             compilation_cache.keep_programs()
             train.run(
-                config,
-                workdir,
-                asked_to_stop=asked_to_stop,
-                checked=True,
-                changed=_CHANGED.value,
+                config, workdir, asked_to_stop=stop, checked=True, changed=changed
             )
             parallel.disconnect()
         if parallel.is_first():
@@ -134,10 +126,10 @@ def _full_disk_in_words(workdir: Path) -> Iterator[None]:
 def _leave_out_full_disks() -> None:
     """Drops Orbax's log entries, with tracebacks, of errors that it also raises."""
 
-    def is_said(record):
-        return record.exc_info and results_file.is_full(record.exc_info[1])
+    def is_news(record):
+        return not (record.exc_info and results_file.is_full(record.exc_info[1]))
 
-    logging.get_absl_logger().addFilter(lambda record: not is_said(record))
+    logging.get_absl_logger().addFilter(is_news)
 
 
 @contextlib.contextmanager
@@ -170,20 +162,17 @@ def _one_ends_all() -> Iterator[None]:
 
 
 def stop_on_signals() -> Callable[[], bool]:
-    """Returns whether SIGTERM or SIGINT has come; a second one acts as usual."""
+    """Makes a check whether SIGTERM or SIGINT came; a second one acts as usual."""
     came = []
 
     def note(number, _):
         came.append(number)
-        for each in usual:
+        for sig, handler in usual.items():
             # None means the handler of a library.
-            signal.signal(each, usual[each] or signal.SIG_DFL)
+            signal.signal(sig, handler or signal.SIG_DFL)
         print(f'{signal.Signals(number).name}: saving after this step.', flush=True)
 
-    usual = {
-        number: signal.signal(number, note)
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    usual = {sig: signal.signal(sig, note) for sig in (signal.SIGTERM, signal.SIGINT)}
     return lambda: bool(came)
 
 

@@ -27,18 +27,14 @@ def printable(name: str) -> str:
     r"""A name in one line of UTF-8: `caf\xe9.png` where the é is a byte of Latin-1."""
     # In a locale such as C, Python uses surrogates for everything except ASCII.
     with contextlib.suppress(UnicodeError):
-        name = name.encode('utf-8', 'surrogateescape').decode(
-            'utf-8', 'surrogateescape'
-        )
+        name = name.encode(errors='surrogateescape').decode(errors='surrogateescape')
     return _UNPRINTABLE.sub(_escaped, name)
 
 
 def encode(text: str, backslash: str = '\\') -> bytes:
     """A text in UTF-8, in which names are `printable`.
 
-    Args:
-      text: with any number of lines.
-      backslash: how the text writes a backslash: JSON writes two.
+    `backslash` is how the text writes a backslash: JSON writes two.
     """
     return _SURROGATES.sub(lambda one: backslash + _escaped(one)[1:], text).encode()
 

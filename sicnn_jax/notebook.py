@@ -31,10 +31,7 @@ def train_live(
     The output of training goes to `train.log` in the workdir. Interrupting the cell
     ends the step, saves and stops; the same call continues.
 
-    Args:
-      config: of the run.
-      workdir: everything is written below it.
-      every: seconds between two updates of the cell.
+    `every` is the number of seconds between two updates of the cell.
 
     Raises:
       Exception: any error of training.
@@ -74,8 +71,7 @@ def describe_progress(config: ConfigDict, workdir: Path) -> str:
     begun = []
     for name in config.stages:
         directory = stage_directory(config, name, workdir)
-        lines = curves.read_metrics(directory)
-        if lines:
+        if lines := curves.read_metrics(directory):
             begun.append((name, directory, lines))
     if not begun:
         return 'Making data and compiling …'
@@ -100,8 +96,5 @@ def show_faces(titled: Sequence[tuple[np.ndarray, str]], columns: int = 4) -> No
         f'<figcaption>{title}</figcaption></figure>'
         for image, title in titled
     ]
-    rows = [
-        ''.join(cells[start : start + columns])
-        for start in range(0, len(cells), columns)
-    ]
+    rows = [''.join(cells[i : i + columns]) for i in range(0, len(cells), columns)]
     display(HTML('<br>'.join(rows)))

@@ -14,12 +14,9 @@ def learning_rate_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
 
     Args:
       config: `learning_rate`, `schedule` ('steps' divides by 10 at each of
-        `boundaries`, as Sec. 4.1; 'cosine' falls to zero at the last step;
+        `boundaries`, as in Sec. 4.1; 'cosine' falls to zero at the last step;
         'constant'), `boundaries`, `warmup_steps`.
       steps: length of the stage.
-
-    Returns:
-      A function from the step to the learning rate.
 
     Raises:
       ValueError: for an unknown schedule.
@@ -67,15 +64,12 @@ def make_optimizer(
     """
     learning_rate = learning_rate_schedule(config, steps)
     parts = [_clip(config.clip)] if config.clip else []
+    decay = {'weight_decay': config.weight_decay, 'mask': _matrices}
     if config.name == 'sgd':
-        parts += [
-            optax.add_decayed_weights(config.weight_decay, mask=_matrices),
-            optax.sgd(learning_rate, momentum=config.momentum or None),
-        ]
+        parts.append(optax.add_decayed_weights(**decay))
+        parts.append(optax.sgd(learning_rate, momentum=config.momentum or None))
     elif config.name == 'adam':
-        parts += [
-            optax.adamw(learning_rate, weight_decay=config.weight_decay, mask=_matrices)
-        ]
+        parts.append(optax.adamw(learning_rate, **decay))
     else:
         raise ValueError(
             f'optimizer.name is {config.name!r}; '
@@ -91,9 +85,7 @@ def _clip(limit):
         scale = jnp.minimum(1.0, limit / gradient_norm)
         return jax.tree.map(lambda leaf: leaf * scale, updates), state
 
-    return optax.GradientTransformationExtraArgs(
-        lambda params: optax.EmptyState(), update
-    )
+    return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
 
 
 def _matrices(params):

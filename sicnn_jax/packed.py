@@ -30,7 +30,7 @@ def pack(
     *,
     half: bool = False,
 ) -> bytes:
-    """The file of a network.
+    """A network as the content of a file.
 
     Args:
       network: its name, such as 'cnnh'.

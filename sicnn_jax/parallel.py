@@ -55,9 +55,9 @@ _FORCED_DEVICES = '--xla_force_host_platform_device_count'
 # Seconds after which a silent process counts as dead, and all end.
 _HEARTBEAT = 30
 # Seconds in which all processes must begin; between two notes that some are missing;
-# and that a good start takes at most, without a note.
+# and before the first note.
 _PATIENCE, _NOTE, _AT_ONCE = 300, 60, 5
-# Variables that tell JAX that there are several processes, and which one this is.
+# Variables that tell JAX about several processes, and which one this is.
 _CLUSTER = re.compile(
     'JAX_(COORDINATOR_ADDRESS|NUM_PROCESSES|PROCESS_ID)'
     '|SLURM_(JOB_ID|STEP_NODELIST|NTASKS|PROCID)'
@@ -67,7 +67,7 @@ _CLUSTER = re.compile(
 # Steps until all processes know that one was asked. Waiting for the answer in the same
 # step would also keep the devices waiting.
 _LAG = 2
-# Names in JAX's errors if communication failed, on CPUs and on GPUs.
+# Names in JAX's errors when communication fails, on CPUs and on GPUs.
 _COLLECTIVE = re.compile(r'\b(Gloo|NCCL)\b|[Cc]oordination service')
 # A matrix goes from process to process in pieces of this many bytes: JAX copies
 # everything it sends to every device, and a split matrix may not fit on one of them.
@@ -75,11 +75,9 @@ _PIECE = 2**26
 
 
 def divide_cpu(count: int) -> None:
-    """Makes devices of a CPU's cores; it has no effect once a device is in use.
+    """Makes `count` devices of a CPU's cores; has no effect once a device is in use.
 
-    Args:
-      count: how many devices; 0 leaves it to JAX and XLA_FLAGS, as does a number in
-        XLA_FLAGS.
+    0 leaves the number to JAX and XLA_FLAGS, as does a number in XLA_FLAGS.
     """
     if count and _FORCED_DEVICES not in os.environ.get('XLA_FLAGS', ''):
         # The devices of this process are in use: they stay as they are.
@@ -92,13 +90,13 @@ def connect() -> None:
 
     They are given by JAX_COORDINATOR_ADDRESS (host:port of the first one),
     JAX_NUM_PROCESSES and JAX_PROCESS_ID, or by the TPU pod, SLURM step, MPI or
-    Kubernetes job that JAX detects. With JAX_NUM_PROCESSES=1 it stays alone.
+    Kubernetes job that JAX detects. With JAX_NUM_PROCESSES=1, this process stays alone.
 
     It waits for all of them, five minutes at most, and prints that it does.
 
     Raises:
       ValueError: one of the variables is missing or not a number, this is one of
-        several pods that JAX cannot connect, or another process did not come.
+        several pods that JAX cannot connect, or another process did not join.
     """
     names = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
     address, count, index = (os.environ.get(name) for name in names)
@@ -124,12 +122,14 @@ def connect() -> None:
     if tasks is not None and tasks == os.environ.get('SLURM_NNODES'):
         # JAX would give each SLURM task one GPU; a single task per node gets all.
         settings['local_device_ids'] = []
-    # In older versions of JAX, it is a constant.
-    if (
-        'heartbeat_timeout_seconds'
-        in inspect.signature(jax.distributed.initialize).parameters
-    ):
-        settings['heartbeat_timeout_seconds'] = _HEARTBEAT
+    limits = {
+        'heartbeat_timeout_seconds': _HEARTBEAT,
+        # JAX's timeout comes after ours.
+        'initialization_timeout': _PATIENCE + _NOTE,
+    }
+    # In older versions of JAX, they are constants.
+    known = inspect.signature(jax.distributed.initialize).parameters
+    settings |= {name: limits[name] for name in limits if name in known}
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
     if hasattr(jax.config, 'jax_enable_preemption_service'):
         # The service would catch SIGTERM, which `any_asked` passes to all processes.
@@ -146,10 +146,6 @@ def connect() -> None:
 
 def _initialize(address, settings):
     """`jax.distributed.initialize` with messages; JAX's waits silently, then aborts."""
-    parameters = inspect.signature(jax.distributed.initialize).parameters
-    if 'initialization_timeout' in parameters:
-        # JAX's timeout comes after ours.
-        settings = settings | {'initialization_timeout': _PATIENCE + _NOTE}
     raised: list[BaseException] = []
 
     def work():
@@ -172,7 +168,7 @@ def _initialize(address, settings):
         )
         if waited >= _PATIENCE:
             raise ValueError(
-                f'The other processes of this run did not come in {waited:.0f} s '
+                f'The other processes of this run did not join in {waited:.0f} s '
                 f'({told}). Start all of them at once, by srun or launch/, with a '
                 'JAX_COORDINATOR_ADDRESS that each can reach; if there are no others, '
                 'as in an interactive shell, set JAX_NUM_PROCESSES=1.'
@@ -234,9 +230,8 @@ def from_first(tree: Any) -> Any:
     """Host arrays of the first process, copied to all."""
     if jax.process_count() == 1:
         return tree
-    return jax.tree.map(
-        lambda leaf: _in_pieces(multihost_utils.broadcast_one_to_all, leaf), tree
-    )
+    send = functools.partial(_in_pieces, multihost_utils.broadcast_one_to_all)
+    return jax.tree.map(send, tree)
 
 
 def any_asked(asked: Callable[[], bool]) -> Callable[[], bool]:
@@ -367,11 +362,7 @@ def to_devices(
 ) -> TrainState:
     """Copies a whole state from the host to the devices, as the updates take it.
 
-    Args:
-      state: without a device axis.
-      devices: by default those of this process.
-      split_identities: whether class weights are split, see `split`; the rest is
-        replicated.
+    `split_identities` splits the class weights, see `split`; the rest is replicated.
     """
     replicated = functools.partial(replicate, devices=devices)
     shares = functools.partial(split, devices=devices)
@@ -381,15 +372,12 @@ def to_devices(
 def to_host(state: TrainState, *, num_identities: int | None = None) -> TrainState:
     """The inverse of `to_devices`; all processes must call it.
 
-    Args:
-      state: on the devices.
-      num_identities: of the data, if the class weights are split.
+    If the class weights are split, it needs the data's number of identities.
     """
     if num_identities is None:
         return unreplicate(state)
-    return _by_network(
-        state, unreplicate, functools.partial(unsplit, size=num_identities)
-    )
+    join = functools.partial(unsplit, size=num_identities)
+    return _by_network(state, unreplicate, join)
 
 
 def _by_network(state, move, move_class_weights):
@@ -464,13 +452,9 @@ def _in_pieces(communicate, leaf, copies=1):
         return np.asarray(communicate(leaf))
     # All pieces but the last have the same size, so two programs are enough.
     size = -(-leaf.shape[-1] // pieces)
-    return np.concatenate(
-        [
-            np.asarray(communicate(leaf[..., start : start + size]))
-            for start in range(0, leaf.shape[-1], size)
-        ],
-        axis=-1,
-    )
+    starts = range(0, leaf.shape[-1], size)
+    parts = [np.asarray(communicate(leaf[..., i : i + size])) for i in starts]
+    return np.concatenate(parts, axis=-1)
 
 
 def _sharding(devices: Devices) -> NamedSharding:

@@ -55,7 +55,7 @@ def expand(path: str | os.PathLike) -> str:
     """
     text = os.fspath(path)
     if is_address(text):
-        raise PathError(f'{text} is no path of this machine: {_remedy(text)}')
+        raise PathError(f'{text} is not a path on this machine: {_remedy(text)}')
     if not text.startswith('~'):
         return text
     expanded = os.path.expanduser(text)
@@ -77,7 +77,7 @@ def in_utf8(path: Path) -> Path:
         whole.encode()
     except UnicodeEncodeError as error:
         raise PathError(
-            f'{names.printable(whole)} has a name that is no UTF-8, and neither data '
+            f'{names.printable(whole)} has a name that is not UTF-8, so neither data '
             'sets nor checkpoints can be there: rename it, or make a link to it by '
             'ln -s and give that.'
         ) from error
@@ -116,9 +116,7 @@ def check_writable(directory: Path, remedy: str = 'choose another directory') ->
 def free(path: Path) -> Path:
     """This path or, if it exists, one like it with a number."""
     others = (path.with_name(f'{path.name}-{i}') for i in itertools.count(2))
-    return next(
-        place for place in itertools.chain([path], others) if not place.exists()
-    )
+    return next(each for each in itertools.chain([path], others) if not each.exists())
 
 
 def _remedy(text):

@@ -12,10 +12,7 @@ from PIL import Image, ImageDraw, PngImagePlugin
 from sicnn_jax.images import HEIGHT, WIDTH
 from sicnn_jax.results_file import write_whole
 
-_GAP = 4
-_TITLE = 16
-# How viewers should treat colours that the screen lacks.
-_PERCEPTUAL = bytes([0])
+_GAP, _TITLE = 4, 16
 _PANEL, _MARGIN, _RADIUS = 420, 16, 4
 
 
@@ -32,7 +29,8 @@ def save(path: str | os.PathLike, picture: Image.Image) -> None:
     """Writes a whole PNG, with sRGB as its colour space."""
     buffer = io.BytesIO()
     colours = PngImagePlugin.PngInfo()
-    colours.add(b'sRGB', _PERCEPTUAL)
+    # 0, perceptual: how viewers adapt colours that the screen lacks.
+    colours.add(b'sRGB', bytes([0]))
     picture.save(buffer, 'png', pnginfo=colours)
     write_whole(Path(path), buffer.getvalue())
 
@@ -45,11 +43,9 @@ def save_grid(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> Non
       columns: title → uint8 [n, 112, 96, 3], the same n everywhere.
     """
     rows = len(next(iter(columns.values())))
-    size = (
-        len(columns) * (WIDTH + _GAP) + _GAP,
-        rows * (HEIGHT + _GAP) + _TITLE + _GAP,
-    )
-    sheet = Image.new('RGB', size, 'white')
+    width = len(columns) * (WIDTH + _GAP) + _GAP
+    height = rows * (HEIGHT + _GAP) + _TITLE + _GAP
+    sheet = Image.new('RGB', (width, height), 'white')
     draw = ImageDraw.Draw(sheet)
     for column, (title, faces) in enumerate(columns.items()):
         left = _GAP + column * (WIDTH + _GAP)
@@ -91,7 +87,6 @@ def save_scatter(
             placed += (left, _TITLE)
             for (x, y), colour in zip(placed, colours, strict=True):
                 box = (x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS)
-                draw.ellipse(
-                    box, fill=hues[colour] if is_hr else None, outline=hues[colour]
-                )
+                fill = hues[colour] if is_hr else None
+                draw.ellipse(box, fill=fill, outline=hues[colour])
     save(path, sheet)

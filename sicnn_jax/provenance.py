@@ -17,9 +17,9 @@ from sicnn_jax.rules import Rule
 
 __all__ = ['CHANGED', 'admit', 'admit_earlier', 'compared', 'settings']
 
-# What happens to a stage that was trained with other settings or data than those of the
-# config: it is an error; it continues with the new ones, if it was interrupted; or it
-# is set aside and trained anew.
+# What happens to a stage whose settings or data differ from those of the config: it is
+# an error; it continues with the new ones, if it was interrupted; or it is set aside
+# and trained anew.
 CHANGED = ('refuse', 'continue', 'anew')
 
 # Fields of a config that a stage's networks do not depend on, by section. They depend
@@ -51,13 +51,7 @@ _FREE = {
 
 
 def settings(config: ConfigDict, name: str, rule: Rule) -> dict[str, Any]:
-    """The fields of a config that the networks of a stage depend on, for its record.
-
-    Args:
-      config: of the run.
-      name: of the stage.
-      rule: that it has.
-    """
+    """The fields of a config that the networks of a stage depend on, for its record."""
     fields = json.loads(config.to_json())
     others = [field for field in fields if is_stage(config, field)]
     kept = _without(fields, *_FREE[''], *others, 'recognition_loss')
@@ -79,9 +73,7 @@ def _without(fields, *names):
 def compared(record: Mapping[str, Any], networks: tuple[str, ...]) -> dict[str, Any]:
     """The part of a record that must be the same for a stage's networks to be the same.
 
-    Args:
-      record: of the stage, which also describes networks that it does not have.
-      networks: that it has.
+    The record may describe more networks than these, which the stage has.
     """
     models = record['models']
     kept = dict(record) | {'models': {n: models[n] for n in networks if n in models}}
@@ -95,7 +87,6 @@ def admit(
     """Admits a trained or begun stage if it agrees with the config.
 
     Args:
-      directory: of the stage.
       expected: from `compared`.
       changed: one of `CHANGED`.
 
@@ -103,22 +94,18 @@ def admit(
       CheckpointError: it does not agree; the message has each field that differs, both
         values and the remedies. Or its checkpoint is damaged or cannot be read.
     """
-    found = checkpoint.read_record(directory)
-    if found is None:
-        return
-    finished = checkpoint.has_networks(directory)
-    differing = checkpoint.differences(found, expected)
+    found = checkpoint.read_record(directory) or {}
+    differing = [field for field, _, _ in checkpoint.differences(found, expected)]
     if not differing:
         return
     if changed == 'anew':
         aside = paths.free(directory.with_name(f'{directory.name}.before'))
         directory.rename(aside)
-        fields = ', '.join(field for field, _, _ in differing)
+        fields = ', '.join(differing)
         print(f'{directory} differs in {fields}: set aside as {aside}', flush=True)
         return
-    goes_on = not finished and all(
-        field.startswith('config.') for field, _, _ in differing
-    )
+    settings_only = all(field.startswith('config.') for field in differing)
+    goes_on = settings_only and not checkpoint.has_networks(directory)
     if changed == 'continue' and goes_on:
         return
     remedy = (

@@ -10,6 +10,7 @@ sizes of the network and the scale follow from the weights.
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from sicnn_jax import command, images
 from sicnn_jax.inference.pytorch_weights import DECONVS, NETWORKS, import_weights
@@ -19,19 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = command.parser('pytorch_weights', __doc__)
     add = parser.add_argument
-    add(
-        '--weights',
-        required=True,
-        type=command.path,
-        help='file of the weights: .pt, .pth or .safetensors',
-    )
+    path: dict[str, Any] = {'required': True, 'type': command.path}
+    add('--weights', **path, help='file of the weights: .pt, .pth or .safetensors')
     add('--network', required=True, choices=NETWORKS, help='which network it is')
-    add(
-        '--out',
-        required=True,
-        type=command.path,
-        help='directory of the stage to write',
-    )
+    add('--out', **path, help='directory of the stage to write')
     add(
         '--deconv',
         choices=DECONVS,
@@ -45,12 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default='bicubic',
         help='how its training faces were made small',
     )
-    add(
-        '--dtype',
-        choices=('float32', 'bfloat16'),
-        default='float32',
-        help='type that it computes in',
-    )
+    types = ('float32', 'bfloat16')
+    add('--dtype', choices=types, default=types[0], help='type that it computes in')
     options = vars(parser.parse_args(arguments))
 
     def convert():

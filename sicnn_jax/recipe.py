@@ -35,9 +35,9 @@ class Recipe:
       weights: of the terms added to L_SR in CNNH's objective, by their names in
         `terms.TERMS`; the paper's α is the weight of 'super_identity'. They are
         relative to L_SR, which is a sum over pixels.
-      identity_shift, identity_blur: the most pixels by which SR and HR are moved alike
-        before L_SI, and the largest standard deviation of the blur; if either is not 0,
-        they are also mirrored alike with probability ½.
+      identity_shift, identity_blur: largest shift of SR and HR before L_SI, in pixels,
+        and largest standard deviation of their blur; if either is not 0, both are also
+        mirrored with probability ½. SR and HR are always changed alike.
       beta: β, weight of L_FR in the objective of approach I (Eq. 4).
       loss_scale: factor of the whole objective of CNNH. It changes only the gradient
         that clipping and Adam see; plain SGD on a sum over pixels needs it
@@ -47,7 +47,7 @@ class Recipe:
       sampled_identities: number of identities that L_FR compares with, drawn in each
         step from the identities that a device holds; 0 for all.
       seed: of that draw, and of the draws before L_SI.
-      discriminator: of originals and super-resolved faces, for UR-DGN.
+      discriminator: tells originals from super-resolved faces, for UR-DGN.
       microbatches: number of parts in which a device processes its batch, one after
         the other; the step is made with the mean of their gradients. Sampled
         identities are drawn for each part.

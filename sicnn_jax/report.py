@@ -23,11 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=command.path,
         help='workdir of a run, finished or not',
     )
-    add(
-        '--out',
-        type=command.path,
-        help='file to write; default: report.html in the workdir',
-    )
+    add('--out', type=command.path, help='file to write; default: WORKDIR/report.html')
     add('--faces', type=int, default=256, help='number of held-out faces')
     options = parser.parse_args(arguments)
     if options.faces < 1:

@@ -1,4 +1,4 @@
-"""The tables and figures of the paper, from what was trained or is trained now.
+"""Makes the tables and figures of the paper, and trains the networks they need.
 
     python -m sicnn_jax.reproduce --table=2,3,4,5,6 --scale=demo
     python -m sicnn_jax.reproduce --figure=5 --scale=small \\
@@ -8,34 +8,26 @@
         --config.data.targets=/data/faces/targets-dlib.safetensors
     python -m sicnn_jax.reproduce --table=3 --dry_run
 
-Trains what is missing in a cache of runs, which tables and figures share, and writes
-`tableN.md`, `tableN.json` and `figureN.png`, and what became of the claims of these
-tables as `claims.md`. `--scale=real` trains light networks on photographs, and its
-files are `real_tableN.md` and so on. An interrupted call continues with the same
-command; a second one trains nothing. `--config.FIELD=VALUE` holds for every run that
-has the field. Our figures are means over `--seeds` where a row has several (± standard
-deviation), and stand beside the paper's.
+The command trains the missing runs in a cache, which tables and figures share, and
+writes `tableN.md`, `tableN.json`, `figureN.png`, and in `claims.md` which claims of
+these tables hold. `--scale=real` trains light networks on photographs and names its
+files `real_tableN.md` and so on. The same command continues an interrupted call; once
+all is trained, it trains nothing. `--config.FIELD=VALUE` sets the field in every run
+that has it. Our values, means (± standard deviation) where a row has several `--seeds`,
+stand next to the paper's.
 """
 
 import sys
 from collections.abc import Sequence
 
 from sicnn_jax import command, paths
+from sicnn_jax.reproduction import write_figures
 from sicnn_jax.reproduction.experiments import Cache, train_missing
 from sicnn_jax.reproduction.flags import add_flags, exit_status, parse, several
 from sicnn_jax.reproduction.results import Results
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import check_rows, chosen, figures, needed, tables
-from sicnn_jax.reproduction.write_figures import (
-    read_faces,
-    write_figure,
-    write_figure_4,
-)
-from sicnn_jax.reproduction.write_tables import (
-    write_claims,
-    write_table,
-    write_table_6,
-)
+from sicnn_jax.reproduction.write_tables import write_claims, write_table, write_table_6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,10 +64,8 @@ def _reproduce(options, overrides):
     runs = Runs(options.scale, overrides)
     cache, out = Cache(options.cache), options.out
     seed, shown, wanted = options.seeds[0], figures(runs), tables(runs)
-    faces = read_faces(options.shown) if options.shown else None
-    check_rows(
-        options.row, [wanted[number] for number in options.table if number in wanted]
-    )
+    faces = write_figures.read_faces(options.shown) if options.shown else None
+    check_rows(options.row, [wanted[each] for each in options.table if each in wanted])
     if not options.dry_run:
         paths.check_writable(out, 'give another --out=DIRECTORY')
     train_missing(cache, _needs(options, runs, wanted, shown), dry_run=options.dry_run)
@@ -94,9 +84,9 @@ def _reproduce(options, overrides):
     for number in options.figure:
         path = out / f'{runs.prefix}figure{number}.png'
         if number == 4:
-            write_figure_4(path, runs, cache, seed)
+            write_figures.write_figure_4(path, runs, cache, seed)
         else:
-            write_figure(path, shown[number], cache, seed, faces)
+            write_figures.write_figure(path, shown[number], cache, seed, faces)
 
 
 def _needs(options, runs, wanted, shown):
@@ -107,12 +97,11 @@ def _needs(options, runs, wanted, shown):
             needs += [sicnn, runs.recognisability(sicnn, 'sicnn', seed)]
             continue
         table = wanted[number]
+        fresh = (
+            'recognisability' in table.columns and not options.without_recognisability
+        )
         needs += needed(
-            runs,
-            chosen(table, options.row),
-            options.seeds,
-            recognisability=not options.without_recognisability
-            and 'recognisability' in table.columns,
+            runs, chosen(table, options.row), options.seeds, recognisability=fresh
         )
     for number in options.figure:
         if number == 4:

@@ -37,11 +37,7 @@ def encode_json(value: Any, *, indent: int | None = None) -> bytes:
 
 
 def read_json(path: Path, *fields: str) -> dict[str, Any]:
-    """The content of a JSON file that a run wrote.
-
-    Args:
-      path: of the file.
-      *fields: that it must have.
+    """The content of a JSON file that a run wrote and that must have these fields.
 
     Raises:
       OSError: the file cannot be read.
@@ -75,11 +71,8 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
 def write_whole(path: Path, data: bytes, *, mark: str = 'unfinished') -> None:
     """Writes a file, first under a temporary name; makes its folders if needed.
 
-    Args:
-      path: of the file.
-      data: its content.
-      mark: ends the temporary name. Processes that may write the same file at once each
-        need their own.
+    The temporary name ends with `mark`: processes that may write the same file at once
+    each need their own.
     """
     unfinished = path.with_name(f'{path.name}.{mark}')
     try:

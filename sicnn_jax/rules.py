@@ -112,9 +112,7 @@ RULES = {
     ),
     'pyramid': Rule((compared_steps.pyramid,), trains=('cnnh',), calls='pyramid'),
     'adversarial': Rule(
-        (compared_steps.adversarial,),
-        trains=('discriminator', 'cnnh'),
-        weighs=True,
+        (compared_steps.adversarial,), trains=('discriminator', 'cnnh'), weighs=True
     ),
     'fit': Rule((compared_steps.fit,), calls='fit', fits=('cnnh',)),
 }

@@ -81,6 +81,9 @@ def _make_recipe(
     discriminator = None
     if 'discriminator' in rule.trains:
         discriminator = models.discriminator_from(record)
+    # Stages lack the fields that their rule does not read.
+    fields = ('beta', 'identity_shift', 'identity_blur', 'loss_scale', 'microbatches')
+    given = {field: stage[field] for field in fields if field in stage}
     recognition = config.recognition_loss
     return Recipe(
         cnnr=models.cnnr_from(record),
@@ -100,18 +103,7 @@ def _make_recipe(
         sampled_identities=recognition.sampled_identities,
         seed=config.seed,
         discriminator=discriminator,
-        # Stages lack the fields that their rule does not read.
-        **{
-            field: stage[field]
-            for field in (
-                'beta',
-                'identity_shift',
-                'identity_blur',
-                'loss_scale',
-                'microbatches',
-            )
-            if field in stage
-        },
+        **given,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from sicnn_jax import losses
 from sicnn_jax.recipe import Recipe, apply
@@ -36,34 +37,23 @@ Params = Mapping[str, Any]
 _STREAM = 3
 
 
-def super_identity(
-    recipe: Recipe, params: Params, sr: jax.Array, hr: jax.Array
-) -> jax.Array:
+def super_identity(recipe: Recipe, params: Params, sr: Array, hr: Array) -> Array:
     """L_SI (Eq. 3), which α weighs."""
     return losses.super_identity_loss(*_features(recipe, params, sr, hr))
 
 
-def feature_distance(
-    recipe: Recipe, params: Params, sr: jax.Array, hr: jax.Array
-) -> jax.Array:
+def feature_distance(recipe: Recipe, params: Params, sr: Array, hr: Array) -> Array:
     """The loss that Sec. 3.4 argues against, on features that are not normalised."""
     return losses.feature_distance_loss(*_features(recipe, params, sr, hr))
 
 
-def perceptual(
-    recipe: Recipe, params: Params, sr: jax.Array, hr: jax.Array
-) -> jax.Array:
+def perceptual(recipe: Recipe, params: Params, sr: Array, hr: Array) -> Array:
     """Distance of activations inside CNNR (UR-DGN*, Sec. 4.4)."""
-
-    def inside(faces):
-        return recipe.cnnr.activate(params['cnnr'], faces)
-
-    return losses.perceptual_loss(inside(sr), inside(hr))
+    inside = [recipe.cnnr.activate(params['cnnr'], faces) for faces in (sr, hr)]
+    return losses.perceptual_loss(*inside)
 
 
-def adversarial(
-    recipe: Recipe, params: Params, sr: jax.Array, hr: jax.Array
-) -> jax.Array:
+def adversarial(recipe: Recipe, params: Params, sr: Array, hr: Array) -> Array:
     """The generator's loss: how well the discriminator detects SR faces (UR-DGN)."""
     return losses.generator_loss(discriminate(recipe, params, sr))
 
@@ -79,7 +69,7 @@ class Term:
       views: whether SR and HR are first changed alike, see `draw_views`.
     """
 
-    loss: Callable[[Recipe, Params, jax.Array, jax.Array], jax.Array]
+    loss: Callable[[Recipe, Params, Array, Array], Array]
     reads: tuple[str, ...] = ()
     views: bool = False
 
@@ -95,19 +85,14 @@ IDENTITY_TERMS = ('super_identity', 'feature_distance')
 
 
 def hallucination_loss(
-    recipe: Recipe,
-    params: Params,
-    sr: jax.Array,
-    hr: jax.Array,
-    views: jax.Array | None = None,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+    recipe: Recipe, params: Params, sr: Array, hr: Array, views: Array | None = None
+) -> tuple[Array, dict[str, Array]]:
     """L_SR + Σ weight · term (Eq. 5 where the only term is α L_SI).
 
     Args:
       recipe: its `weights` name the terms. One whose weight is 0 is not computed.
       params: of the networks that these terms read.
-      sr: float32 [n, 112, 96, 3].
-      hr: float32 [n, 112, 96, 3].
+      sr, hr: float32 [n, 112, 96, 3].
       views: from `draw_views`, for the terms with `views`; None for unchanged faces.
 
     Returns:
@@ -145,14 +130,14 @@ def find_term(name: str) -> Term:
     return TERMS[name]
 
 
-def draw_views(recipe: Recipe, step: jax.Array, count: int, axis: str) -> jax.Array:
+def draw_views(recipe: Recipe, step: Array, count: int, axis: str) -> Array:
     """The views through which L_SI sees a device's faces, from (seed, step) alone.
 
     A recogniser that always sees the same pixels of a face can be fooled by a fine
     grid. Shifts and blurs prevent that.
 
     Args:
-      recipe: of which the seed, `identity_shift` and `identity_blur` are used.
+      recipe: provides the seed, `identity_shift` and `identity_blur`.
       step: int32.
       count: faces per device.
       axis: of the devices; each draws for all of them and takes its own part.
@@ -171,7 +156,7 @@ def draw_views(recipe: Recipe, step: jax.Array, count: int, axis: str) -> jax.Ar
     return jnp.concatenate([moved, mirrored < 0.5, recipe.identity_blur * blur], axis=1)
 
 
-def look(faces: jax.Array, views: jax.Array) -> jax.Array:
+def look(faces: Array, views: Array) -> Array:
     """Faces mirrored, moved and blurred; pixels from beyond an edge repeat it.
 
     Args:
@@ -200,7 +185,7 @@ def _sampling(places, blur, size):
     return jax.nn.softmax(-0.5 * jnp.square(distance / deviation))
 
 
-def discriminate(recipe: Recipe, params: Params, faces: jax.Array) -> jax.Array:
+def discriminate(recipe: Recipe, params: Params, faces: Array) -> Array:
     """Logits of the discriminator, float32 [n]: positive for originals.
 
     Raises:

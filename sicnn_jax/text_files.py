@@ -41,7 +41,7 @@ def read_text(path: str | os.PathLike) -> str:
     strange = _NO_TEXT.search(text)
     if strange:
         raise ValueError(
-            f'it is no text: its character {strange.start() + 1} is '
+            f'it is not text: its character {strange.start() + 1} is '
             f'0x{ord(strange[0]):02x}'
         )
     return text

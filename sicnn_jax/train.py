@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sicnn_jax import (
-    checkpoint,
-    images,
-    inference,
-    lock,
-    parallel,
-    paths,
-    provenance,
-)
+from sicnn_jax import checkpoint, images, inference, lock, parallel, paths, provenance
 from sicnn_jax.config.check import check, refuse
 from sicnn_jax.config.places import local_paths
 from sicnn_jax.data import dataset
@@ -86,7 +78,8 @@ def run(
         check(config, misplaced)
     stages = [build_stage(config, name, workdir) for name in config.stages]
     _check_devices(config)
-    with _locked(workdir):
+    # The first of several processes keeps other runs out of the workdir.
+    with lock.hold(workdir) if parallel.is_first() else contextlib.nullcontext():
         with parallel.first_before_others('data'):
             faces = dataset.open_faces(config.data, workdir)
             if parallel.is_first():
@@ -109,19 +102,10 @@ def run(
             parallel.wait(stage.name)
 
 
-def _locked(workdir: Path) -> contextlib.AbstractContextManager:
-    """Keeps other runs out of the workdir; the first of several processes locks it."""
-    if not parallel.is_first():
-        return contextlib.nullcontext()
-    return lock.hold(workdir)
-
-
 def _check_stages(config, named, faces, workdir, changed):
     """Checks that the workdir's stages agree with the config before it is written.
 
-    Args:
-      config: with all stages that the workdir has.
-      named: stages of the command; others are not trained again.
+    Only the `named` ones, those of the command, may be trained again.
     """
     for name in config.stages:
         if config[name].checkpoint:
@@ -141,25 +125,21 @@ def _check_stages(config, named, faces, workdir, changed):
 
 
 def _check_origins(config, stage, faces, changed):
-    """Checks that a stage begun or finished has its networks from the current sources.
+    """Checks that the networks of a begun stage come from the sources in the config.
 
     Sources that no longer exist are not checked.
     """
     if checkpoint.read_record(stage.directory) is None:
         return
-    there = {
-        network: source
-        for network, source in _sources(config, stage).items()
-        if checkpoint.has_networks(source)
-    }
-    params = {
-        network: checkpoint.load_networks(source, [network])[0][network]
-        for network, source in there.items()
-    }
+    params: dict[str, Any] = {}
+    there = {}
+    for network, source in _sources(config, stage).items():
+        if checkpoint.has_networks(source):
+            params |= checkpoint.load_networks(source, [network])[0]
+            there[network] = source
     record = _describe_all(stage, faces, params, there)
-    provenance.admit(
-        stage.directory, provenance.compared(record, stage.networks), changed
-    )
+    same = provenance.compared(record, stage.networks)
+    provenance.admit(stage.directory, same, changed)
 
 
 def _sources(config, stage):
@@ -209,7 +189,10 @@ def train_stage(
     checkpoints = None
     if parallel.is_first():
         record = _describe_all(stage, faces, state.params, _sources(config, stage))
-        checkpoints = _open_checkpoints(stage, record, changed)
+        same = provenance.compared(record, stage.networks)
+        if changed == 'continue':
+            del same['settings']
+        checkpoints = checkpoint.Checkpoints(stage.directory, record, same)
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(state)
     state = parallel.from_first(state)
@@ -260,13 +243,6 @@ def train_stage(
         checkpoint.save_networks(stage.directory, params, checkpoints.record)
 
 
-def _open_checkpoints(stage, record, changed):
-    same = provenance.compared(record, stage.networks)
-    if changed == 'continue':
-        del same['settings']
-    return checkpoint.Checkpoints(stage.directory, record, same)
-
-
 def _describe_data(stage, faces):
     """The faces and people that a stage is trained on, and its teacher."""
     data = {
@@ -279,31 +255,18 @@ def _describe_data(stage, faces):
     return data
 
 
-def _describe_all(
-    stage: Stage,
-    faces: dataset.Faces,
-    params: Mapping[str, Any],
-    sources: Mapping[str, Path],
-) -> dict[str, Any]:
-    """The record of a stage's checkpoints.
-
-    Args:
-      stage, faces: the stage and its training faces.
-      params: at least of the networks that come from other stages.
-      sources: the directories that those come from.
-    """
+def _describe_all(stage, faces, params, sources):
+    """The record of a stage's checkpoints; `params` include those of the `sources`."""
     record = stage.record | {'data': _describe_data(stage, faces)}
     given = checkpoint.describe_origins(params, sources, stage.directory)
     frozen = {name: given[name] for name in given if name not in stage.rule.makes}
     if frozen:
         record['frozen'] = frozen
     # The other networks begin from the seed or the faces.
-    begun = {
-        name: source
-        for name, source in stage.config.init.items()
-        if name in stage.rule.makes and source in ('', CENTROIDS)
-    }
-    begun |= {name: given[name] for name in given if name in stage.rule.makes}
+    init = stage.config.init.items()
+    begun = {name: source for name, source in init if source in ('', CENTROIDS)}
+    begun |= given
+    begun = {name: begun[name] for name in begun if name in stage.rule.makes}
     return record | {'init': begun}
 
 
@@ -338,20 +301,17 @@ def make_hooks(
 ) -> list[Hook]:
     """The hooks that evaluate, log and draw; those that save come after them."""
     every, last = stage.config.evaluate_every, stage.config.steps
+    size, seed = stage.config.batch_size, _data_seed(config, stage)
     log = Log(
         stage.name,
         stage.directory,
         every=config.log_every,
         start=start,
         last=last,
-        batch_size=stage.config.batch_size,
+        batch_size=size,
         checkpoints=checkpoints,
         patience=config.nonfinite_steps,
-        keys=lambda step: faces.batch_keys(
-            batch_size=stage.config.batch_size,
-            seed=_data_seed(config, stage),
-            step=step - 1,
-        ),
+        keys=lambda step: faces.batch_keys(batch_size=size, seed=seed, step=step - 1),
     )
     hr, labels = faces.test_faces(config.evaluation.faces)
     if not len(hr):
@@ -366,10 +326,9 @@ def make_hooks(
             stage.recipe.cnnr, hr, labels, num_pairs=config.evaluation.pairs
         )
         return [Evaluate(every, last, measure), log]
-    measure = measure_hallucination(
-        stage.recipe, hr, _reference(config, stage.directory.parent)
-    )
-    # One face per identity, as far as there are identities.
+    reference = _reference(config, stage.directory.parent)
+    measure = measure_hallucination(stage.recipe, hr, reference)
+    # At most one face per identity.
     _, first = np.unique(labels, return_index=True)
     drawn = hr[np.sort(first)[: config.evaluation.pictures]]
     picture = Picture(every, last, stage.directory / 'samples', stage.recipe, drawn)
@@ -420,22 +379,14 @@ def dispatch(
 def _load(config, stage, source, network, faces):
     directory = stage_directory(config, source, stage.directory.parent)
     params, found = checkpoint.load_networks(directory, [network])
-    fields = ['convention']
-    if network not in ('cnnr', 'class_weights', 'head'):
-        # CNNR takes faces of a single size, wherever they come from.
-        fields += ['scale', 'degradation']
-    expected = {field: stage.record[field] for field in fields}
-    checkpoint.check_record(found, expected, str(directory))
+    agree = functools.partial(checkpoint.check_record, where=str(directory))
     model = 'cnnr' if network in ('class_weights', 'head') else network
-    checkpoint.check_record(
-        found.get('models', {}), {model: stage.record['models'][model]}, str(directory)
-    )
+    # CNNR takes faces of a single size, wherever they come from.
+    sizes = () if model == 'cnnr' else ('scale', 'degradation')
+    agree(found, {field: stage.record[field] for field in ('convention', *sizes)})
+    agree(found.get('models', {}), {model: stage.record['models'][model]})
     if network == 'class_weights':
-        checkpoint.check_record(
-            found.get('data', {}),
-            {'num_identities': faces.num_identities},
-            str(directory),
-        )
+        agree(found.get('data', {}), {'num_identities': faces.num_identities})
     return params[network]
 
 
@@ -459,9 +410,8 @@ def initialise(
         return {'kernel': kernel}
     model = getattr(stage.recipe, network)
     fitted = network in stage.rule.fits
-    x = hr = _first_faces(
-        config, stage, faces, model.num_faces if fitted else _INIT_BATCH
-    )
+    count = model.num_faces if fitted else _INIT_BATCH
+    x = hr = _first_faces(config, stage, faces, count)
     if fitted and network == 'cnnr':
         return model.fit(hr)
     if network == 'cnnh':
@@ -511,9 +461,8 @@ def _check_teacher(stage, targets):
 def _first_faces(config, stage, faces, count):
     """The first faces of a stage's training, uint8 [count, 112, 96, 3]."""
     to_hr = jax.jit(lambda batch: faces.to_hr(batch)['hr'])
-    batches = faces.train_batches(
-        batch_size=_INIT_BATCH, seed=_data_seed(config, stage)
-    )
+    seed = _data_seed(config, stage)
+    batches = faces.train_batches(batch_size=_INIT_BATCH, seed=seed)
     needed = itertools.islice(batches, -(-count // _INIT_BATCH))
     hr = [np.asarray(to_hr({**batch, **faces.resident})) for batch in needed]
     return np.concatenate(hr)[:count]
@@ -532,7 +481,7 @@ def _reference(config, workdir):
     return checkpoint.load_networks(directory, ['cnnr'])[0]['cnnr']
 
 
-def _headline(stage: Stage, state: TrainState, start: int) -> str:
+def _headline(stage, state, start):
     sizes = ', '.join(
         f'{name} {sum(leaf.size for leaf in jax.tree.leaves(params)):,}'
         for name, params in state.params.items()

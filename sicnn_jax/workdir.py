@@ -10,15 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sicnn_jax import (
-    checkpoint,
-    command,
-    images,
-    packed,
-    paths,
-    results_file,
-    weights,
-)
+from sicnn_jax import checkpoint, command, images, packed, paths, results_file, weights
 
 __all__ = [
     'CONFIG',
@@ -36,7 +28,6 @@ __all__ = [
 ]
 
 CONFIG = 'config.json'
-
 _PREFERRED = 'domain_integrated'
 _RECOGNITION = 'recognition'
 
@@ -47,8 +38,7 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
 
 
 def with_earlier_stages(config: ConfigDict, workdir: Path) -> ConfigDict:
-    """A config with the stages that earlier commands finished in the workdir or were
-    given.
+    """Adds to a config the finished or given stages of earlier commands in the workdir.
 
     So `config.json` has the settings of every stage, whichever stages a command names.
     """
@@ -88,15 +78,9 @@ def read_config(workdir: Path) -> ConfigDict:
 
 
 def stage_directory(config: ConfigDict, name: str, workdir: Path) -> Path:
-    """The directory of a stage's networks.
+    """The directory of a stage's networks, as its config gives it or below the workdir.
 
-    Args:
-      config: of the run.
-      name: of one of its stages, or the directory of a stage of another run.
-      workdir: of the run.
-
-    Returns:
-      The directory that the stage's config gives, else one below the workdir.
+    A name that no stage of the run has is itself the directory, of another run's stage.
     """
     if name not in config:
         return Path(name)
@@ -104,11 +88,7 @@ def stage_directory(config: ConfigDict, name: str, workdir: Path) -> Path:
 
 
 def recognition_directory(config: ConfigDict, workdir: Path) -> Path | None:
-    """The directory of the CNNR of stage 1, which measures identity similarity.
-
-    Returns:
-      The directory, finished or not; None if the config has no such stage.
-    """
+    """The directory of stage 1's CNNR, finished or not; None if the config has none."""
     if _RECOGNITION not in config:
         return None
     return stage_directory(config, _RECOGNITION, workdir)
@@ -153,11 +133,8 @@ def load_cnnh(
 
 def _check_described(record, place):
     """Refuses a record that does not describe CNNH and its input."""
-    missing = [
-        field
-        for field in ('convention', 'scale', 'degradation', 'models')
-        if field not in record
-    ]
+    fields = ('convention', 'scale', 'degradation', 'models')
+    missing = [field for field in fields if field not in record]
     if 'cnnh' not in record.get('models', {'cnnh': None}):
         missing = ['models.cnnh']
     if missing:
@@ -193,37 +170,28 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
 
 def shipped_config(scale: int) -> ConfigDict:
     """The config of the run whose finished stages ship, for scale 8 or 4."""
+
+    def finished(rule, network, file):
+        stage = {'update_rule': rule, 'checkpoint': str(file), 'init': {}}
+        return stage | {'optimizer': {network: {}}}
+
+    evaluation = {'judge': '', 'final_faces': 0, 'final_pairs': 6_000, 'pictures': 6}
     return ConfigDict(
         {
             'scale': scale,
             'degradation': 'bicubic',
             'winograd': True,
             'data': {'source': 'records', 'dir': ''},
-            'evaluation': {
-                'judge': '',
-                'final_faces': 0,
-                'final_pairs': 6_000,
-                'pictures': 6,
-            },
+            'evaluation': evaluation,
             'stages': (_RECOGNITION, 'approach_ii'),
-            _RECOGNITION: {
-                'update_rule': 'distillation',
-                'checkpoint': str(weights.CNNR),
-                'init': {},
-                'optimizer': {'cnnr': {}},
-            },
-            'approach_ii': {
-                'update_rule': 'hallucination',
-                'checkpoint': str(weights.CNNH[scale]),
-                'init': {},
-                'optimizer': {'cnnh': {}},
-            },
+            _RECOGNITION: finished('distillation', 'cnnr', weights.CNNR),
+            'approach_ii': finished('hallucination', 'cnnh', weights.CNNH[scale]),
         }
     )
 
 
 def find_stage(directory: str | os.PathLike) -> Path:
-    """The stage whose CNNH a stage's directory or a run's workdir stands for.
+    """The stage whose CNNH to use, from its own directory or the workdir of its run.
 
     A file of `packed` is itself a stage.
 
@@ -243,7 +211,9 @@ def find_stage(directory: str | os.PathLike) -> Path:
     names = sorted(reversed(config.stages), key=lambda name: name != _PREFERRED)
     for name in names:
         stage = stage_directory(config, name, directory)
-        if _has_cnnh(stage):
+        if not checkpoint.has_networks(stage):
+            continue
+        if 'cnnh' in checkpoint.load_networks(stage)[0]:
             return stage
     raise checkpoint.CheckpointError(
         f'{directory} has no finished stage with a CNNH; its stages are '
@@ -270,9 +240,3 @@ def _find_config(workdir, *fields):
     if not path.is_file():
         return None
     return ConfigDict(results_file.read_json(path, 'stages', *fields))
-
-
-def _has_cnnh(stage):
-    return (
-        checkpoint.has_networks(stage) and 'cnnh' in checkpoint.load_networks(stage)[0]
-    )

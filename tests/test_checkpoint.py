@@ -183,7 +183,7 @@ def test_what_is_no_error_of_reading_is_not_taken_for_one(tmp_path):
 def test_another_optimiser_is_no_damage(saved):
     other = TrainState.create(_state(0).params, {'cnnh': optax.adam(0.1)})
     checkpoints = checkpoint.Checkpoints(saved, RECORD)
-    with pytest.raises(CheckpointError, match='or optimisers are others'):
+    with pytest.raises(CheckpointError, match='or optimisers have changed'):
         checkpoints.restore(other)
     assert _names(saved / 'last') == ['2', '4']
 
@@ -234,7 +234,7 @@ def test_what_a_record_lacks_is_not_compared():
 
 def test_a_path_that_orbax_cannot_take_is_named(tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9')
-    with pytest.raises(PathError, match=r'caf\\xe9 has a name that is no UTF-8'):
+    with pytest.raises(PathError, match=r'caf\\xe9 has a name that is not UTF-8'):
         checkpoint.load_networks(path)
 
 

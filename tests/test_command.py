@@ -30,7 +30,7 @@ def test_ends(function, status, said, capsys):
 
 def test_what_an_interruption_leaves_is_said(capsys):
     assert command.run(_raising, KeyboardInterrupt(), goes_on=True) == 130
-    assert 'the same command goes on' in capsys.readouterr().err
+    assert 'the same command continues' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('kind', [TypeError, AssertionError, KeyError, RuntimeError])

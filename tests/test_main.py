@@ -62,7 +62,7 @@ def test_a_workdir_in_a_bucket_is_refused_before_anything_is_made(
     with flagsaver.as_parsed(config='di:demo', workdir='gs://bucket/run'):
         assert main.main(['main']) == 2
     said = capsys.readouterr().err
-    assert said.startswith('Error: --workdir: gs://bucket/run is no path')
+    assert said.startswith('Error: --workdir: gs://bucket/run is not a path')
     assert not list(tmp_path.iterdir())
 
 

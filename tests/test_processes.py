@@ -122,7 +122,7 @@ def test_who_waits_for_others_says_so_and_gives_up(monkeypatch, capsys):
         monkeypatch.setattr(parallel, name, seconds)
     for name, value in (('SLURM_NTASKS', '4'), ('SLURM_PROCID', '0')):
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=r'did not come .*JAX_NUM_PROCESSES=1'):
+    with pytest.raises(ValueError, match=r'did not join .*JAX_NUM_PROCESSES=1'):
         parallel.connect()
     came.set()
     lines = capsys.readouterr().out.splitlines()

@@ -99,7 +99,7 @@ def test_describing_goes_on_where_it_was_interrupted(directory, monkeypatch, cap
 
     monkeypatch.setattr(np, 'save', save)
     assert describe.main([f'--data={directory}']) == 130
-    assert 'the same command goes on' in capsys.readouterr().err
+    assert 'the same command continues' in capsys.readouterr().err
     monkeypatch.setattr(np, 'save', write)
     assert describe.main([f'--data={directory}']) == 0
     # Two chunks were done; the third is described again.
