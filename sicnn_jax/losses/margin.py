@@ -114,21 +114,13 @@ def a_softmax_loss(
         )
     if not isinstance(annealing, jax.Array) and annealing < 0:
         raise ValueError(f'annealing is {annealing!r}; λ is at least 0.')
-    features, labels, class_weights = _gather(
-        features, labels, class_weights, axis_name
-    )
-    cosines = cosine_logits(features, class_weights)
-    target = _own_target_cosine(cosines, labels)
-    # As a difference, so that λ may be infinite.
-    target += (_psi(target, margin) - target) / (1.0 + jnp.float32(annealing))
-    norms = _norms(features)
-    return _cross_entropy(
-        norms[:, None] * cosines,
-        norms * target,
-        labels,
-        class_weights,
-        axis_name,
-        elementwise,
+
+    def with_margin(cosine):
+        # As a difference, so that λ may be infinite.
+        return cosine + (_psi(cosine, margin) - cosine) / (1.0 + jnp.float32(annealing))
+
+    return _margin_loss(
+        features, class_weights, labels, with_margin, None, axis_name, elementwise
     )
 
 
@@ -159,19 +151,12 @@ def cosface_loss(
     Raises:
       AssertionError: as `a_softmax_loss`.
     """
-    features, labels, class_weights = _gather(
-        features, labels, class_weights, axis_name
-    )
-    cosines = cosine_logits(features, class_weights)
-    target = _own_target_cosine(cosines, labels) - jnp.float32(margin)
-    scale = jnp.float32(scale)
-    return _cross_entropy(
-        scale * cosines,
-        scale * target,
-        labels,
-        class_weights,
-        axis_name,
-        elementwise,
+
+    def with_margin(cosine):
+        return cosine - jnp.float32(margin)
+
+    return _margin_loss(
+        features, class_weights, labels, with_margin, scale, axis_name, elementwise
     )
 
 
@@ -199,8 +184,8 @@ def arcface_loss(
       margin: m, radians in [0, π/2], added to the true identity's angle.
 
     Returns:
-      As `a_softmax_loss`. At θ = 0 the loss has a tip; its gradient there is 0, the
-      gradient of s (cos θ cos m).
+      As `a_softmax_loss`. At θ = 0 the loss has a kink; its gradient there is 0,
+      the gradient of s (cos θ cos m).
 
     Raises:
       ValueError: the margin is not in [0, π/2].
@@ -211,25 +196,17 @@ def arcface_loss(
             f'The margin of ArcFace is an angle in [0, π/2] radians (its paper has '
             f'0.5), not {margin!r}.'
         )
-    features, labels, class_weights = _gather(
-        features, labels, class_weights, axis_name
-    )
-    cosines = cosine_logits(features, class_weights)
-    target = _own_target_cosine(cosines, labels)
-    sine = _sine(target)
-    target = jnp.where(
-        target > -math.cos(margin),
-        target * math.cos(margin) - sine * math.sin(margin),
-        target - margin * math.sin(margin),
-    )
-    scale = jnp.float32(scale)
-    return _cross_entropy(
-        scale * cosines,
-        scale * target,
-        labels,
-        class_weights,
-        axis_name,
-        elementwise,
+
+    def with_margin(cosine):
+        sine = _sine(cosine)
+        return jnp.where(
+            cosine > -math.cos(margin),
+            cosine * math.cos(margin) - sine * math.sin(margin),
+            cosine - margin * math.sin(margin),
+        )
+
+    return _margin_loss(
+        features, class_weights, labels, with_margin, scale, axis_name, elementwise
     )
 
 
@@ -261,13 +238,7 @@ def annealing_schedule(
     Raises:
       ValueError: a setting is negative.
     """
-    settings = {
-        'base': base,
-        'gamma': gamma,
-        'power': power,
-        'minimum': minimum,
-        'offset': offset,
-    }
+    settings = dict(base=base, gamma=gamma, power=power, minimum=minimum, offset=offset)
     for name, value in settings.items():
         if value < 0:
             raise ValueError(
@@ -313,23 +284,20 @@ def sample_identities(
     """
     faces = jnp.shape(labels)[0]
     _, labels, class_weights = _gather(labels, labels, class_weights, axis_name)
-    if not labels.shape[0] <= count <= class_weights.shape[1]:
+    num_identities = class_weights.shape[1]
+    if not len(labels) <= count <= num_identities:
         raise ValueError(
             f'The number of sampled identities is {count}; expected at least '
-            f'{labels.shape[0]}, the labels of a batch, and at most '
-            f'{class_weights.shape[1]}, the identities (on this device).'
+            f'{len(labels)}, the labels of a batch, and at most {num_identities}, the '
+            'identities (on this device).'
         )
-    num_identities = class_weights.shape[1]
     mine = (labels >= 0) & (labels < num_identities)
     rank = jax.random.uniform(key, (num_identities,))
     # An index beyond the last is dropped.
     rank = rank.at[jnp.where(mine, labels, num_identities)].set(2.0, mode='drop')
     chosen = jax.lax.top_k(rank, count)[1]
-    place = (
-        jnp.zeros(num_identities, labels.dtype)
-        .at[chosen]
-        .set(jnp.arange(count, dtype=labels.dtype))
-    )
+    place = jnp.zeros(num_identities, labels.dtype)
+    place = place.at[chosen].set(jnp.arange(count, dtype=labels.dtype))
     drawn = jnp.where(mine, place[labels], -1)
     if axis_name is not None:
         device = jax.lax.axis_index(axis_name)
@@ -348,13 +316,12 @@ def margin_diagnostics(
 ) -> dict[str, Float32[Array, '']]:
     """Metrics to log next to a margin loss, to see whether it trains at all.
 
-    The value of A-Softmax does not tell: λ falls, so the loss may rise while the
-    network learns, and a network stuck at a plateau (one direction for every face)
-    shows the same slowly moving number as a healthy one. These metrics do tell: at a
+    The value of A-Softmax does not show it: λ falls, so the loss may rise while the
+    network learns, and a network stuck at a plateau (one direction for every face) has
+    the same slowly moving loss as a healthy one. These metrics do show it: at a
     plateau the accuracy stays at 1 / num_identities and the target cosine near 0, and a
-    feature norm that shrinks to 0 or grows without bound shows why.
-
-    They cost next to nothing in a training step: see `cosine_logits`.
+    feature norm that shrinks to 0 or grows without bound shows why. They cost next to
+    nothing in a training step: see `cosine_logits`.
 
     Args:
       features: not normalised.
@@ -370,14 +337,10 @@ def margin_diagnostics(
     Raises:
       AssertionError: shapes do not fit, or labels are not integers.
     """
-    norm = jnp.mean(_norms(jnp.asarray(features)))
+    norm = jnp.mean(_norms(features))
     if axis_name is not None:
         norm = jax.lax.pmean(norm, axis_name)
-    features, labels, class_weights = _gather(
-        features, labels, class_weights, axis_name
-    )
-    cosines = cosine_logits(features, class_weights)
-    target = _own_target_cosine(cosines, labels)
+    _, _, labels, cosines, target = _compare(features, class_weights, labels, axis_name)
     target = _from_owner(target, labels, cosines.shape[1], axis_name)
     # The first of equal cosines counts, so that zero features are not all correct.
     largest = jnp.max(cosines, axis=1)
@@ -489,31 +452,50 @@ def _sine(cosine: Float32[Array, '*shape']) -> Float32[Array, '*shape']:
     return jnp.where(steep, constant, jnp.sqrt(jnp.where(steep, 1.0, squared)))
 
 
-def _norms(features: Float[Array, 'n feature_dim']) -> Float32[Array, ' n']:
+def _norms(features: Float[ArrayLike, 'n feature_dim']) -> Float32[Array, ' n']:
     """L2 norms; zero gradient where the feature is zero."""
     return jnp.sum(jnp.asarray(features, jnp.float32) * normalize(features), axis=-1)
 
 
-def _own_target_cosine(
-    cosines: Float32[Array, 'n num_identities'], labels: Int[Array, ' n']
-) -> Float32[Array, ' n']:
-    """The cosine at the label; 0 where the label is not among the cosines."""
+def _compare(features, class_weights, labels, axis_name):
+    """The gathered arguments, all cosines, and those at the labels.
+
+    The last are 0 where the label is not among this device's identities.
+    """
+    features, labels, class_weights = _gather(
+        features, labels, class_weights, axis_name
+    )
+    cosines = cosine_logits(features, class_weights)
     chex.assert_shape(labels, (cosines.shape[0],))
     chex.assert_type(labels, int)
     # The gradient of a gather would be a scatter; a mask has none.
     mask = jax.nn.one_hot(labels, cosines.shape[1], dtype=bool)
-    return jnp.sum(jnp.where(mask, cosines, 0.0), axis=1)
+    target = jnp.sum(jnp.where(mask, cosines, 0.0), axis=1)
+    return features, class_weights, labels, cosines, target
 
 
-def _cross_entropy(
-    logits: Float32[Array, 'n num_identities'],
-    target: Float32[Array, ' n'],
-    labels: Int[Array, ' n'],
-    class_weights: Float[Array, 'feature_dim num_identities'],
+def _margin_loss(
+    features: ArrayLike,
+    class_weights: ArrayLike,
+    labels: ArrayLike,
+    with_margin: Callable[[Float32[Array, ' n']], Float32[Array, ' n']],
+    scale: float | None,
     axis_name: str | None,
     elementwise: bool,
 ) -> Float32[Array, '*n']:
-    """Softmax cross entropy, with `target` as the logits at the labels, or its mean."""
+    """Softmax cross entropy of cosines, `with_margin` applied to those at the labels.
+
+    All are multiplied by `scale`, or by the features' norms if it is None.
+    """
+    features, class_weights, labels, cosines, target = _compare(
+        features, class_weights, labels, axis_name
+    )
+    target = with_margin(target)
+    if scale is None:
+        norms = _norms(features)
+        logits, target = norms[:, None] * cosines, norms * target
+    else:
+        logits, target = jnp.float32(scale) * cosines, jnp.float32(scale) * target
     if axis_name is not None:
         logits = jnp.where(jnp.any(class_weights != 0, axis=0), logits, -jnp.inf)
     mask = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
@@ -534,17 +516,14 @@ def _from_owner(own, labels, num_identities, axis_name):
 
 
 def _gather(
-    features: ArrayLike,
-    labels: ArrayLike,
-    class_weights: ArrayLike,
-    axis_name: str | None,
+    features: ArrayLike, labels: ArrayLike, weights: ArrayLike, axis_name: str | None
 ) -> tuple[Array, Array, Array]:
-    """All devices' features, their labels from this device's first, and its weights.
+    """Of all devices the features and labels, and this device's weights, as JAX arrays.
 
-    All three are JAX arrays, whatever the arguments are.
+    The labels count from this device's first identity.
     """
     faces = jnp.asarray(features), jnp.asarray(labels)
-    weights = jnp.asarray(class_weights)
+    weights = jnp.asarray(weights)
     if axis_name is None:
         return *faces, weights
     first = jax.lax.axis_index(axis_name) * weights.shape[1]

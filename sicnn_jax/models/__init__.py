@@ -44,15 +44,10 @@ KINDS = {
     'ur_dgn': URDGN,
 }
 
-
 Recogniser = CNNR | DlibResNet | OnnxRecogniser
 # Networks that describe faces, by `cnnr.kind`. Each has `feature_dim`, and `activate`
 # for the perceptual loss; one trained elsewhere has `fit`, which gives its parameters.
-RECOGNISERS = {
-    'cnnr': CNNR,
-    'dlib': DlibResNet,
-    'onnx': OnnxRecogniser,
-}
+RECOGNISERS = {'cnnr': CNNR, 'dlib': DlibResNet, 'onnx': OnnxRecogniser}
 
 
 def cnnr_from(record: Mapping[str, Any]) -> Recogniser:
@@ -69,7 +64,7 @@ def cnnr_from(record: Mapping[str, Any]) -> Recogniser:
 
 
 def check_file(described: Mapping[str, Any]) -> None:
-    """Raises CheckpointError unless an ONNX file is of a recognition network.
+    """Raises CheckpointError unless an ONNX file has a recognition network.
 
     Args:
       described: as for `describe_file`.
@@ -101,7 +96,6 @@ def discriminator_from(record: Mapping[str, Any]) -> Discriminator:
 def _build(kinds, described, name, **settings):
     """A module from JSON: lists become tuples, which hash, and names dtypes."""
     described = dict(described)
-    # Records written before `kind` existed have no such field.
     kind = described.pop('kind', name)
     if kind not in kinds:
         raise ValueError(
@@ -116,14 +110,9 @@ def _build(kinds, described, name, **settings):
             f'have; expected {", ".join(sorted(fields))}. Another kind of network has '
             'other fields: start from a config of that kind.'
         )
-    return module(
-        **settings,
-        **{
-            field: jnp.dtype(value)
-            if field.endswith('dtype')
-            else tuple(value)
-            if isinstance(value, list)
-            else value
-            for field, value in described.items()
-        },
-    )
+    for field, value in described.items():
+        if field.endswith('dtype'):
+            described[field] = jnp.dtype(value)
+        elif isinstance(value, list):
+            described[field] = tuple(value)
+    return module(**settings, **described)

@@ -31,6 +31,20 @@ CNNH_SIZES = {
 PerStage = int | Sequence[int]
 
 
+def check_small(images: Array, scale: int, network: str) -> None:
+    """Checks the small faces that a network is given.
+
+    Raises:
+      ValueError: the scale is neither 8 nor 4.
+      TypeError: for integers, which are levels.
+      AssertionError: the faces do not have the size of this scale.
+    """
+    if scale not in LR_SHAPES:
+        raise ValueError(f'{network}.scale is {scale}; expected 8 or 4.')
+    check_float(images, network)
+    chex.assert_shape(images, (None, *LR_SHAPES[scale], 3))
+
+
 class CNNH(nn.Module):
     """Dense blocks and learned ×2 upscaling from a small face to 112×96, Fig. 2a.
 
@@ -86,47 +100,31 @@ class CNNH(nn.Module):
           ValueError: for another scale, or another number of sizes.
           TypeError: for integers, which are levels.
         """
-        if self.scale not in LR_SHAPES:
-            raise ValueError(f'CNNH.scale is {self.scale}; expected 8 or 4.')
-        check_float(images, 'CNNH')
-        chex.assert_shape(images, (None, *LR_SHAPES[self.scale], 3))
+        check_small(images, self.scale, 'CNNH')
         widths, growths = self._sizes('width'), self._sizes('growth')
         depths, deconv_widths = self._sizes('depth'), self._sizes('deconv_width')
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-        settings = {'init_std': self.init_std, **types}
+        conv = partial(Conv, init_std=self.init_std, **types)
+        dense_block = partial(DenseBlock, init_std=self.init_std, **types)
         prelu = partial(PReLU, self.param_dtype)
 
         first = 0 if self.scale == 8 else 1
-        x = Conv(widths[first], **settings, name='stem')(images)
+        x = conv(widths[first], name='stem')(images)
         x = prelu(name='stem_prelu')(x)
         for stage in range(first + 1, STAGES + 1):
-            block = DenseBlock(
-                growths[stage - 1],
-                depths[stage - 1],
-                **settings,
-                name=f'dense_block{stage}',
-            )
-            deconv = self.upscaling(deconv_widths[stage - 1], stage)
-            x = prelu(name=f'deconv_prelu{stage}')(deconv(block(x)))
-            mapping = Conv(
-                widths[stage], kernel_size=1, **settings, name=f'mapping{stage}'
-            )
-            x = prelu(name=f'mapping_prelu{stage}')(mapping(x))
-        x = DenseBlock(
-            growths[STAGES], self.final_depth, **settings, name='dense_block_final'
-        )(x)
+            x = dense_block(
+                growths[stage - 1], depths[stage - 1], name=f'dense_block{stage}'
+            )(x)
+            x = self.upscaling(deconv_widths[stage - 1], stage)(x)
+            x = prelu(name=f'deconv_prelu{stage}')(x)
+            x = conv(widths[stage], kernel_size=1, name=f'mapping{stage}')(x)
+            x = prelu(name=f'mapping_prelu{stage}')(x)
+        x = dense_block(growths[STAGES], self.final_depth, name='dense_block_final')(x)
         # Glorot's initialisation, times the gain.
-        weights = nn.initializers.variance_scaling(
+        glorot = nn.initializers.variance_scaling(
             self.reconstruction_gain**2, 'fan_avg', 'uniform'
         )
-        x = Conv(
-            3,
-            kernel_size=5,
-            init_std=None,
-            kernel_init=weights,
-            **types,
-            name='reconstruction',
-        )(x)
+        x = Conv(3, None, glorot, **types, kernel_size=5, name='reconstruction')(x)
         x = x.astype(jnp.float32)
         if self.bicubic_skip:
             images = images.astype(jnp.float32)
@@ -156,7 +154,7 @@ class CNNH(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """3×3 layers that each see all before them: c → c + depth · growth channels.
+    """3×3 layers, each of which sees all earlier ones: c → c + depth · growth channels.
 
     It follows Huang et al. 2017, without bottlenecks and normalisation.
     """
@@ -169,14 +167,9 @@ class DenseBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, 'n h w out']:
+        types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
         for layer in range(1, self.depth + 1):
-            y = Conv(
-                self.growth,
-                self.init_std,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                name=f'conv{layer}',
-            )(x)
+            y = Conv(self.growth, self.init_std, **types, name=f'conv{layer}')(x)
             y = PReLU(self.param_dtype, name=f'prelu{layer}')(y)
             x = jnp.concatenate([x, y.astype(x.dtype)], axis=-1)
         return x

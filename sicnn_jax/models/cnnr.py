@@ -21,10 +21,10 @@ class CNNR(nn.Module):
       widths: channels of the four levels.
       depths: residual blocks after each level's pooling.
       feature_dim: length of the identity feature (the output of FC1).
-      init_std: standard deviation that `init` gives every convolution's output
-        on the batch it is called with (see `layers`); None draws Glorot weights
-        and zero biases. The second convolution of a residual block starts at a
-        fifth of it, so that depth does not add up.
+      init_std: standard deviation that `init` gives every convolution's output on the
+        batch it is called with (see `layers`); None draws Glorot weights and zero
+        biases. The second convolution of a residual block starts at a fifth of it, so
+        that depth does not add up.
       dtype: of the computation. Features are returned in float32.
       param_dtype: of the parameters.
     """
@@ -66,20 +66,18 @@ class CNNR(nn.Module):
         chex.assert_shape(images, (None, HEIGHT, WIDTH, 3))
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
         conv = partial(Conv, init_std=self.init_std, **types)
+        residual_block = partial(ResidualBlock, init_std=self.init_std, **types)
         prelu = partial(PReLU, param_dtype=self.param_dtype)
 
         x = images
-        for level, (width, depth) in enumerate(
-            zip(self.widths, self.depths, strict=True), start=1
-        ):
+        levels = zip(self.widths, self.depths, strict=True)
+        for level, (width, depth) in enumerate(levels, start=1):
             for suffix in ('a', 'b') if level == 1 else ('',):
                 x = conv(width, padding='VALID', name=f'conv{level}{suffix}')(x)
                 x = prelu(name=f'prelu{level}{suffix}')(x)
             x = average_pool(x)
             for block in range(1, depth + 1):
-                x = ResidualBlock(
-                    width, self.init_std, **types, name=f'block{level}_{block}'
-                )(x)
+                x = residual_block(width, name=f'block{level}_{block}')(x)
         x = x.reshape(x.shape[0], -1)
         x = Dense(self.feature_dim, self.init_std, **types, name='fc1')(x)
         return x.astype(jnp.float32)
@@ -122,14 +120,9 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, 'n h w c']:
         residual_std = None if self.init_std is None else self.init_std / 5
+        types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
         y = x
         for index, std in enumerate((self.init_std, residual_std), start=1):
-            y = Conv(
-                self.width,
-                std,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                name=f'conv{index}',
-            )(y)
+            y = Conv(self.width, std, **types, name=f'conv{index}')(y)
             y = PReLU(self.param_dtype, name=f'prelu{index}')(y)
         return x + y

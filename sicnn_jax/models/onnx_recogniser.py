@@ -90,12 +90,9 @@ class OnnxRecogniser(nn.Module):
           CheckpointError: the file is missing or was replaced, is not a recognition
             network, or has features that do not depend on the face.
         """
-        length = self.feature_dim
+        centre = np.zeros(self.feature_dim, np.float32)
         graph = _open(self.file, self.sha256)
-        params = {
-            'arrays': [*graph.parameters.values()],
-            'centre': np.zeros(length, np.float32),
-        }
+        params = {'arrays': [*graph.parameters.values()], 'centre': centre}
         features = describe_faces(self, params, faces)
         change = features.std(0).max() / np.abs(features).max()
         if not change > _LEAST_CHANGE:
@@ -148,18 +145,14 @@ class OnnxRecogniser(nn.Module):
         images.check_float(faces, 'The network of an ONNX file')
         graph = _open(self.file, self.sha256)
         arrays = dict(zip(graph.parameters, params['arrays'], strict=True))
-        given = self._prepare(faces.astype(jnp.float32), graph)
-        return jax.vmap(lambda x: evaluate(graph, arrays, x, outputs))(given)
-
-    def _prepare(self, faces, graph):
-        """Faces in the form that the network expects."""
         said = {name: getattr(self, name) for name in _INPUT_FIELDS}
         expected = complete(OnnxInput(**said), graph.shape, self.file)
         height, width = expected.size
-        x = faces[:, :, columns_of((height, width))]
+        x = faces.astype(jnp.float32)[:, :, columns_of((height, width))]
         if x.shape[1:3] != (height, width):
             x = jax.image.resize(x, (len(x), height, width, 3), 'cubic')
-        return expected.arrange(x * 128 + 127.5)
+        given = expected.arrange(x * 128 + 127.5)
+        return jax.vmap(lambda x: evaluate(graph, arrays, x, outputs))(given)
 
 
 def describe_file(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +182,7 @@ def describe_file(described: Mapping[str, Any]) -> dict[str, Any]:
                 f'{", ".join((*own, *_INPUT_FIELDS))}.'
             )
     expected = dataclasses.asdict(read_input(own['file'], said))
-    # It concerns verification, not the network.
+    # This field concerns verification, not the network.
     del expected['mirror']
     # In the form that a checkpoint will have.
     return json.loads(json.dumps(own | expected))

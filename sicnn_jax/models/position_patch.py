@@ -7,8 +7,9 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Float32, Int, UInt8
 
-from sicnn_jax import images as face_images
-from sicnn_jax.models.cnnh import LR_SHAPES
+from sicnn_jax.images import to_float
+from sicnn_jax.models.cnnh import LR_SHAPES, check_small
+from sicnn_jax.template import HEIGHT, WIDTH
 
 # The patches of this many positions are in memory at once.
 _TOGETHER = 16
@@ -92,19 +93,14 @@ class PositionPatch(nn.Module):
         Returns:
           In the range of the input, but not bounded by it.
         """
-        face_images.check_float(images, 'PositionPatch')
+        check_small(images, self.scale, 'PositionPatch')
         height, width = LR_SHAPES[self.scale]
-        chex.assert_shape(images, (None, height, width, 3))
-        faces = {
-            name: self.param(
-                name, nn.initializers.zeros, (self.num_faces, *size, 3), jnp.uint8
-            )
-            for name, size in (
-                ('lr', (height, width)),
-                ('hr', (face_images.HEIGHT, face_images.WIDTH)),
-            )
-        }
-        lr, hr = (face_images.to_float(faces[name]) for name in ('lr', 'hr'))
+
+        def stored(name, size):
+            shape = (self.num_faces, *size, 3)
+            return to_float(self.param(name, nn.initializers.zeros, shape, jnp.uint8))
+
+        lr, hr = stored('lr', (height, width)), stored('hr', (HEIGHT, WIDTH))
         side = self.patch
         strength = self.regularisation * self.num_faces
 
@@ -132,9 +128,8 @@ class PositionPatch(nn.Module):
           lr: 14×12 (scale 8) or 28×24 (scale 4), RGB.
           hr: the originals.
         """
-        size = face_images.HEIGHT, face_images.WIDTH
         chex.assert_shape(lr, (self.num_faces, *LR_SHAPES[self.scale], 3))
-        chex.assert_shape(hr, (self.num_faces, *size, 3))
+        chex.assert_shape(hr, (self.num_faces, HEIGHT, WIDTH, 3))
         chex.assert_type([lr, hr], np.uint8)
         return {'lr': np.asarray(lr), 'hr': np.asarray(hr)}
 
@@ -161,7 +156,6 @@ def _cut(images, position, side):
 def _average(patches, corners):
     """Images of overlapping patches: [p, n, s, s, 3] at [p, 2] → [n, 112, 96, 3]."""
     _, n, side, _, channels = patches.shape
-    size = face_images.HEIGHT, face_images.WIDTH
 
     def add(sums, patch_and_corner):
         patch, (y, x) = patch_and_corner
@@ -171,6 +165,6 @@ def _average(patches, corners):
         covered = jax.lax.dynamic_slice(count, (y, x), (side, side)) + 1
         return (total, jax.lax.dynamic_update_slice(count, covered, (y, x))), None
 
-    empty = jnp.zeros((n, *size, channels)), jnp.zeros(size)
+    empty = jnp.zeros((n, HEIGHT, WIDTH, channels)), jnp.zeros((HEIGHT, WIDTH))
     (total, count), _ = jax.lax.scan(add, empty, (patches, corners))
     return total / count[..., None]

@@ -1,6 +1,7 @@
 """UR-DGN, a generator and a discriminator of faces (Yu & Porikli 2016)."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import chex
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Float32
 
 from sicnn_jax.images import check_float
-from sicnn_jax.models.cnnh import LR_SHAPES
+from sicnn_jax.models.cnnh import check_small
 from sicnn_jax.models.layers import Conv, Deconv, Dense, Dtype, average_pool
 from sicnn_jax.template import HEIGHT, WIDTH
 
@@ -50,19 +51,12 @@ class URDGN(nn.Module):
         Raises:
           ValueError: for another scale.
         """
-        check_float(images, 'URDGN')
-        if self.scale not in LR_SHAPES:
-            raise ValueError(f'URDGN.scale is {self.scale}; expected 8 or 4.')
-        chex.assert_shape(images, (None, *LR_SHAPES[self.scale], 3))
-        settings = {
-            'dtype': self.dtype,
-            'param_dtype': self.param_dtype,
-            'kernel_size': self.kernel_size,
-        }
+        check_small(images, self.scale, 'URDGN')
+        settings = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+        settings['kernel_size'] = self.kernel_size
         x = images
-        first_level = 1 if self.scale == 8 else 2
         for level, width in enumerate(self.widths, start=1):
-            if level < first_level:
+            if level == 1 and self.scale == 4:
                 continue
             name = f'deconv{level}'
             x = nn.relu(Deconv(width, self.init_std, **settings, name=name)(x))
@@ -103,15 +97,12 @@ class Discriminator(nn.Module):
         check_float(images, 'The discriminator')
         chex.assert_shape(images, (None, HEIGHT, WIDTH, 3))
         types = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+        conv = partial(
+            Conv, init_std=self.init_std, **types, kernel_size=self.kernel_size
+        )
         x = images
         for level, width in enumerate(self.widths, start=1):
-            x = Conv(
-                width,
-                self.init_std,
-                **types,
-                kernel_size=self.kernel_size,
-                name=f'conv{level}',
-            )(x)
+            x = conv(width, name=f'conv{level}')(x)
             x = average_pool(nn.leaky_relu(x, _SLOPE))
         x = x.reshape(x.shape[0], -1)
         x = Dense(1, self.init_std, **types, name='logit')(x)

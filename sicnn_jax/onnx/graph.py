@@ -167,7 +167,7 @@ def _domain(message):
 
 
 def _check_operators(nodes, path):
-    """Raises CheckpointError that lists all unknown operators."""
+    """Raises a CheckpointError that lists all unknown operators."""
     found: dict[str, list[str]] = {}
     for node in nodes:
         if _domain(node) or node.op_type not in (*OPERATORS, _CONSTANT):
@@ -263,7 +263,6 @@ def _constant(node, path):
 
 def _check_order(nodes, known, outputs, path):
     """Raises CheckpointError unless each value is made before it is used."""
-    known = set(known)
     for node in nodes:
         for name in filter(None, node.inputs):
             if name not in known:
@@ -308,7 +307,7 @@ def _for_one_face(nodes, arrays, image, batch):
 
 
 def _divide(nodes, arrays):
-    """Splits the arrays in use into parameters and constants, see `Graph`."""
+    """Splits the arrays in use into parameters and constants (see `Graph`)."""
     used: dict[str, bool] = {}
     fixed = set()
     for node in nodes:
@@ -318,14 +317,11 @@ def _divide(nodes, arrays):
                 used[name] = used.get(name, False) or place in weights
                 if place in _STATISTICS.get(node.operator, ()):
                     fixed.add(name)
-    trained = {
-        name
+    parameters = {
+        name: arrays[name]
         for name, weight in used.items()
         if arrays[name].dtype == np.float32
         and (weight or arrays[name].size > 1)
         and name not in fixed
     }
-    return (
-        {name: arrays[name] for name in used if name in trained},
-        {name: arrays[name] for name in used if name not in trained},
-    )
+    return parameters, {name: arrays[name] for name in used if name not in parameters}

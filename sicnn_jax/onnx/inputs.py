@@ -31,11 +31,6 @@ __all__ = [
     'read_input',
 ]
 
-_COLOUR_ORDERS = ('RGB', 'BGR')
-_LAYOUTS = ('NCHW', 'NHWC')
-# Networks take numbers around 1, or levels of 0 to 255.
-_LARGEST_INPUT = 300
-
 
 def open_with(path: Path, package: str) -> ModuleType:
     """The package that reads a network's file.
@@ -94,22 +89,19 @@ class OnnxInput:
                     f'expected {expected}.'
                 )
 
-        check(
-            isinstance(self.size, tuple)
-            and len(self.size) in (0, 2)
-            and all(isinstance(n, int) for n in self.size),
-            'size',
-            'height and width',
-        )
-        check(self.colour_order in _COLOUR_ORDERS, 'colour_order', 'RGB or BGR')
-        check(self.layout in ('', *_LAYOUTS), 'layout', 'NCHW or NHWC')
+        sized = isinstance(self.size, tuple) and len(self.size) in (0, 2)
+        sized = sized and all(isinstance(n, int) for n in self.size)
+        check(sized, 'size', 'height and width')
+        check(self.colour_order in ('RGB', 'BGR'), 'colour_order', 'RGB or BGR')
+        check(self.layout in ('', 'NCHW', 'NHWC'), 'layout', 'NCHW or NHWC')
         for field in ('mean', 'scale'):
             check(_are_numbers(getattr(self, field)), field, '1 or 3 numbers')
         for field in ('mirror', 'centred'):
             check(isinstance(getattr(self, field), bool), field, 'true or false')
         largest = np.abs(self._normalize(np.array([[0.0] * 3, [255.0] * 3]))).max()
+        # Networks take numbers around 1, or levels of 0 to 255.
         check(
-            0 < largest <= _LARGEST_INPUT,
+            0 < largest <= 300,
             'scale',
             'a factor, such as 1 / 127.5 = 0.00784: the network would get '
             f'numbers up to {largest:.3g}',
@@ -196,14 +188,11 @@ def fit_faces(
     faces = faces[:, :, columns_of(size)]
     if faces.shape[1:3] == (height, width):
         return faces
-    return np.stack(
-        [
-            np.asarray(
-                Image.fromarray(face).resize((width, height), Image.Resampling.BICUBIC)
-            )
-            for face in faces
-        ]
-    )
+    resized = [
+        Image.fromarray(face).resize((width, height), Image.Resampling.BICUBIC)
+        for face in faces
+    ]
+    return np.stack([*map(np.asarray, resized)])
 
 
 def columns_of(size: tuple[int, int]) -> np.ndarray:
@@ -232,15 +221,11 @@ def complete(
         raise CheckpointError(
             f'{path} takes the shape {shape}; expected a batch of RGB images.'
         )
-    layout = expected.layout
-    if not layout:
-        layout = 'NHWC' if shape[3] == 3 and shape[1] != 3 else 'NCHW'
-    channels, height, width = (shape[axis] for axis in map(layout.index, 'CHW'))
-    size = expected.size or tuple(
-        known if isinstance(known, int) else 112 for known in (height, width)
-    )
-    for declared, said in zip((channels, height, width), (3, *size), strict=True):
-        # A dimension that the file leaves open is a name or None.
+    layout = expected.layout or ('NHWC' if shape[3] == 3 and shape[1] != 3 else 'NCHW')
+    sizes = [shape[layout.index(axis)] for axis in 'CHW']
+    # A dimension that the file leaves open is a name or None.
+    size = expected.size or tuple(n if isinstance(n, int) else 112 for n in sizes[1:])
+    for declared, said in zip(sizes, (3, *size), strict=True):
         if isinstance(declared, int) and declared != said:
             raise CheckpointError(
                 f'{path} takes the shape {shape}, but its settings say {layout} with '

@@ -42,8 +42,7 @@ def evaluate(
     x = jnp.asarray(x)
     names = tuple(outputs) or graph.outputs[:1]
     values: dict[str, Value] = {**graph.constants, graph.input: x[None]}
-    for name in graph.parameters:
-        values[name] = parameters[name].astype(x.dtype)
+    values |= {name: parameters[name].astype(x.dtype) for name in graph.parameters}
     for node in _needed(graph, names):
         values[node.outputs[0]] = _compute(graph, node, values, x.dtype)
     return tuple(_without_batch(graph, name, values[name]) for name in names)

@@ -1,4 +1,4 @@
-"""The known operators of ONNX, which recognition networks use.
+"""The operators of ONNX that recognition networks use.
 
 An operator is a pure function of arrays and keyword attributes, named as in ONNX, and
 returns ONNX's first output. A new one is such a function and a line in `OPERATORS`.

@@ -68,7 +68,7 @@ class OnnxNetwork:
 
 
 def load_network(path: str | os.PathLike) -> OnnxNetwork:
-    """Opens an ONNX file with ONNX Runtime, on any device that it knows.
+    """Opens an ONNX file with ONNX Runtime, on any device that it supports.
 
     Args:
       path: of the file; the JSON next to it describes its input, see `read_input`.
@@ -113,24 +113,16 @@ def load_network(path: str | os.PathLike) -> OnnxNetwork:
         return _check_features(features, len(numbers), path)
 
     # An open size is not a number, or 0.
-    batch = declared.shape[0] if isinstance(declared.shape[0], int) else None
-    run = _Batches(describe, batch or None, path)
-    return OnnxNetwork(expected, run, _DTYPES[declared.type])
+    batch = declared.shape[0] if isinstance(declared.shape[0], int) else 0
+    return OnnxNetwork(expected, _Batches(describe, batch), _DTYPES[declared.type])
 
 
 @dataclasses.dataclass
 class _Batches:
-    """Input → features, with as many faces at once as the file takes.
-
-    Attributes:
-      describe: computes the features of a batch.
-      size: of a batch; None for any.
-      path: of the file.
-    """
+    """Input → features, in batches of the size that the file takes; 0 for any."""
 
     describe: Callable
-    size: int | None
-    path: Path
+    size: int
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
         try:

@@ -13,8 +13,8 @@ import numpy as np
 
 from sicnn_jax.onnx.values import Value, integers, is_known, module_of
 
-# By the numbers of TensorProto.DataType. Floating values are float32 when they are
-# known, and have the image's dtype when they depend on the image.
+# By number of TensorProto.DataType. Floating values are float32 when they are known,
+# and have the image's dtype when they depend on the image.
 _DTYPES = {
     1: np.float32,
     2: np.uint8,

@@ -9,7 +9,7 @@ from sicnn_jax.errors import CheckpointError
 
 
 def read_tensor(tensor: Any, path: Path) -> np.ndarray:
-    """The array of a `TensorProto`; floating ones of any precision are float32.
+    """The array of a `TensorProto`, in float32 if it is floating.
 
     Args:
       tensor: the message. One with external data is changed to hold it.
@@ -35,15 +35,11 @@ def read_tensor(tensor: Any, path: Path) -> np.ndarray:
 
 
 def is_floating(data_type: int) -> bool:
-    """Whether this `TensorProto.DataType` is one of those that become float32."""
+    """Whether arrays of this `TensorProto.DataType` become float32."""
     from onnx import TensorProto
 
-    return data_type in (
-        TensorProto.FLOAT,
-        TensorProto.FLOAT16,
-        TensorProto.BFLOAT16,
-        TensorProto.DOUBLE,
-    )
+    names = ('FLOAT', 'FLOAT16', 'BFLOAT16', 'DOUBLE')
+    return data_type in map(TensorProto.DataType.Value, names)
 
 
 def _external_data(tensor, path):

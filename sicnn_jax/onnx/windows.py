@@ -53,12 +53,9 @@ def max_pool(
     strides: Sequence[int] = (),
 ) -> jax.Array:
     """ONNX's MaxPool. `storage_order` is for its indices, which are not returned."""
-    strides, dilations, margins, rest = _pooling(
-        x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode
-    )
-    return _reduce_windows(
-        x, -np.inf, jax.lax.max, kernel_shape, strides, dilations, margins, rest
-    )
+    return _pool(
+        x, jax.lax.max, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode
+    )[0]
 
 
 def average_pool(
@@ -73,11 +70,8 @@ def average_pool(
     strides: Sequence[int] = (),
 ) -> jax.Array:
     """ONNX's AveragePool."""
-    strides, dilations, margins, rest = _pooling(
-        x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode
-    )
-    sums = _reduce_windows(
-        x, 0, jax.lax.add, kernel_shape, strides, dilations, margins, rest
+    sums, strides, dilations, margins = _pool(
+        x, jax.lax.add, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode
     )
     # The number of values in each window: along each axis, then in all.
     counts = np.ones(())
@@ -100,30 +94,21 @@ def depthwise(
 ) -> Float[Array, 'n c out_h out_w']:
     """Convolution of each channel with its own kernel.
 
-    On a CPU it is a sum of shifted products: XLA's own takes several times as long, and
-    its gradient even longer (benchmarks/studies/depthwise.py).
+    On a CPU it is a sum of shifted products: XLA's own convolution takes several times
+    as long, and its gradient even longer (benchmarks/studies/depthwise.py).
     """
-
-    def direct(x, kernel):
-        return _direct(x, kernel, strides, dilations, margins, x.shape[1])
-
-    def shifted(x, kernel):
-        return shifted_products(x, kernel, strides, dilations, tuple(margins))
-
+    settings = strides, dilations, tuple(margins)
     return jax.lax.platform_dependent(
-        *vary_alike(x, kernel), cpu=shifted, default=direct
+        *vary_alike(x, kernel),
+        cpu=lambda x, kernel: shifted_products(x, kernel, *settings),
+        default=lambda x, kernel: _direct(x, kernel, *settings, x.shape[1]),
     )
 
 
 def _direct(x, kernel, strides, dilations, margins, groups):
     """XLA's own convolution."""
     return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        strides,
-        margins,
-        rhs_dilation=dilations,
-        feature_group_count=groups,
+        x, kernel, strides, margins, rhs_dilation=dilations, feature_group_count=groups
     )
 
 
@@ -136,8 +121,10 @@ def shifted_products(
     margins: tuple[tuple[int, int], ...],
 ) -> Float[Array, 'n c out_h out_w']:
     """`depthwise` as a sum of products, as is its gradient."""
+    # For each tap, one number per channel: [c, 1, 1].
+    taps = (kernel[:, :, *tap, None] for tap in np.ndindex(kernel.shape[2:]))
     shifts = _shifts(x, kernel, strides, dilations, margins)
-    return sum(tap * part for tap, part in zip(_taps(kernel), shifts, strict=True))
+    return sum(tap * part for tap, part in zip(taps, shifts, strict=True))
 
 
 def _shifts(x, kernel, strides, dilations, margins):
@@ -157,12 +144,6 @@ def _shifts(x, kernel, strides, dilations, margins):
             )
         )
         yield padded[:, :, rows, columns]
-
-
-def _taps(kernel):
-    """For each tap, one number per channel: [c, 1, 1]."""
-    for row, column in np.ndindex(kernel.shape[2:]):
-        yield kernel[:, :, row, column, None]
 
 
 def _pad(x, margins):
@@ -219,33 +200,29 @@ def _margins(x, sides, strides, dilations, pads, auto_pad):
     return margins
 
 
-def _pooling(x, sides, strides, dilations, pads, auto_pad, ceil_mode):
-    """Strides, dilations, margins, and with `ceil_mode` more pixels after each axis."""
+def _pool(x, function, sides, strides, dilations, pads, auto_pad, ceil_mode):
+    """Windows reduced by `jax.lax.max` or `add`; strides, dilations and margins.
+
+    With `ceil_mode`, windows may reach beyond these margins.
+    """
     axes = x.ndim - 2
     strides, dilations = tuple(strides) or (1,) * axes, tuple(dilations) or (1,) * axes
     margins = _margins(x, sides, strides, dilations, pads, auto_pad)
-    rest = []
+    padding = []
     for size, side, stride, dilation, (before, after) in zip(
         x.shape[2:], sides, strides, dilations, margins, strict=True
     ):
         steps = size + before + after - (side - 1) * dilation - 1
         # Windows must not begin in the padding after the image.
         more = math.ceil(steps / stride) * stride < size + before
-        rest.append(-steps % stride if ceil_mode and more else 0)
-    return strides, dilations, margins, rest
-
-
-def _reduce_windows(x, start, function, sides, strides, dilations, margins, rest):
-    padding = [
-        (before, after + more)
-        for (before, after), more in zip(margins, rest, strict=True)
-    ]
-    return jax.lax.reduce_window(
+        padding.append((before, after + (-steps % stride if ceil_mode and more else 0)))
+    reduced = jax.lax.reduce_window(
         x,
-        np.asarray(start, x.dtype),
+        np.asarray(-np.inf if function is jax.lax.max else 0, x.dtype),
         function,
         (1, 1, *sides),
         (1, 1, *strides),
         [(0, 0), (0, 0), *padding],
         window_dilation=(1, 1, *dilations),
     )
+    return reduced, strides, dilations, margins

@@ -1,4 +1,4 @@
-"""Which way a convolution is computed, by backend and shape."""
+"""Chooses how to compute a convolution, by backend and shape."""
 
 import contextlib
 import contextvars
@@ -108,7 +108,7 @@ def convolution(
 
 
 def _has_ways(x):
-    """Whether another way than XLA's own can be faster: on a CPU in float32.
+    """Whether a way other than XLA's own can be faster: on a CPU in float32.
 
     A GPU's convolutions are fast already, and Winograd's sums would lose the little
     precision of bfloat16. For a batch whose size is a symbol (`jax.export`), it is

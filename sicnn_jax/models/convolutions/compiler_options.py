@@ -12,7 +12,7 @@ _YNNPACK = 'xla_cpu_experimental_ynn_fusion_type'
 
 @functools.cache
 def inference_options() -> dict[str, str]:
-    """Compiler options for `jax.jit` of an inference.
+    """Compiler options for `jax.jit` of an inference program.
 
     They are empty for other backends, and for releases of XLA without such an option.
     Training programs are faster without them.

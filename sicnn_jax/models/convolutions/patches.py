@@ -20,21 +20,19 @@ from sicnn_jax.models.convolutions.pieces import (
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def patch_convolution(
-    x: Float[Array, 'n h w c'],
-    kernel: Float[Array, 'r s c features'],
-    padding: Padding,
+    x: Float[Array, 'n h w c'], kernel: Float[Array, 'r s c features'], padding: Padding
 ) -> Float[Array, 'n out_h out_w features']:
     """Convolution as one matrix product of the kernel with patches of the input.
 
-    Each of its gradients is one matrix product, too. It pays where patches are small:
-    for pictures, and for few pixels with a large kernel, which is read as it is.
+    Each of its gradients is one matrix product, too. This way pays where patches are
+    small: for pictures, and for few pixels with a large kernel, which is read as it is.
 
     Args:
       x: the input.
       kernel: of any size.
       padding: ((top, bottom), (left, right)), less than r and s.
     """
-    return _patches(x, kernel, padding) @ _by_patch(kernel)
+    return _patches(x, kernel, padding) @ kernel.reshape(-1, kernel.shape[-1])
 
 
 def _patches(x, kernel, padding):
@@ -52,10 +50,6 @@ def _windows(x, padding, size, corners):
     )
 
 
-def _by_patch(kernel):
-    return kernel.reshape(-1, kernel.shape[-1])
-
-
 def _patch_forward(x, kernel, padding):
     return patch_convolution(x, kernel, padding), (x, kernel)
 
@@ -63,11 +57,12 @@ def _patch_forward(x, kernel, padding):
 def _patch_backward(padding, residuals, gradient):
     x, kernel = residuals
     kernel_gradient = over_tiles(_patches(x, kernel, padding), gradient)
-    patches = jnp.einsum('nhwf,pf->nhwp', gradient, _by_patch(kernel))
+    patches = jnp.einsum(
+        'nhwf,pf->nhwp', gradient, kernel.reshape(-1, kernel.shape[-1])
+    )
     # The gradient of each patch is added where the patch was taken.
     _, give_back = jax.vjp(lambda x: _patches(x, kernel, padding), x)
-    (x_gradient,) = give_back(patches)
-    return x_gradient, kernel_gradient.reshape(kernel.shape)
+    return *give_back(patches), kernel_gradient.reshape(kernel.shape)
 
 
 patch_convolution.defvjp(_patch_forward, _patch_backward)

@@ -10,10 +10,12 @@ from jaxtyping import Array, Float
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-def direct(x: Array, kernel: Array, padding: str | Padding) -> Array:
+def direct(
+    x: Array, kernel: Array, padding: str | Padding, strides: tuple[int, int] = (1, 1)
+) -> Array:
     """XLA's own convolution."""
     return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+        x, kernel, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
 
 

@@ -17,11 +17,10 @@ def transposed_convolution(
 ) -> Float[Array, 'n 2*h 2*w c_out']:
     """Stride-2 transposed convolution as sub-pixel convolution (Shi et al. 2016).
 
-    An even output row meets only the kernel rows of one parity, an odd one only
-    those of the other. So the four parities of output pixels are four small
-    convolutions of the input, k² taps in all. XLA would convolve the
-    zero-dilated input instead, whose gradient is an order of magnitude slower
-    (benchmarks/speed/convolutions.py).
+    An even output row meets only the kernel rows of one parity, an odd row only those
+    of the other. So the four parities of output pixels are four small convolutions of
+    the input, k² taps in all. XLA would convolve the zero-dilated input instead, whose
+    gradient is an order of magnitude slower (benchmarks/speed/convolutions.py).
 
     Args:
       x: the input.
@@ -55,16 +54,11 @@ def _all_phases(x, kernel):
 
 def _phase(x, kernel, row, column):
     """Output pixels (2i + row, 2j + column) of the transposed convolution."""
-    (top, rows), (left, columns) = (
-        _taps(kernel.shape[0], row),
-        _taps(kernel.shape[1], column),
-    )
+    top, rows = _taps(kernel.shape[0], row)
+    left, columns = _taps(kernel.shape[1], column)
     with while_tracing(kernel):
         taps = kernel[rows, columns]
-    padding = (
-        (top, taps.shape[0] - 1 - top),
-        (left, taps.shape[1] - 1 - left),
-    )
+    padding = ((top, taps.shape[0] - 1 - top), (left, taps.shape[1] - 1 - left))
     return convolution(x, taps, padding)
 
 

@@ -96,18 +96,13 @@ def _winograd_backward(padding, m, residuals, gradient):
     x_gradient = _filter(gradient, kernel, turned, m, transposed=True)
     _, h, w, _ = gradient.shape
     padded = pad(gradient, ((0, -h % m), (0, -w % m)))
-    outputs = [
-        [with_steps(padded, slice(i, None, m), slice(j, None, m)) for j in range(m)]
-        for i in range(m)
-    ]
-    products = [
-        [over_tiles(tile, output) for tile, output in zip(*rows, strict=True)]
-        for rows in zip(
-            _input_tiles(x, kernel, padding, m),
-            _mix_both(_transpose(_OUTPUT[m, r]), _transpose(_OUTPUT[m, s]), outputs),
-            strict=True,
-        )
-    ]
+    steps = [slice(start, None, m) for start in range(m)]
+    outputs = [[with_steps(padded, row, column) for column in steps] for row in steps]
+    products = _pairwise(
+        over_tiles,
+        _input_tiles(x, kernel, padding, m),
+        _mix_both(_transpose(_OUTPUT[m, r]), _transpose(_OUTPUT[m, s]), outputs),
+    )
     taps = _mix_both(_transpose(_KERNEL[m, r]), _transpose(_KERNEL[m, s]), products)
     return x_gradient, jnp.stack([jnp.stack(row) for row in taps])
 
@@ -156,17 +151,11 @@ def _filter(x, kernel, padding, m, *, transposed=False):
     """
     r, s = kernel.shape[:2]
     h, w = output_size(x, kernel, padding)
-    matrices = (
-        _turned_kernel_tiles(kernel, m) if transposed else _kernel_tiles(kernel, m)
-    )
+    kernel_tiles = _turned_kernel_tiles if transposed else _kernel_tiles
+    matrices = kernel_tiles(kernel, m)
     contracted = ((3,), (int(transposed),)), ((), ())
-    products = [
-        [
-            jax.lax.dot_general(tile, matrix, contracted)
-            for tile, matrix in zip(*rows, strict=True)
-        ]
-        for rows in zip(_input_tiles(x, kernel, padding, m), matrices, strict=True)
-    ]
+    multiply = functools.partial(jax.lax.dot_general, dimension_numbers=contracted)
+    products = _pairwise(multiply, _input_tiles(x, kernel, padding, m), matrices)
     outputs = _mix_both(_OUTPUT[m, r], _OUTPUT[m, s], products)
     return interleave(outputs)[:, :h, :w]
 
@@ -214,6 +203,14 @@ def _turned_kernel_tiles(kernel, m):
     # The kernel's tiles, the outer ones exchanged; XLA has them from the forward pass.
     first, *inner, last = _kernel_tiles(kernel, m)
     return [[row[-1], *row[1:-1], row[0]] for row in (last, *inner, first)]
+
+
+def _pairwise(function, *grids):
+    """The results for each pair of arrays at the same place of two grids."""
+    return [
+        [function(*pair) for pair in zip(*rows, strict=True)]
+        for rows in zip(*grids, strict=True)
+    ]
 
 
 def _mix_both(rows, columns, grid):
