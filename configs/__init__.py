@@ -1,1 +1,1 @@
-"""Experiments: a readable file each, over the defaults of `sicnn_jax.config.schema`."""
+"""Experiments, each in one readable file over the defaults of `config.schema`."""

@@ -1,4 +1,4 @@
-"""Training approaches I, II and III of Sec. 3.5, beside Algorithm 1 in Table 3.
+"""Training approaches I, II and III of Sec. 3.5, compared with Algorithm 1 in Table 3.
 
     --config=configs/approaches.py         the paper's widths and schedules
     --config=configs/approaches.py:small   as configs/di.py:small
@@ -6,21 +6,21 @@
     --config=configs/approaches.py:demo    as configs/di.py:demo
     --config=configs/approaches.py:real    as configs/di.py:real
 
-I: both networks from scratch, in one update by L_SR + α L_SI + β L_FR, over the batches
-that CNNH sees elsewhere in two stages (`:real`: from where the others start, in a third
-stage like theirs). II: CNNH of the hallucination stage against the
-CNNR of the recognition stage, frozen. III: that CNNR trained on the faces of a frozen
-CNNH and on their originals first (mixed), then CNNH against it as in II. The third
-stages have the batches, schedule, optimisers and α of domain-integrated training. A run
-of configs/di.py gives the first two:
+I trains both networks from scratch, in one update by L_SR + α L_SI + β L_FR, over the
+batches that CNNH sees elsewhere in two stages (`:real`: in a third stage that starts
+where the others start). II trains CNNH of the hallucination stage against the frozen
+CNNR of the recognition stage. III first trains that CNNR on the faces of a frozen CNNH
+and on their originals (mixed), and then CNNH against it as in II. The third stages have
+the batches, schedule, optimisers and α of domain-integrated training. A run of
+configs/di.py gives the first two stages:
 
     python -m sicnn_jax.main --config=configs/approaches.py:demo \\
         --config.recognition.checkpoint=runs/di-demo/recognition \\
         --config.hallucination.checkpoint=runs/di-demo/hallucination \\
         --config.data.dir=runs/di-demo/data
 
-docs/results.md has what came out on photographs, docs/notes/narrow_networks.md on drawn
-faces with narrow networks.
+docs/results.md has the results on photographs, and docs/notes/narrow_networks.md those
+of narrow networks on drawn faces.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""Networks that several experiments have."""
+"""Networks and settings that several experiments share."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from ml_collections import ConfigDict
 
 from sicnn_jax.config import schema
 
-# How the network of L_SI sees SR and HR: moved and blurred alike, so that CNNH does not
-# learn a grid that pleases it.
+# How the network of L_SI sees SR and HR: both are moved and blurred in the same way, so
+# that CNNH does not learn a grid that pleases that network.
 VIEWS = {'identity_shift': 3, 'identity_blur': 2.0}
 
 
 def light_networks(config: ConfigDict) -> None:
-    """Light networks, for two CPU cores: many channels where pixels are few.
+    """Light networks for two CPU cores: many channels where there are few pixels.
 
-    At 14×12, where a face is decided, a channel costs a 64th of what it costs at 112×96
+    At 14×12, where a face takes shape, a channel costs a 64th of a channel at 112×96
     (docs/notes/light_networks.md).
     """
     config.cpu_devices = 2
@@ -36,14 +36,14 @@ def light_networks(config: ConfigDict) -> None:
 
 
 def brief_evaluation(config: ConfigDict) -> None:
-    """Logs and evaluates as it suits training of minutes on two CPU cores."""
+    """Logs and evaluates as suits minutes of training on two CPU cores."""
     config.log_every = 20
     config.evaluation.faces = 200
     config.evaluation.final_pairs = 2_000
 
 
 def photographs(config: ConfigDict) -> None:
-    """Real faces of shards, augmented on the device, for minutes on two CPU cores."""
+    """Real faces from shards, augmented on the device, for minutes on two CPU cores."""
     brief_evaluation(config)
     config.data.source = 'records'
     config.data.placement = 'device'
@@ -56,7 +56,7 @@ def photographs(config: ConfigDict) -> None:
 
 
 def taught_recogniser(config: ConfigDict, steps: int) -> ConfigDict:
-    """Makes CNNR wide enough for what a teacher knows.
+    """Makes CNNR wide enough to learn from a teacher.
 
     Returns:
       The stage in which it learns the teacher's features.

@@ -3,7 +3,7 @@
     --config=configs/di.py         the paper: its widths, batches and schedules
     --config=configs/di.py:small   one modest GPU or a Colab TPU: half the widths
     --config=configs/di.py:light   light networks, for two CPU cores and an hour or two
-    --config=configs/di.py:demo    the same networks in eight minutes
+    --config=configs/di.py:demo    the same networks, in eight minutes
     --config=configs/di.py:real    the same networks on photographs, with a CNNR that a
                                    teacher taught, as in configs/real.py:distilled
 
@@ -11,11 +11,11 @@ Stages: CNNR by L_FR (recognition); CNNH by L_SR (hallucination); Algorithm 1
 (domain_integrated); and sr_only, the control: the same batches, schedule and
 optimiser as domain_integrated with α = 0. Each starts from the ones before it.
 
-The demo, on two cores of an Intel Xeon, PSNR and similarity by the judge that ships:
+PSNR and similarity of the demo, by the judge that ships, on two cores of an Intel Xeon:
 bicubic 23.43 dB and 0.097, sr_only 25.24 dB and 0.258, SICNN 25.07 dB and 0.349. The
-other variants were not trained to their end yet.
+other variants have not been trained to the end yet.
 
-The experiments that compare other methods have this one's data, CNNR and budget: they
+The experiments that compare other methods share this one's data, CNNR and budget: they
 call `start`, `second_stage` and `third_stage`.
 """
 
@@ -43,7 +43,8 @@ BATCHES = {
     'demo': (16, 16, 16),
     'real': (32, 16, 16),
 }
-# Steps after which SGD's learning rate falls to a tenth: Sec. 4.1, and the same shares.
+# Steps after which SGD's learning rate falls to a tenth: those of Sec. 4.1, or at the
+# same shares of the steps.
 BOUNDARIES = {
     '': ((20_000, 30_000), (30_000, 60_000), (6_000,)),
     'small': ((5_714, 8_571), (3_750, 7_500), (1_333,)),
@@ -111,7 +112,7 @@ def recognition_stage(variant: str = '') -> ConfigDict:
     else:
         optimizer = schema.optimizer(
             'sgd',
-            # By the square root of the batch size.
+            # It scales with the square root of the batch size.
             0.1 if variant == '' else 0.05,
             boundaries=BOUNDARIES[variant][0],
             warmup_steps=1_000 if variant == '' else 286,
@@ -138,7 +139,7 @@ def second_stage(variant: str, update_rule: str, **fields: Any) -> ConfigDict:
 
 
 def third_stage(variant: str, update_rule: str, **fields: Any) -> ConfigDict:
-    """The batches, schedule and optimiser of CNNH's last stage, as `second_stage`."""
+    """CNNH's last stage with its batches, schedule and optimiser, as `second_stage`."""
     defaults = {
         'optimizers': {'cnnh': cnnh_optimizer(variant)},
         'best': 'identity_similarity',
@@ -170,7 +171,7 @@ def third_stage_of_both(variant: str, update_rule: str, **fields: Any) -> Config
 
 
 def taught_integrated_stage(variant: str) -> ConfigDict:
-    """Algorithm 1 with the teacher's features of SR ∪ HR in the place of names."""
+    """Algorithm 1 with the teacher's features of SR ∪ HR instead of names."""
     stage = domain_integrated_stage(variant)
     return third_stage(
         variant,
@@ -185,7 +186,7 @@ def taught_integrated_stage(variant: str) -> ConfigDict:
 def from_both(variant: str) -> dict[str, str]:
     """Where the networks of a last stage come from.
 
-    A CNNR that a teacher taught has learned no class weights.
+    A CNNR that a teacher taught comes without class weights.
     """
     weights = 'centroids' if variant == 'real' else 'recognition'
     return {'cnnr': 'recognition', 'class_weights': weights, 'cnnh': 'hallucination'}
@@ -194,14 +195,14 @@ def from_both(variant: str) -> dict[str, str]:
 def identity(variant: str) -> dict[str, Any]:
     """α, and how CNNR sees faces for L_SI.
 
-    The paper's 8 changes nothing in short training (docs/notes).
+    The paper's α = 8 has no effect in short training (docs/notes).
     """
     alpha = {'alpha': 256.0 if variant in _BY_ADAM else 8.0}
     return alpha | (common.VIEWS if variant == 'real' else {})
 
 
 def recogniser_optimizers(variant: str) -> dict[str, ConfigDict]:
-    """Of CNNR and its class weights where they go on from the recognition stage."""
+    """Optimisers of CNNR and its class weights after the recognition stage."""
     if variant == 'real':
         optimizer = common.adam(1e-4, clip=1.0)
     elif variant in _BY_ADAM:
@@ -212,14 +213,14 @@ def recogniser_optimizers(variant: str) -> dict[str, ConfigDict]:
 
 
 def cnnh_optimizer(variant: str) -> ConfigDict:
-    """Of CNNH in its last stage."""
+    """The optimiser of CNNH in its last stage."""
     if variant in _BY_ADAM:
         return common.adam(1e-3, clip=2_000.0)
     return _sgd(0.01, BOUNDARIES[variant][2], clip=1.0)
 
 
 def mixed_annealing(variant: str) -> dict[str, float]:
-    """λ goes on from where the recognition stage left it."""
+    """The schedule of λ, which continues where the recognition stage ended."""
     return _annealing(variant) | {'offset': STEPS[variant][0]}
 
 
@@ -228,7 +229,7 @@ def _annealing(variant):
 
 
 def _budget(variant, position):
-    """How long and on what a stage trains; how often it is looked at."""
+    """How long and on which batches a stage trains, and how often it is evaluated."""
     every = {'': (5_000, 1_000), 'small': (1_000, 1_000)}.get(variant, (440, 220))
     return {
         'steps': STEPS[variant][position],

@@ -1,8 +1,8 @@
 """The judge: an independent recognition network for procedural faces.
 
-Another seed and other identities than any experiment's, so that what it measures is
-not what a hallucination network was trained against: with the same seed, layers of the
-same shape would begin with the same weights. The one that ships was made by
+Its seed and identities are no experiment's, so that it does not measure what a
+hallucination network was trained against: with the same seed, layers of the same shape
+would begin with the same weights. The judge that ships was made by
 
     python -m sicnn_jax.main --config=configs/judge.py
     python -m sicnn_jax.evaluation.judge --stage=runs/judge/recognition \
@@ -17,7 +17,7 @@ from sicnn_jax.config import schema
 
 def get_config() -> ConfigDict:
     config = schema.base()
-    # Not one that anybody takes for an experiment: the day ECCV 2018 began.
+    # A seed that no experiment would choose: the day ECCV 2018 began.
     config.seed = 180_908
     config.data.source = 'embedded'
     config.data.seed = 1

@@ -6,8 +6,8 @@
     --config=configs/lapsrn.py:demo    as configs/di.py:demo
     --config=configs/lapsrn.py:real    as configs/di.py:real
 
-A run of configs/di.py gives the recognition network and the faces, so that all methods
-are measured by the same one and nothing is trained again:
+A run of configs/di.py gives the recognition network and the faces, so that one network
+measures all methods and nothing is trained again:
 
     python -m sicnn_jax.main --config=configs/lapsrn.py:demo \\
         --config.recognition.checkpoint=runs/di-demo/recognition \\
@@ -24,7 +24,7 @@ from configs import di
 VARIANTS = di.VARIANTS
 
 WIDTHS = {'': 64, 'small': 32, 'light': 16, 'demo': 16, 'real': 16}
-# Of its 8× network; 10 for 4×.
+# Those of its 8× network; its 4× network has 10.
 DEPTHS = {'': 5, 'small': 5, 'light': 3, 'demo': 3, 'real': 3}
 
 

@@ -1,7 +1,7 @@
 """Real faces on two CPU cores: Labeled Faces in the Wild, light networks.
 
-Expects shards of people with two or more images, folds 7 and 8 held out, and a
-finished demo, whose recognition network the one here starts from:
+It expects shards of people with two or more images, with folds 7 and 8 held out, and a
+finished demo, whose recognition network this one starts from:
 
     python -m sicnn_jax.data.prepare --source=lfw --landmarks=landmarks.txt \\
         --test_list=people_of_folds_7_and_8.txt --min_images=2 --out=data/lfw
@@ -47,8 +47,8 @@ def experiment(
 
     Args:
       steps: of recognition, of CNNH by L_SR, and of the last stages.
-      cnnr, cnnh: the finished stages that these begin from; '': from nothing.
-      evaluate_every: likewise three.
+      cnnr, cnnh: the finished stages that they start from; '': from scratch.
+      evaluate_every: of the same three.
       checkpoint_every: of all stages.
     """
     config = schema.base()
@@ -107,7 +107,7 @@ def experiment(
             'cnnh': 'hallucination',
         },
         alpha=ALPHA,
-        # λ goes on from where recognition left it.
+        # λ continues where recognition ended.
         annealing={'base': 1500.0, 'gamma': 0.05, 'offset': steps[0]},
         fused=True,
         best='identity_similarity',

@@ -1,7 +1,7 @@
 """Real faces on two CPU cores: the ORL database, 32 people × 10 grey images.
 
-Too few to train on alone: all networks start from those of configs/lfw.py. s25 to s32
-are held out:
+They are too few to train on alone, so all networks start from those of configs/lfw.py.
+s25 to s32 are held out:
 
     python -m sicnn_jax.data.prepare --source=orl_faces --test_list=s25_to_s32.txt \\
         --out=data/orl

@@ -1,10 +1,10 @@
 """Position patches (Ma et al. 2010), a method that Tables 4 and 5 compare.
 
     --config=configs/position_patch.py         a thousand training faces
-    --config=configs/position_patch.py:small   the same, faces of configs/di.py:small
-    --config=configs/position_patch.py:light   the same, faces of configs/di.py:light
-    --config=configs/position_patch.py:demo    the same, faces of configs/di.py:demo
-    --config=configs/position_patch.py:real    the same, faces of configs/di.py:real
+    --config=configs/position_patch.py:small   the same on faces of configs/di.py:small
+    --config=configs/position_patch.py:light   the same on faces of configs/di.py:light
+    --config=configs/position_patch.py:demo    the same on faces of configs/di.py:demo
+    --config=configs/position_patch.py:real    the same on faces of configs/di.py:real
 
 It is not trained: its stage takes one step. A run of configs/di.py gives the
 recognition network and the faces:

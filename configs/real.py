@@ -4,9 +4,9 @@
     --config=configs/real.py:dlib        then by L_SI through dlib's network
     --config=configs/real.py:onnx        then by L_SI through an ONNX file
     --config=configs/real.py:distilled   then by L_SI through a CNNR that dlib taught
-    --config=configs/real.py:labels      then by L_SI through a CNNR of people's names
+    --config=configs/real.py:labels      then by L_SI through a CNNR trained on names
 
-Shards of any photographs, and their teacher's features where they are needed:
+It needs shards of any photographs and, for some variants, a teacher's features of them:
 
     python -m sicnn_jax.data.prepare --source=photos --detect --test_identities=0.1 \\
         --out=data/faces
@@ -18,17 +18,16 @@ Shards of any photographs, and their teacher's features where they are needed:
 
 The variant `onnx` needs `--config.cnnr.file=NETWORK.onnx`. `--config.scale=4` is for
 faces of 24×28 pixels. More steps give better faces:
-`--config.hallucination.steps=8000`. The network that taught should not judge: choose
-another one.
+`--config.hallucination.steps=8000`. The judge should not be the network that taught.
 
 On LFW without the people of folds 7 and 8, 700 and 200 steps by L_SR (six minutes on
-two cores of an Intel Xeon) end at 25.63 dB on those people, where bicubic has 23.47.
-What the other variants come to is in docs/notes/light_networks.md.
+two cores of an Intel Xeon) reach 25.63 dB on those people; bicubic has 23.47 dB.
+docs/notes/light_networks.md has the results of the other variants.
 
-Stages: the network that recognises (recognition), where there is one; CNNH by L_SR
+Stages: the network that recognises (recognition), if there is one; CNNH by L_SR
 (hallucination); and the last ones, which start from it: sr_only, the control;
 approach_ii, L_SI through the network as it is; domain_integrated, Algorithm 1;
-taught_integrated, Algorithm 1 with the teacher's features in the place of names.
+taught_integrated, Algorithm 1 with the teacher's features instead of names.
 """
 
 from ml_collections import ConfigDict
@@ -39,11 +38,11 @@ from sicnn_jax.config import schema
 VARIANTS = ('', 'dlib', 'onnx', 'distilled', 'labels')
 # Weight of L_SI.
 ALPHA = 300.0
-# Groups of dlib's network that are compared beside its features. Groups 3 and 4 please
-# a judge no more than 3 alone by what the grid costs that they leave in the pictures.
+# Groups of dlib's network that are compared in addition to its features. Groups 3 and 4
+# please a judge little more than 3 alone, and leave more of a grid in the pictures.
 ACTIVATIONS = (3,)
 FROZEN = {'cnnr': 'recognition'}
-# Of CNNH's gradient.
+# Limit of CNNH's gradient.
 CLIP = 2_000.0
 
 
@@ -98,7 +97,7 @@ def get_config(variant: str = '') -> ConfigDict:
 
 
 def _recognition_stage(config, variant):
-    """What gives the network of L_SI; sets the network's fields."""
+    """The stage that gives the network of L_SI; it also sets the network's fields."""
     budget = {
         'data_seed': 0,
         'best': 'verification_accuracy',
@@ -128,7 +127,7 @@ def _recognition_stage(config, variant):
 
 
 def _last_stage(update_rule, *, init=None, alpha=0.0, annealing=None, **optimizers):
-    """One of those that start from the same CNNH and see the same batches."""
+    """A last stage; all of them start from the same CNNH and see the same batches."""
     return schema.stage(
         update_rule,
         steps=2_000,

@@ -6,9 +6,9 @@
     --config=configs/ur_dgn.py:demo    as configs/di.py:demo
     --config=configs/ur_dgn.py:real    as configs/di.py:real
 
-and each with the perceptual loss through CNNR, which is UR-DGN*: `:perceptual`,
-`:small_perceptual` and so on. A run of configs/di.py gives the recognition
-network, which UR-DGN* is trained against, and the faces:
+With the perceptual loss through CNNR, each becomes UR-DGN*: `:perceptual`,
+`:small_perceptual` and so on. A run of configs/di.py gives the recognition network,
+which UR-DGN* is trained against, and the faces:
 
     python -m sicnn_jax.main --config=configs/ur_dgn.py:demo_perceptual \\
         --config.recognition.checkpoint=runs/di-demo/recognition \\
@@ -30,13 +30,13 @@ VARIANTS = (
     *(f'{variant}_{_PERCEPTUAL}'.lstrip('_') for variant in di.VARIANTS),
 )
 
-# Weights beside a mean over pixels, of which L_SR is the sum: docs/decisions.md.
+# Weights relative to a mean over pixels; L_SR is a sum: see docs/decisions.md.
 _VALUES = HEIGHT * WIDTH * 3
 ADVERSARIAL_WEIGHT = 0.01 * _VALUES
 PERCEPTUAL_WEIGHT = 0.1 * _VALUES
 
 
-# Of the generator and of the discriminator.
+# Widths of the generator and of the discriminator.
 WIDTHS = {
     '': ((256, 128, 64), (32, 64, 128, 256)),
     'small': ((128, 64, 32), (16, 32, 64, 128)),

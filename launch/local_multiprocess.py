@@ -3,12 +3,13 @@
     python launch/local_multiprocess.py --processes=2 -- \
         python -m sicnn_jax.main --config=configs/di.py:demo
 
-Each process gets JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, and its
-number is put in front of its output. SIGTERM and Ctrl-C go to all. If one fails, the
-others cannot continue: they get --grace seconds to say so, and are then killed.
+Each process gets JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, and
+each line of its output begins with its number. SIGTERM and Ctrl-C go to all processes.
+If one fails, the others cannot continue: they have --grace seconds to say so, and are
+then killed.
 
-Exit status: 0 if all ended well; 75 if all saved and stopped; else that of the first
-that failed, 128 + N if signal N killed it.
+Exit status: 0 if all ended well; 75 if all saved and stopped; else the status of the
+first one that failed, or 128 + N if signal N killed it.
 """
 
 import argparse
@@ -26,12 +27,12 @@ _POLL = 0.2
 
 
 def launch(command: Sequence[str], processes: int, *, grace: float = 10.0) -> int:
-    """Runs the command in several processes; see the module.
+    """Runs a command in several processes, as the module describes.
 
     Args:
       command: program and arguments.
-      processes: their number.
-      grace: seconds that the others may take once one has failed.
+      processes: the number of processes.
+      grace: seconds that the others have once one has failed.
 
     Returns:
       The exit status.

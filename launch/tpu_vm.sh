@@ -16,7 +16,7 @@ usage: launch/tpu_vm.sh [OPTIONS] COMMAND NAME [-- ARGUMENTS]
   --zone=ZONE        default: $TPU_ZONE
   --type=TYPE        accelerator type; default: v5litepod-8
   --version=VERSION  of the runtime; default: v2-alpha-tpuv5-lite
-  --spot             create one that may be taken away
+  --spot             create a VM that may be taken away
   --dry-run          print the commands instead of running them
 
   launch/tpu_vm.sh --zone=us-west4-a create faces

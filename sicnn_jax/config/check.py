@@ -1,8 +1,8 @@
 """Finds everything that is wrong with a config at once, before any device starts.
 
 A run calls `check` once. It compares the fields with those of `schema` (`fields`), then
-looks for impossible values, alone or together, and then builds each stage. By then,
-integers are known to be 0 or more.
+looks for values that are impossible alone or together, and then builds each stage. By
+then, integers are known to be 0 or more.
 """
 
 import json
@@ -15,7 +15,14 @@ from ml_collections import ConfigDict
 
 from sicnn_jax import images, losses, models
 from sicnn_jax.config import ConfigError
-from sicnn_jax.config.fields import did_you_mean, field_problems, is_stage, is_tuple
+from sicnn_jax.config.fields import (
+    did_you_mean,
+    field_problems,
+    is_stage,
+    is_tuple,
+    none_of,
+    stage_names,
+)
 from sicnn_jax.data import dataset, runtime
 from sicnn_jax.evaluation.methods import LEARNED, TITLES
 from sicnn_jax.optimizers import make_optimizer
@@ -30,9 +37,7 @@ _SIZES = 'widths', 'feature_dim', 'width', 'growth', 'deconv_width', 'kernel_siz
 _LEVELS = 4
 # The smallest kernel of a deconvolution of stride 2.
 _LEAST_KERNEL = 2
-_POSITIVE = ('steps', 'batch_size', 'microbatches')
-_NOT_NEGATIVE = ('alpha', 'beta', 'identity_blur')
-# Names of methods and faces; only a method's own stage may have one.
+# Names of methods and of faces, which no stage may have except a method's own.
 _OTHERS = {*TITLES} - {each.stage for each in LEARNED.values()}
 
 
@@ -55,22 +60,16 @@ def find_problems(config: ConfigDict) -> list[str]:
     """Everything that is wrong with a config by itself."""
     problems, mended = field_problems(config)
     found = combination_problems(mended)
-    if not problems and not found:
-        # Other problems are clearer than the error of a stage that they break.
-        return [
-            f'config.{name}: {problem}'
-            for name in mended.stages
-            for problem in _raised(build_stage, mended, name, Path('unused'))
-        ]
-    return problems + found
+    # These are clearer than the error of a stage that they break.
+    return [*problems, *found] or [
+        f'config.{name}: {problem}'
+        for name in mended.stages
+        for problem in _raised(build_stage, mended, name, Path('unused'))
+    ]
 
 
 def combination_problems(config: ConfigDict) -> list[str]:
-    """Values that are impossible, alone or together.
-
-    Args:
-      config: with all known fields, see `field_problems`.
-    """
+    """Impossible values, alone or together, of a config from `field_problems`."""
     problems = [
         *_choices(config),
         *_network_problems(config),
@@ -85,10 +84,9 @@ def combination_problems(config: ConfigDict) -> list[str]:
         problems.append('config.stages is empty; expected at least one stage.')
     for position, name in enumerate(config.stages):
         if not is_stage(config, name):
-            stages = [field for field in config if is_stage(config, field)]
             problems.append(
                 f'config.stages names {name!r}, but there is no config.{name}.'
-                + did_you_mean(name, stages)
+                + did_you_mean(name, stage_names(config))
             )
         elif name in config.stages[:position]:
             problems.append(f'config.stages names {name!r} twice.')
@@ -98,15 +96,11 @@ def combination_problems(config: ConfigDict) -> list[str]:
 
 
 def _choices(config: ConfigDict) -> Iterator[str]:
-    for field, value, allowed in (
-        ('scale', config.scale, tuple(models.LR_SHAPES)),
-        ('degradation', config.degradation, images.DEGRADATIONS),
-    ):
-        if value not in allowed:
-            yield (
-                f'config.{field} is {value!r}; expected one of '
-                f'{", ".join(map(str, allowed))}.'
-                + did_you_mean(str(value), map(str, allowed))
+    allowed = {'scale': models.LR_SHAPES, 'degradation': images.DEGRADATIONS}
+    for field, choices in allowed.items():
+        if config[field] not in choices:
+            yield none_of(f'config.{field}', config[field], choices) + did_you_mean(
+                str(config[field]), map(str, choices)
             )
     for field in ('log_every', 'steps_per_dispatch', 'nonfinite_steps'):
         if config[field] < 1:
@@ -128,10 +122,7 @@ def _network_problems(config: ConfigDict) -> Iterator[str]:
             )
     kind = config.cnnr.get('kind')
     if kind not in models.RECOGNISERS:
-        yield (
-            f'config.cnnr.kind is {kind!r}; expected one of '
-            f'{", ".join(models.RECOGNISERS)}.'
-        )
+        yield none_of('config.cnnr.kind', kind, models.RECOGNISERS)
     if kind == 'onnx':
         yield from _raised(models.check_file, json.loads(config.cnnr.to_json()))
     groups = range(1, models.DlibResNet.num_groups + 1)
@@ -163,10 +154,7 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
         ('on_error', dataset.ON_ERROR),
     ):
         if config[field] not in choices:
-            yield (
-                f'data.{field} is {config[field]!r}; expected one of '
-                f'{", ".join(choices)}.'
-            )
+            yield none_of(f'data.{field}', config[field], choices)
     if config.source == 'records' and not config.dir:
         yield (
             "data.source is 'records' but data.dir is empty: set "
@@ -242,14 +230,12 @@ def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
                 f'{stage.update_rule!r} does not train: expected '
                 f'{", ".join(rule.trains) or "none"}.'
             )
-    for field in _POSITIVE:
+    for field in ('steps', 'batch_size', 'microbatches'):
         if stage[field] < 1:
             yield f'config.{name}.{field} is {stage[field]}; expected at least 1.'
     if stage.get('identity_loss', IDENTITY_TERMS[0]) not in IDENTITY_TERMS:
-        yield (
-            f'config.{name}.identity_loss is {stage.identity_loss!r}; '
-            f'expected one of {", ".join(IDENTITY_TERMS)}.'
-        )
+        where = f'config.{name}.identity_loss'
+        yield none_of(where, stage.identity_loss, IDENTITY_TERMS)
     if stage.get('perceptual_weight') and 'depths' not in config.cnnr:
         if not config.cnnr.get('activations'):
             yield (
@@ -263,7 +249,7 @@ def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
             f'config.cnnr.depths is {config.cnnr.depths}; expected at least 1 in the '
             'second and the last level, whose residual blocks the loss compares.'
         )
-    for field in _NOT_NEGATIVE:
+    for field in ('alpha', 'beta', 'identity_blur'):
         if stage.get(field, 0) < 0:
             yield f'config.{name}.{field} is {stage[field]}; it must not be negative.'
     yield from _period_problems(config, name)
@@ -283,25 +269,22 @@ def _stage_problems(config: ConfigDict, name: str) -> Iterator[str]:
             for problem in _raised(make_optimizer, optimizer, max(stage.steps, 1))
         )
     for network, source in stage.init.items():
-        if (network, source) == ('class_weights', CENTROIDS):
-            continue
-        yield from _source_problems(config, f'config.{name}.init.{network}', source)
+        if (network, source) != ('class_weights', CENTROIDS):
+            yield from _source_problems(config, f'config.{name}.init.{network}', source)
 
 
 def _period_problems(config, name):
     """Checks that periodic actions fall on the end of a dispatch."""
     stage = config[name]
-    for field, value, every in (
+    periods = [
         (f'{name}.checkpoint_every', stage.checkpoint_every, 'log_every'),
         (f'{name}.evaluate_every', stage.evaluate_every, 'log_every'),
         ('log_every', config.log_every, 'steps_per_dispatch'),
-        *(
-            # Fitting takes one step.
-            []
-            if RULES[stage.update_rule].fits
-            else [(f'{name}.steps', stage.steps, 'steps_per_dispatch')]
-        ),
-    ):
+    ]
+    # Fitting takes one step.
+    if not RULES[stage.update_rule].fits:
+        periods.append((f'{name}.steps', stage.steps, 'steps_per_dispatch'))
+    for field, value, every in periods:
         if config[every] > 0 and value % config[every]:
             yield (
                 f'config.{field} is {value}; expected a multiple of config.{every}, '
@@ -310,20 +293,19 @@ def _period_problems(config, name):
 
 
 def _source_problems(config, where, source):
-    """Checks a source: a mistyped stage would be taken for a directory, days later."""
-    if source and not is_stage(config, source):
-        looks_like_a_name = Path(source).name == source
-        # Unlike `Path.exists`, this also works for a name that no file can have.
-        if looks_like_a_name and not os.path.exists(source):
-            stages = [field for field in config if is_stage(config, field)]
-            yield (
-                f'{where} is {source!r}, which is not a stage, directory or file.'
-                + did_you_mean(source, stages)
-            )
+    """Checks a source: days later, a mistyped stage would be taken for a directory."""
+    if not source or is_stage(config, source) or Path(source).name != source:
+        return
+    # Unlike `Path.exists`, this also works for a name that no file can have.
+    if not os.path.exists(source):
+        yield (
+            f'{where} is {source!r}, which is not a stage, directory or file.'
+            + did_you_mean(source, stage_names(config))
+        )
 
 
 def _raised(function: Callable, *arguments: Any, **settings: Any) -> list[str]:
-    """The errors that a constructor raises for its arguments."""
+    """The error that a function raises for its arguments, if any."""
     try:
         function(*arguments, **settings)
     except (KeyError, TypeError, ValueError) as error:

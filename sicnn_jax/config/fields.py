@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,12 +13,10 @@ from sicnn_jax.rules import RULES
 
 # Fields that None turns off.
 _OPTIONAL = {'init_std'}
-# An item of tuples whose default is empty.
+# Items of the tuples that are empty by default.
 _ITEMS = {'stages': 'recognition', 'boundaries': 1, 'folds': 1, 'reported_folds': 1}
 # The largest seed; counts are smaller.
 _LARGEST = 2**32 - 1
-# The fields of this rule stand in for those of an unknown rule.
-_SOME_RULE = 'domain_integrated'
 
 
 def field_problems(config: ConfigDict) -> tuple[list[str], ConfigDict]:
@@ -29,42 +27,17 @@ def field_problems(config: ConfigDict) -> tuple[list[str], ConfigDict]:
       `combination_problems`.
     """
     problems: list[str] = []
-    mended = ConfigDict()
-    known = schema.base()
-    optimizer = schema.optimizer('sgd', 0.1)
-    stages = [name for name in config if is_stage(config, name)]
+    mended, known = ConfigDict(), schema.base()
+    stages = stage_names(config)
     if 'discriminator' in config:
         known.discriminator = schema.discriminator()
     for name, value in config.items():
         if name in stages:
-            given = dict(value.items())
-            optimizers = given.pop('optimizer', ConfigDict())
-            if not _is_section(optimizers, f'{name}.optimizer', problems):
-                optimizers = ConfigDict()
-            rule = given['update_rule']
-            found = problems
-            if not isinstance(rule, str) or rule not in RULES:
-                problems.append(
-                    f'config.{name}.update_rule is {rule!r}; expected one of '
-                    f'{", ".join(RULES)}.'
-                )
-                # Its fields are unknown.
-                given['update_rule'], found = _SOME_RULE, []
-            stage = schema.stage_fields(given['update_rule'])
-            mended[name] = _mend(ConfigDict(given), stage, name, found)
-            mended[name].optimizer = ConfigDict(
-                {
-                    network: _mend(
-                        one, optimizer, f'{name}.optimizer.{network}', problems
-                    )
-                    for network, one in optimizers.items()
-                    if _is_section(one, f'{name}.optimizer.{network}', problems)
-                }
-            )
+            mended[name] = _mended_stage(value, f'config.{name}', problems)
         elif name not in known:
             problems.append(unknown_field(f'config.{name}', [*known, *stages]))
     rest = ConfigDict({name: config[name] for name in config if name in known})
-    for name, value in _mend(rest, known, '', problems).items():
+    for name, value in _mend(rest, known, 'config', problems).items():
         mended[name] = value
     if not mended.stages and config.get('stages') not in ((), []):
         # The error that they are not a tuple of strings is enough.
@@ -72,26 +45,52 @@ def field_problems(config: ConfigDict) -> tuple[list[str], ConfigDict]:
     return problems, mended
 
 
-def unknown_field(path: str, choices: Iterable[str]) -> str:
-    """Says that a field is unknown, and which field was probably meant.
+def unknown_field(path: str, choices: Collection[str]) -> str:
+    """Says that a field, such as `config.data.dri`, is unknown, and what was meant.
 
-    Args:
-      path: of the field, such as `config.data.dri`.
-      choices: the fields that exist there.
+    `choices` are the fields that exist there.
     """
     above, _, field = path.rpartition('.')
-    choices = list(choices)
     meant = did_you_mean(field, choices, f'{above}.')
     return f'{path} is unknown.' + (meant or f' There are {", ".join(choices)}.')
 
 
+def none_of(path: str, value: Any, choices: Iterable) -> str:
+    """Says that the value of a field is none of the choices."""
+    return f'{path} is {value!r}; expected one of {", ".join(map(str, choices))}.'
+
+
 def is_stage(config: ConfigDict, name: str) -> bool:
     """Whether the config has a stage of that name."""
-    return (
-        name in config
-        and isinstance(config[name], ConfigDict)
-        and 'update_rule' in config[name]
+    return isinstance(config.get(name), ConfigDict) and 'update_rule' in config[name]
+
+
+def stage_names(config: ConfigDict) -> list[str]:
+    """The stages that the config has, whether they are to be trained or not."""
+    return [name for name in config if is_stage(config, name)]
+
+
+def _mended_stage(stage, path, problems):
+    fields = dict(stage.items())
+    optimizers = fields.pop('optimizer', ConfigDict())
+    if not _is_section(optimizers, f'{path}.optimizer', problems):
+        optimizers = ConfigDict()
+    rule, found = fields['update_rule'], problems
+    if not isinstance(rule, str) or rule not in RULES:
+        problems.append(none_of(f'{path}.update_rule', rule, RULES))
+        # Nobody knows its fields; those of another rule stand in for them.
+        fields['update_rule'], found = 'domain_integrated', []
+    known = schema.stage_fields(fields['update_rule'])
+    mended = _mend(ConfigDict(fields), known, path, found)
+    known = schema.optimizer('sgd', 0.1)
+    mended.optimizer = ConfigDict(
+        {
+            network: _mend(each, known, f'{path}.optimizer.{network}', problems)
+            for network, each in optimizers.items()
+            if _is_section(each, f'{path}.optimizer.{network}', problems)
+        }
     )
+    return mended
 
 
 def _mend(section, known, path, problems):
@@ -101,32 +100,31 @@ def _mend(section, known, path, problems):
         return section
     mended = known.copy_and_resolve_references()
     for field, value in section.items():
-        where = f'{path}.{field}' if path else field
+        where = f'{path}.{field}'
         if field not in known:
-            problems.append(unknown_field(f'config.{where}', known))
+            problems.append(unknown_field(where, known))
         elif isinstance(known[field], ConfigDict) and isinstance(value, ConfigDict):
             mended[field] = _mend(value, known[field], where, problems)
         elif not _is_of_type(value, known[field], field):
-            expected = _expected(known[field], field)
+            several = ' or a tuple of integers' if field in models.CNNH_SIZES else ''
             problems.append(
-                f'config.{where} is {value!r}; expected {expected} such as '
-                f'{_example(known[field], field)!r}.'
+                f'{where} is {value!r}; expected {type_name(known[field])}{several} '
+                f'such as {_example(known[field], field)!r}.'
             )
         elif not all(map(_is_in_range, value if is_tuple(value) else [value])):
             problems.append(
-                f'config.{where} is {value!r}; expected finite numbers, integers from '
-                f'0 to {_LARGEST}.'
+                f'{where} is {value!r}; expected finite numbers, integers from 0 to '
+                f'{_LARGEST}.'
             )
         else:
             # The value has one of the types that the field may have.
             with mended.ignore_type():
                 mended[field] = value
-    for field in known:
-        if field not in section:
-            where = f'{path}.{field}' if path else field
-            problems.append(
-                f'config.{where} is missing; its default is {_plain(known[field])!r}.'
-            )
+    problems += (
+        f'{path}.{field} is missing; its default is {_plain(known[field])!r}.'
+        for field in known
+        if field not in section
+    )
     return mended
 
 
@@ -134,7 +132,7 @@ def _is_section(value, path, problems):
     """Whether a value has fields; adds a problem if not."""
     if isinstance(value, ConfigDict):
         return True
-    problems.append(f'config.{path} is {value!r}; expected a section of fields.')
+    problems.append(f'{path} is {value!r}; expected a section of fields.')
     return False
 
 
@@ -182,11 +180,6 @@ def type_name(example: Any) -> str:
         if isinstance(example, kind):
             return name
     return 'a section of fields' if isinstance(example, ConfigDict) else 'a tuple'
-
-
-def _expected(example, field):
-    several = ' or a tuple of integers' if field in models.CNNH_SIZES else ''
-    return type_name(example) + several
 
 
 def _example(value, field):

@@ -16,8 +16,8 @@ _ROOTS = (_PACKAGE / 'shipped', _PACKAGE.parent)
 def find(value: str) -> str:
     """The file of a config: 'di:demo' → '/…/configs/di.py:demo'.
 
-    A path (with a slash or a suffix) is looked for in the working directory, then next
-    to the package.
+    A path (it has a slash or a suffix) is looked for in the working directory, then
+    next to the package.
 
     Raises:
       ConfigError: there is no such file, or no config of that name ships.
@@ -56,7 +56,7 @@ def names() -> list[str]:
 
 
 def make_importable() -> None:
-    """Lets a config import `configs.common` and the shipped ones."""
+    """Lets a config import those that ship, and `configs.common`."""
     for root in _ROOTS:
         if (root / 'configs').is_dir() and str(root) not in sys.path:
             sys.path.append(str(root))

@@ -38,7 +38,7 @@ def load(value: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Confi
 
 
 def execute(value: str) -> ConfigDict:
-    """The config that a file makes, not checked; see `find.find`.
+    """The config that a file makes, unchecked; see `find.find`.
 
     Raises:
       ConfigError: the file is not found or not a config, or has no such variant.
@@ -79,7 +79,7 @@ def _override(config, overrides):
     except Exception:
         problems = {each: _problem(config, each) for each in overrides}
     good = [each for each, problem in problems.items() if problem is None]
-    found = [problem for problem in problems.values() if problem is not None]
+    found = [*filter(None, problems.values())]
     try:
         return _set(config, good), found
     # Each is good by itself, but both a section and one of its fields are given. The

@@ -5,22 +5,20 @@ import copy
 from ml_collections import ConfigDict
 
 from sicnn_jax import paths
-from sicnn_jax.config.fields import is_stage
+from sicnn_jax.config.fields import stage_names
 
-# SECTION, FIELD. Stages also have `checkpoint` and the fields of `init`.
-_FIELDS = (
-    ('data', 'dir'),
-    ('data', 'targets'),
-    ('cnnr', 'file'),
-    ('evaluation', 'judge'),
-    ('evaluation', 'pairs_file'),
-)
+# Section → fields. Stages also have `checkpoint` and the fields of `init`.
+_FIELDS = {
+    'data': ('dir', 'targets'),
+    'cnnr': ('file',),
+    'evaluation': ('judge', 'pairs_file'),
+}
 
 
 def local_paths(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
     """A copy with local paths, and the problems of paths that cannot be local.
 
-    So a stored config is right for every reader: for another user, `~` would be another
+    So a stored config is right for every reader, although another user's `~` is another
     directory. Names of stages and other words stay as they are.
     """
     config, problems = copy.deepcopy(config), []
@@ -33,13 +31,12 @@ def local_paths(config: ConfigDict) -> tuple[ConfigDict, list[str]]:
 
 
 def _places(config):
-    """The places of paths: the name of the section, the section and the field."""
-    sections = [(name, config.get(name), [field]) for name, field in _FIELDS]
-    for name in config:
-        if is_stage(config, name):
-            sections.append((name, config[name], ['checkpoint']))
-            init = config[name].get('init')
-            sections.append((f'{name}.init', init, [*(init or ())]))
+    """Yields the name of a section, the section, and its field that is a path."""
+    sections = [(name, config.get(name), fields) for name, fields in _FIELDS.items()]
+    for name in stage_names(config):
+        init = config[name].get('init')
+        sections.append((name, config[name], ('checkpoint',)))
+        sections.append((f'{name}.init', init, tuple(init or ())))
     for name, section, fields in sections:
         # `check` reports a section that is missing or of another type.
         if isinstance(section, ConfigDict):

@@ -14,7 +14,7 @@ __all__ = ['base', 'discriminator', 'optimizer', 'stage', 'stage_fields']
 
 
 def base() -> ConfigDict:
-    """What all experiments share; those of `configs/` add stages."""
+    """The fields that all experiments share; those of `configs/` add stages."""
     config = ConfigDict()
     config.seed = 0
 
@@ -29,18 +29,18 @@ def base() -> ConfigDict:
     config.recognition_loss = _recognition_loss()
     config.evaluation = _evaluation()
 
-    # Iterations in one program, without a return to the host in between: for steps so
-    # short that starting them takes a share of the time.
+    # Iterations in one program, without returning to the host in between: for steps so
+    # short that starting them takes a good part of the time.
     config.steps_per_dispatch = 1
-    # A CPU counts as so many devices, each of which has its share of a batch; 0: as
-    # one, unless XLA_FLAGS says otherwise. With one for each core, cores wait less.
+    # Devices that a CPU is split into, each with its share of a batch; 0: one, unless
+    # XLA_FLAGS says otherwise. With one for each core, cores wait less.
     config.cpu_devices = 0
-    # A CPU computes convolutions of many channels in Winograd's tiles: fewer
-    # multiplications, but four times as long to compile (models/convolutions/).
+    # A CPU computes convolutions of many channels in Winograd's tiles: it multiplies
+    # less, but compiles four times as long (models/convolutions/).
     config.winograd = True
     config.log_every = 100
-    # A step whose loss or gradient is not finite is not applied; after so many in a row
-    # the run stops.
+    # A step whose loss or gradient is not finite is not applied; after this many in a
+    # row, the run stops.
     config.nonfinite_steps = 1
     config.stages = ()
     return config
@@ -59,29 +59,30 @@ def _data() -> ConfigDict:
     config.images_per_identity = 1_000
     config.test_identities = 1_000
     config.test_images_per_identity = 10
-    # Of procedural faces: how far they are turned, scaled and moved from the template;
-    # 0: as landmarks align them, 1: as a detector's boxes leave them.
+    # How far procedural faces are turned, scaled and moved from the template; 0: as
+    # landmarks align them, 1: as a detector's boxes leave them.
     config.misalignment = 0.0
-    # Augmentation of shards, a function of (seed, step): mirrored with probability ½;
-    # moved by up to so many pixels.
+    # Augmentation of shards, a function of (seed, step): faces are mirrored with
+    # probability ½, and moved by up to this many pixels.
     config.flip = True
     config.shift = 0
-    # Enlarged or reduced by up to this share, turned by up to so many degrees.
+    # They are enlarged or reduced by up to this share, and turned by up to this many
+    # degrees.
     config.zoom = 0.0
     config.rotation = 0.0
-    # Changed by up to this share: of 255 levels, of the distance from the mean level,
-    # of the distance of colours from grey.
+    # They change by up to these shares: of 255 levels, of the distance from the mean
+    # level, and of the distance of colours from grey.
     config.brightness = 0.0
     config.contrast = 0.0
     config.saturation = 0.0
-    # Of shards that are missing or damaged. 'raise': the run stops and names the
-    # record; 'skip': it goes on without, up to a share of each split.
+    # If shards are missing or damaged. 'raise': the run stops and names the record;
+    # 'skip': it continues without them, up to a share of each split.
     config.on_error = 'raise'
     config.max_error_share = 0.01
-    # Of shards. 'host': read and decoded while training. 'device': decoded once and
-    # held whole in the memory of each device.
+    # Where shards are kept. 'host': they are read and decoded while training. 'device':
+    # they are decoded once and held whole in the memory of each device.
     config.placement = 'host'
-    # A teacher's features of shards that are held on the device, for the rule
+    # A teacher's features for shards that are held on the device, for the rule
     # `distillation`: a file that python -m sicnn_jax.describe writes.
     config.targets = ''
     return config
@@ -90,8 +91,7 @@ def _data() -> ConfigDict:
 def _cnnr() -> ConfigDict:
     """Table 1."""
     config = ConfigDict()
-    # Which network recognises; another one has other fields:
-    # `sicnn_jax.models.RECOGNISERS`.
+    # The network that recognises; others have other fields: `models.RECOGNISERS`.
     config.kind = 'cnnr'
     config.widths = (64, 128, 256, 512)
     config.depths = (1, 2, 5, 3)
@@ -105,19 +105,19 @@ def _cnnr() -> ConfigDict:
 def _cnnh() -> ConfigDict:
     """Fig. 2a; sizes of the public Caffe definition."""
     config = ConfigDict()
-    # Which network enlarges; another one has other fields: `sicnn_jax.models.KINDS`.
+    # The network that enlarges; others have other fields: `models.KINDS`.
     config.kind = 'cnnh'
-    # One number, or four, for the resolutions 14×12, 28×24, 56×48 and 112×96.
+    # One number, or four for the resolutions 14×12, 28×24, 56×48 and 112×96.
     config.width = _one_or_several(64)
     config.growth = _one_or_several(32)
-    # One number, or three, for the stages between them.
+    # One number, or three for the stages between them.
     config.depth = _one_or_several(6)
     config.deconv_width = _one_or_several(256)
     config.deconv_kernels = (3, 5, 5)
     config.final_depth = 2
     # Factor of the first weights of the reconstruction.
     config.reconstruction_gain = 1.0
-    # The reconstruction is added to the bicubic enlargement, which the paper has not.
+    # Whether the reconstruction is added to the bicubic enlargement (not in the paper).
     config.bicubic_skip = False
     config.init_std = 1.0
     config.dtype = 'bfloat16'
@@ -126,17 +126,17 @@ def _cnnh() -> ConfigDict:
 
 
 def _recognition_loss() -> ConfigDict:
-    """Which of these, with the settings of their papers."""
+    """The loss of CNNR, and the settings of each loss from its paper."""
     config = ConfigDict()
     config.name = 'a_softmax'
     config.a_softmax = ConfigDict({'margin': 4})
     config.cosface = ConfigDict({'scale': 64.0, 'margin': 0.35})
     config.arcface = ConfigDict({'scale': 64.0, 'margin': 0.5})
-    # Each device holds the class weights of a share of the identities, not of all:
-    # for very many of them.
+    # Each device holds the class weights of a share of the identities, not of all: for
+    # very many identities.
     config.split_identities = False
-    # The loss of a step is over so many identities of those that a device holds: the
-    # labels', the others drawn anew in each step; 0: over all of them.
+    # Identities, of those that a device holds, that the loss of a step covers: the
+    # labels' and others, drawn anew in each step; 0: all of them.
     config.sampled_identities = 0
     return config
 
@@ -144,28 +144,30 @@ def _recognition_loss() -> ConfigDict:
 def _evaluation() -> ConfigDict:
     """On held-out faces."""
     config = ConfigDict()
-    # While training: the first so many held-out faces, and pairs of them.
+    # While training: the number of held-out faces, the first ones, and of their pairs.
     config.faces = 512
     config.pairs = 600
     config.pictures = 6
-    # At the end: all held-out faces (0) or the first so many, and pairs of them. Of
-    # pairs as many as there are, where these are fewer.
+    # At the end: the same numbers. 0 faces are all held-out faces; if there are fewer
+    # pairs, all of them are measured.
     config.final_faces = 0
     config.final_pairs = 6_000
-    # Instead, pairs of keys of the shards, LFW's pairs.txt or a file like it: those of
-    # some folds, numbered from 1 (empty: all), of which some are reported (empty: all)
-    # and the others give the threshold. Only the faces of these pairs are measured.
+    # Instead of drawn pairs, those of LFW's pairs.txt or a file like it, which names
+    # faces by the keys of the shards. Of its folds, numbered from 1, these are used
+    # (empty: all); some are reported (empty: all), and the others give the threshold.
+    # Only the faces of these pairs are measured.
     config.pairs_file = ''
     config.folds = ()
     config.reported_folds = ()
-    # Independent recognition network: '' is the one shipped for procedural faces, else
-    # 'dlib', an .onnx file, a packed network or the directory of a finished stage.
+    # Independent recognition network: '' is the one that ships for procedural faces;
+    # others are 'dlib', an .onnx file, a packed network, or the directory of a finished
+    # stage.
     config.judge = ''
     return config
 
 
 def discriminator() -> ConfigDict:
-    """The section `discriminator` of an experiment that trains one (UR-DGN)."""
+    """The section `discriminator`, for experiments that train one (UR-DGN)."""
     config = ConfigDict()
     config.widths = (32, 64, 128, 256)
     config.kernel_size = 5
@@ -176,7 +178,7 @@ def discriminator() -> ConfigDict:
 
 
 def _one_or_several(value):
-    """A number that may be set to a tuple, which a field of its type may not."""
+    """A number that may be set to a tuple, unlike other fields that are numbers."""
     return FieldReference(value, field_type=object)
 
 
@@ -191,7 +193,7 @@ def optimizer(
     weight_decay: float = 0.0,
     clip: float = 0.0,
 ) -> ConfigDict:
-    """Optimiser of one network; see `sicnn_jax.optimizers.make_optimizer`."""
+    """The optimiser of one network; see `sicnn_jax.optimizers.make_optimizer`."""
     return ConfigDict(
         {
             'name': name,
@@ -223,11 +225,11 @@ def stage(
     Args:
       update_rule: of `sicnn_jax.rules.RULES`.
       steps, batch_size, data_seed, best: see `stage_fields`.
-      optimizers: of each network that the rule trains. They are copied, so that what is
-        set in one place is set there alone.
-      init: network → where it comes from; the others of the rule are initialised.
-      annealing: what differs from SphereFace's schedule of λ.
-      **fields: others, such as `alpha`.
+      optimizers: of each network that the rule trains. They are copied, so that setting
+        a field of one changes no other.
+      init: network → where it comes from; the rule's other networks are initialised.
+      annealing: fields that differ from SphereFace's schedule of λ.
+      **fields: other fields, such as `alpha`.
 
     Raises:
       ValueError: there is no such rule, or it does not read one of the fields.
@@ -265,7 +267,7 @@ def _refuse_others(what, known, names):
 
 
 def stage_fields(update_rule: str) -> ConfigDict:
-    """The fields of a stage but its optimisers, by the rule that it has.
+    """The fields of a stage of this rule, except its optimisers.
 
     Raises:
       ValueError: there is no such rule.
@@ -273,25 +275,25 @@ def stage_fields(update_rule: str) -> ConfigDict:
     rule = find_rule(update_rule)
     config = ConfigDict({'update_rule': update_rule})
     config.steps = 1
-    # Over all devices and processes. In domain-integrated training, N.
+    # Over all devices and processes; N of domain-integrated training.
     config.batch_size = 1
-    # Stages with the same one see the same batches.
+    # Stages with the same seed see the same batches.
     config.data_seed = 0
-    # Network → the stage it comes from, the directory of one of another run, or a
-    # packed network (.safetensors); networks without one are initialised. 'centroids'
-    # for class weights: the mean directions of each identity's features.
+    # Network → the stage that it comes from, the directory of a stage of another run,
+    # or a packed network (.safetensors); other networks are initialised. Class weights
+    # may be 'centroids': the mean directions of each identity's features.
     may_read = ('cnnr',) if rule.weighs else ()
     config.init = dict.fromkeys((*rule.makes, *rule.reads, *may_read), '')
-    # The faces of a device are taken in so many parts, one after the other, and their
-    # gradients averaged: the same step in less memory.
+    # Parts into which the faces of a device are split. Their gradients are computed one
+    # after the other and averaged: the same step in less memory.
     config.microbatches = 1
-    # Metric by which the best checkpoint is kept.
+    # Metric that decides which checkpoint is the best one, which is kept.
     config.best = ''
     # Steps between evaluations on held-out faces, and between checkpoints.
     config.evaluate_every = 5_000
     config.checkpoint_every = 1_000
-    # Directory of this stage, finished in another run, or a packed network: it is not
-    # trained.
+    # Directory of this stage, finished in another run, or a packed network; it is not
+    # trained then.
     config.checkpoint = ''
     if 'class_weights' in rule.trains:
         # λ = max(minimum, base / (1 + gamma (step + offset)) ** power), as in
@@ -304,26 +306,26 @@ def stage_fields(update_rule: str) -> ConfigDict:
             'offset': 0,
         }
     if 'cnnh' in rule.trains:
-        # Of the whole objective of CNNH: only clipping and Adam see a difference.
+        # Factor of CNNH's whole objective: only clipping and Adam see a difference.
         config.loss_scale = 1.0
     if rule.weighs:
-        # α, and what it weighs: 'super_identity' (Eq. 3), or 'feature_distance', whose
-        # features are not normalised.
+        # α, and the loss that it weighs: 'super_identity' (Eq. 3), or
+        # 'feature_distance', whose features are not normalised.
         config.alpha = 0.0
         config.identity_loss = 'super_identity'
-        # For it SR and HR are moved alike by up to so many pixels, and blurred alike by
-        # a Gaussian of up to this deviation in pixels; where either is not 0, they are
-        # also mirrored alike with probability ½. Without, CNNH learns a fine grid that
+        # For this loss, SR and HR are both moved by up to this many pixels, and blurred
+        # by a Gaussian of up to this deviation in pixels; if either is not 0, both are
+        # also mirrored with probability ½. Without that, CNNH learns a fine grid that
         # pleases CNNR.
         config.identity_shift = 0
         config.identity_blur = 0.0
-        # Weights of the other terms, relative to L_SR, a sum over pixels.
+        # Weights of the other terms, relative to L_SR, which is a sum over pixels.
         for name in rule.terms:
             if name not in IDENTITY_TERMS:
                 config[f'{name}_weight'] = 0.0
     if rule.fused:
-        # Both updates are one program, in which CNNH's forward pass is computed once;
-        # else they are dispatched one after the other.
+        # Whether both updates are one program, which computes CNNH's forward pass once,
+        # or are dispatched one after the other.
         config.fused = False
     config.update(rule.fields)
     return config

@@ -1,4 +1,4 @@
-"""The description of an exported file for its users, and the extras of export."""
+"""What an exported file says about itself, and the error for a missing extra."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ INPUT, OUTPUT = 'lr', 'sr'
 
 
 def describe(record: Mapping[str, Any]) -> dict[str, str]:
-    """Metadata for users of an exported file, as strings, from a checkpoint's record.
+    """Metadata for users of an exported file, from a checkpoint's record.
 
     Returns:
       'input', 'output' (shape and layout), 'colour_order', 'value_range', 'scale',

@@ -21,13 +21,10 @@ PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 
 
 def to_stablehlo(params: Any, record: Mapping[str, Any]) -> bytes:
-    """CNNH with its parameters as a serialised `jax.export.Exported`, in float32.
+    """CNNH as a serialised `jax.export.Exported`, from its parameters and its record.
 
     `jax.export.deserialize(data).call(lr)` runs it; lr is float32 [n, h, w, 3] for any
-    n. The program is for all of `PLATFORMS`, so its convolutions are XLA's own.
-
-    Args:
-      params, record: of CNNH and of its checkpoint.
+    n. The program runs on all of `PLATFORMS`, so its convolutions are XLA's own.
 
     Raises:
       ValueError: flatbuffers is not installed.
@@ -35,14 +32,13 @@ def to_stablehlo(params: Any, record: Mapping[str, Any]) -> bytes:
     from jax import export
 
     cnnh = models.cnnh_from(record).clone(dtype=jnp.float32)
+    program = jax.jit(lambda lr: cnnh.apply({'params': params}, lr))
     (n,) = export.symbolic_shape('n')
     lr = jax.ShapeDtypeStruct((n, *models.LR_SHAPES[cnnh.scale], 3), jnp.float32)
     with on_any_backend():
-        program = export.export(
-            jax.jit(lambda lr: cnnh.apply({'params': params}, lr)), platforms=PLATFORMS
-        )(lr)
+        exported = export.export(program, platforms=PLATFORMS)(lr)
     try:
-        return bytes(program.serialize())
+        return bytes(exported.serialize())
     except ImportError as error:
         raise missing_extra('stablehlo', 'flatbuffers') from error
 
@@ -57,17 +53,18 @@ def export(
 ) -> None:
     """Writes a trained CNNH as a file, with the metadata that `describe` returns.
 
-    For `stablehlo` they are in a file next to it, for other formats inside it.
+    The metadata of `stablehlo` is in a file next to it, with `.json` after its name;
+    other formats hold it.
 
     Args:
       checkpoint, scale: as `source` and `scale` of `inference.Hallucinator`.
       kind: one of `FORMATS`.
       out: the file, written whole or not at all.
-      half: for `safetensors`: in float16.
+      half: writes `safetensors` in float16.
 
     Raises:
       ValueError: the format is unknown or has no `half`, a number is too large for
-        it, there is no such checkpoint, or an extra is missing.
+        float16, there is no such checkpoint, or an extra is missing.
     """
     if kind not in FORMATS:
         raise ValueError(f'format is {kind!r}; expected one of {", ".join(FORMATS)}.')

@@ -22,14 +22,14 @@ from sicnn_jax.inference import networks
 from sicnn_jax.workdir import find_recognition, load_cnnh
 
 # Up to this many pixels of the photograph per pixel of the network's input, the face is
-# sampled directly. Beyond, it is brought to 96×112 and degraded as in training. To the
-# input from LFW's full photographs, sampling is nearer by 2 dB at 1, degrading by 2 dB
-# at 1.3 and by 14 dB at 1.7.
+# sampled directly. Beyond, it is brought to 96×112 and degraded as in training. On
+# LFW, whose full photographs give the exact input, sampling is closer to it by 2 dB at
+# 1, and degrading by 2 dB at 1.3 and by 14 dB at 1.7.
 _SAMPLED_UP_TO = 1.2
 
-# Batch sizes of a network. They are few, since calls may have any number of faces. On a
-# CPU, a layer's output for more than 8 faces does not stay in the caches with the
-# paper's networks (benchmarks/speed/inference.py).
+# Batch sizes of a network: few, since calls may have any number of faces. With the
+# paper's networks, a CPU's caches do not hold a layer's output for more than 8 faces
+# (benchmarks/speed/inference.py).
 _SIZES, _SIZES_ON_CPU = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8)
 
 
@@ -40,7 +40,7 @@ class Hallucinator:
       source: a finished stage with a CNNH; or the workdir of a run, for its stage
         `domain_integrated` or else its last one with a CNNH; or a file of `sicnn
         export --format=safetensors`; None for a network that ships with the package.
-      scale: of the network that ships, 8 (by default) or 4.
+      scale: of the network that ships, 8 (the default) or 4.
 
     Attributes:
       stage: directory of the stage, or the file.
@@ -72,14 +72,11 @@ class Hallucinator:
     def __call__(
         self, lr: UInt8[np.ndarray, 'n h w 3'] | Float[np.ndarray, 'n h w 3']
     ) -> UInt8[np.ndarray, 'n 112 96 3']:
-        """Super-resolved faces.
+        """Super-resolved faces, RGB in levels of 0 to 255.
 
         Args:
           lr: aligned faces of 14×12 (scale 8) or 28×24 (scale 4), RGB, in levels of
             0 to 255 (not 0 to 1); n may be 0.
-
-        Returns:
-          RGB, in levels of 0 to 255.
 
         Raises:
           ValueError: the shape or type is wrong, or levels cannot be 0..255.
@@ -99,7 +96,7 @@ class Hallucinator:
         photo: UInt8[np.ndarray, 'height width 3'],
         landmarks: Float[np.ndarray, '5 2'],
     ) -> UInt8[np.ndarray, 'h w 3']:
-        """A face of a photograph in the form that the network takes.
+        """A face of a photograph in the size that the network takes, `lr_shape`.
 
         A photograph of the network's input size is itself the face. In others, small
         faces are sampled by one warp; larger ones are aligned at 96×112 and then
@@ -108,9 +105,6 @@ class Hallucinator:
         Args:
           photo: RGB.
           landmarks: see `align.TEMPLATE`.
-
-        Returns:
-          14×12 (scale 8) or 28×24 (scale 4).
 
         Raises:
           DatasetError: as `align.align_face`.
@@ -158,21 +152,17 @@ class Hallucinator:
     def features(
         self, faces: UInt8[np.ndarray, 'n 112 96 3']
     ) -> Float32[np.ndarray, 'n feature_dim'] | None:
-        """Identity features from the CNNR of the run's recognition stage.
+        """Identity features of RGB faces from the CNNR of the run's recognition stage.
 
-        Args:
-          faces: RGB.
-
-        Returns:
-          Not normalised; None if the run has no such stage.
+        They are not normalised; None if the run has no such stage.
         """
         if self.cnnr_stage is None:
             return None
-        cnnr, params = self._recognition
+        cnnr, params = self._cnnr
         return networks.extract_features(cnnr, params, faces, sizes=self._sizes)
 
     @functools.cached_property
-    def _recognition(self):
+    def _cnnr(self):
         assert self.cnnr_stage is not None
         params, record = checkpoint.load_networks(self.cnnr_stage, ['cnnr'])
         return models.cnnr_from(record), params['cnnr']

@@ -13,9 +13,8 @@ from sicnn_jax.data import folders
 from sicnn_jax.names import printable
 
 REPORT = 'report.json'
-# The names of results: the name of the file comes first.
+# The names of results, which begin with the name of the file.
 _WRITTEN = re.compile(r'(.+)_(?:face\d+(?:_compare)?|pasted)\.png', re.DOTALL)
-_RESULT, _RESULTS = 'written by an earlier run', 'folders of results'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +23,9 @@ class Job:
 
     Attributes:
       path: of the file.
-      key: its name in landmarks, references and the report: its path below the given
-        folder, with /, or its file name; printable.
-      name: of the results, without endings such as `_face0.png`.
+      key: its printable name in landmarks, references and the report: its path below
+        the given folder, with /, or its file name.
+      name: of its results, without endings such as `_face0.png`.
     """
 
     path: Path
@@ -35,7 +34,7 @@ class Job:
 
 
 class Listed(NamedTuple):
-    """The files of the inputs, what else lies there, and what `out` holds."""
+    """The files of the inputs, other files there, and the results that `out` holds."""
 
     jobs: list[Job]
     passed_over: folders.PassedOver
@@ -46,14 +45,16 @@ def list_jobs(inputs: Iterable[str | os.PathLike], out: Path) -> Listed:
     """The files of the inputs, each with its own name.
 
     A folder stands for its pictures. Files in `out` are passed over if it lies below
-    such a folder, and wherever it lies, files that an earlier report there lists as
-    written.
+    such a folder. Files that an earlier report in `out` lists as written are always
+    passed over.
     """
     passed_over = folders.PassedOver()
     before = _written_before(out)
     results = [*before, REPORT] if before else []
-    skip = {os.path.realpath(out / name): _RESULT for name in results}
-    skip[os.path.realpath(out)] = _RESULTS
+    skip = {
+        os.path.realpath(out / name): 'written by an earlier run' for name in results
+    }
+    skip[os.path.realpath(out)] = 'folders of results'
     found = [pair for path in inputs for pair in _expand(Path(path), skip, passed_over)]
     jobs, taken = [], {*_overwriting(found, out)}
     for path, key in found:
@@ -70,15 +71,15 @@ def _overwriting(found, out):
     """Names whose results would overwrite one of the files."""
     root = os.path.realpath(out)
     for path, _ in found:
-        match = _WRITTEN.fullmatch(os.path.relpath(os.path.realpath(path), root))
-        if match:
+        name = os.path.relpath(os.path.realpath(path), root)
+        if match := _WRITTEN.fullmatch(name):
             yield Path(match[1]).as_posix()
 
 
 def find_reference(reference: Path, job: Job) -> Path | None:
-    """The original of a file: `reference` itself, or the file of its name in it.
+    """The original of a file, or None.
 
-    The suffix may differ. None if there is no original.
+    It is `reference` itself or, in a folder, the file of that name with any suffix.
     """
     if not reference.is_dir():
         return reference
@@ -100,12 +101,12 @@ def _written_before(out):
     """Files that the report in a folder lists as written and that still exist."""
     try:
         report = json.loads((out / REPORT).read_text(encoding='utf-8'))
-    # It is another program's report, or there is none.
+    # There is no report, or it is another program's.
     except (OSError, ValueError):
         return []
     if not isinstance(report, Mapping):
         return []
-    names = [*_of(report.get('written_before'), str)]
+    names = _of(report.get('written_before'), str)
     for entry in _of(report.get('files'), Mapping):
         names += _of(entry.get('written'), str)
     return sorted(name for name in {*names} if os.path.isfile(out / name))

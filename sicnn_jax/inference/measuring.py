@@ -21,10 +21,10 @@ def align_original(
     landmarks: Float[np.ndarray, '5 2'],
     path: Path,
 ) -> UInt8[np.ndarray, '112 96 3']:
-    """The original of a face, from the photograph in another size or already aligned.
+    """The original of a face, from its photograph in another size or already aligned.
 
     Args:
-      hr: the photograph or the face, RGB.
+      hr: the photograph or the aligned face, RGB.
       shape: shape of the hallucinated photograph, height and width first.
       landmarks: in that photograph.
       path: of the original, for the error.
@@ -60,9 +60,8 @@ def measure(
         columns[method] = {'psnr': metrics.psnr(sr, hr), 'ssim': metrics.ssim(sr, hr)}
         features = hallucinator.features(sr)
         if features is not None and hr_features is not None:
-            columns[method]['identity_similarity'] = metrics.pair_scores(
-                features, hr_features
-            )
+            scores = metrics.pair_scores(features, hr_features)
+            columns[method]['identity_similarity'] = scores
     return [
         {
             method: {name: float(values[row]) for name, values in column.items()}
@@ -74,12 +73,8 @@ def measure(
 
 def summarise(entries: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Means of the measurements, by method; empty if there are none."""
-    measured = [
-        face['measured']
-        for entry in entries
-        for face in entry['faces']
-        if 'measured' in face
-    ]
+    faces = (face for entry in entries for face in entry['faces'])
+    measured = [face['measured'] for face in faces if 'measured' in face]
     return {
         method: {
             name: float(np.mean([row[method][name] for row in measured]))

@@ -9,18 +9,12 @@ import numpy as np
 from sicnn_jax import images, models
 from sicnn_jax.inference.exported import INPUT, OUTPUT, describe, missing_extra
 
-# Versions of ONNX that runtimes of 2022 and later know.
-_OPSET, _IR_VERSION = 17, 8
-
 
 def to_onnx(params: Any, record: Mapping[str, Any]) -> bytes:
-    """CNNH with its parameters as an ONNX model, in float32.
+    """CNNH as an ONNX model in float32, from its parameters and its record.
 
-    It is built from the layers, not traced: the operations that are fast in XLA are not
-    those that are fast in an ONNX runtime.
-
-    Args:
-      params, record: of CNNH and of its checkpoint.
+    It is built from the layers, not traced: what is fast in XLA is not what is fast in
+    an ONNX runtime.
 
     Raises:
       ValueError: onnx is not installed.
@@ -42,9 +36,8 @@ def to_onnx(params: Any, record: Mapping[str, Any]) -> bytes:
     graph.add('Transpose', graph.last, perm=[0, 2, 3, 1], output=OUTPUT)
 
     def value(name, height, width):
-        return helper.make_tensor_value_info(
-            name, TensorProto.FLOAT, ['n', height, width, 3]
-        )
+        shape = ['n', height, width, 3]
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     model = helper.make_model(
         helper.make_graph(
@@ -54,8 +47,9 @@ def to_onnx(params: Any, record: Mapping[str, Any]) -> bytes:
             [value(OUTPUT, images.HEIGHT, images.WIDTH)],
             graph.arrays,
         ),
-        opset_imports=[helper.make_opsetid('', _OPSET)],
-        ir_version=_IR_VERSION,
+        # Versions that runtimes of 2022 and later know.
+        opset_imports=[helper.make_opsetid('', 17)],
+        ir_version=8,
         producer_name='sicnn_jax',
     )
     helper.set_model_props(model, describe(record))
@@ -74,9 +68,8 @@ class _Graph:
 
     def add(self, kind, *inputs, output='', **attributes):
         self.last = output or f'{kind}_{len(self.nodes)}'
-        self.nodes.append(
-            self._helper.make_node(kind, inputs, [self.last], **attributes)
-        )
+        node = self._helper.make_node(kind, inputs, [self.last], **attributes)
+        self.nodes.append(node)
         return self.last
 
     def array(self, name, value):
@@ -87,37 +80,30 @@ class _Graph:
         return name
 
     def conv(self, name, params, x):
-        k = params['kernel'].shape[0]
-        kernel = self.array(f'{name}.weight', params['kernel'].transpose(3, 2, 0, 1))
-        bias = self.array(f'{name}.bias', params['bias'])
-        return self.add('Conv', x, kernel, bias, pads=[k // 2] * 4)
+        kernel = params['kernel'].transpose(3, 2, 0, 1)
+        pads = [len(params['kernel']) // 2] * 4
+        return self._weighted('Conv', name, kernel, params['bias'], x, pads=pads)
 
     def deconv(self, name, params, x):
-        k = params['kernel'].shape[0]
+        k = len(params['kernel'])
         # ONNX scatters where JAX gathers, so the kernel is turned by 180°.
         kernel = params['kernel'][::-1, ::-1].transpose(2, 3, 0, 1)
-        kernel = self.array(f'{name}.weight', kernel)
-        bias = self.array(f'{name}.bias', params['bias'])
         # Of the 2h + k − 2 rows, these are 'SAME'; JAX has ⌈k / 2⌉ zeros before them.
         before = k - 1 - (k + 1) // 2
         after = k - 2 - before
-        return self.add(
-            'ConvTranspose',
-            x,
-            kernel,
-            bias,
-            strides=[2, 2],
-            pads=[before, before, after, after],
-        )
+        sides = {'strides': [2, 2], 'pads': [before, before, after, after]}
+        return self._weighted('ConvTranspose', name, kernel, params['bias'], x, **sides)
+
+    def _weighted(self, kind, name, kernel, bias, x, **attributes):
+        weights = self.array(f'{name}.weight', kernel), self.array(f'{name}.bias', bias)
+        return self.add(kind, x, *weights, **attributes)
 
     def enlarge(self, x, scale):
         """Bicubic as in `jax.image.resize`: a = −0.5, weights normalised at edges."""
-        scales = self.array('enlargement.scales', [1, 1, scale, scale])
+        inputs = x, '', self.array('enlargement.scales', [1, 1, scale, scale])
         return self.add(
             'Resize',
-            x,
-            '',
-            scales,
+            *inputs,
             mode='cubic',
             cubic_coeff_a=-0.5,
             exclude_outside=1,

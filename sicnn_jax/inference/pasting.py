@@ -24,19 +24,19 @@ def paste_back(
 ) -> UInt8[np.ndarray, 'out_height out_width 3']:
     """A photograph, enlarged by bicubic interpolation, with faces put back into it.
 
-    It is enlarged until the smallest face has 96×112 pixels, but not beyond 50 million
+    It is enlarged until its smallest face has 96×112 pixels, but to at most 50 million
     pixels, and never reduced.
 
     Args:
       photo: RGB.
-      faces: the pixels of each, and its landmarks in the photograph.
+      faces: the pixels and the landmarks, in the photograph, of each.
       max_magnification: of the photograph, at least 1.
-
-    Raises:
-      DatasetError: as `align.face_transform`.
 
     Returns:
       The photograph, m times as high and wide, with m from 1 to `max_magnification`.
+
+    Raises:
+      DatasetError: as `align.face_transform`.
     """
     wanted = max([1.0, *(magnification(landmarks) for _, landmarks in faces)])
     size = np.array(photo.shape[1::-1])
@@ -48,6 +48,5 @@ def paste_back(
     finer = enlarged / size
     for face, landmarks in faces:
         points = (np.asarray(landmarks) + 0.5) * finer - 0.5
-        transform = align.face_transform(points)
-        picture = align.paste_face(picture, face, transform)
+        picture = align.paste_face(picture, face, align.face_transform(points))
     return picture

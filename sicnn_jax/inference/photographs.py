@@ -27,8 +27,8 @@ _ENOUGH_FACES, _ENOUGH_PHOTOS = 32, 128
 # Seconds between two lines of progress.
 _PROGRESS_EVERY = 5.0
 
-# Finds the faces of a photograph, in its pixels. If it raises DatasetError, that is the
-# reason why a file gives no faces.
+# Finds the faces of a photograph, in its pixels. If a file gives no faces, it may raise
+# DatasetError with the reason.
 Locate = Callable[[Job, Picture], Sequence[DetectedFace]]
 
 
@@ -64,17 +64,15 @@ def run(
     paste: bool = False,
     reference: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Hallucinates files, a few at a time, and writes the faces.
+    """Hallucinates the files of `list_jobs`, a few at a time, and writes the faces.
 
-    Threads decode, find faces and write, while the network works on batches of faces
-    of several files.
+    Threads decode, find faces and write, while the network works on the faces of
+    several files at once.
 
     Args:
-      hallucinator: the network.
-      jobs: of `list_jobs`.
+      hallucinator, jobs, locate: the network, its files, and where their faces are.
       out: directory to write to.
-      locate: the faces of a photograph.
-      paste: also write the photograph with the faces put back.
+      paste: whether to write each photograph with its faces put back, too.
       reference: originals to measure against, see `find_reference`.
 
     Yields:
@@ -85,10 +83,9 @@ def run(
     """
     prepare = functools.partial(_prepare, hallucinator, locate, reference)
     write = functools.partial(_write, hallucinator, out, paste)
-    workers = runtime.num_cpus()
+    workers, progress = runtime.num_cpus(), _Progress(len(jobs))
     prepared = runtime.ordered_map(prepare, jobs, workers=workers)
     results = _hallucinated(hallucinator, prepared)
-    progress = _Progress(len(jobs))
     for entry in runtime.ordered_map(write, results, workers=workers):
         if 'reason' in entry:
             print(f'{entry["input"]}: {entry["reason"]}', file=sys.stderr, flush=True)
@@ -99,18 +96,16 @@ def run(
 def _prepare(hallucinator, locate, reference, job):
     try:
         picture = image_files.load_picture(str(job.path), 'it')
-        image = picture.pixels
         faces = locate(job, picture)
         if not faces:
             return _Photo(job, reason='no face was found in it')
-        lr = [hallucinator.network_input(image, face.landmarks) for face in faces]
+        image, points = picture.pixels, [face.landmarks for face in faces]
+        lr = [hallucinator.network_input(image, each) for each in points]
         path = reference and find_reference(reference, job)
         originals = []
         if path:
             hr = image_files.load_image(str(path))
-            originals = [
-                align_original(hr, image.shape, face.landmarks, path) for face in faces
-            ]
+            originals = [align_original(hr, image.shape, each, path) for each in points]
         return _Photo(job, [_in_file(face, picture) for face in faces], lr, originals)
     except detect.DetectorMissingError:
         raise
@@ -130,7 +125,7 @@ def _in_file(face, picture):
 def _hallucinated(
     hallucinator: Hallucinator, photos: Iterable[_Photo]
 ) -> Iterator[_Result]:
-    """Photographs with their faces hallucinated, several photographs at once."""
+    """Hallucinates the faces of several photographs at once."""
     waiting: list[_Photo] = []
     for photo in photos:
         waiting.append(photo)
@@ -175,9 +170,10 @@ def _write(hallucinator, out, paste, result):
             # It is read again: keeping thousands of pixels per face would fill memory.
             picture = image_files.load_picture(str(photo.job.path))
             landmarks = [picture.from_file(face.landmarks) for face in photo.faces]
-            placed = [*zip(result.methods['sicnn'], landmarks, strict=True)]
             pasted = paste_back(
-                picture.pixels, placed, max_magnification=hallucinator.scale
+                picture.pixels,
+                [*zip(result.methods['sicnn'], landmarks, strict=True)],
+                max_magnification=hallucinator.scale,
             )
             path = _below(out, f'{photo.job.name}_pasted.png')
             pictures.save(path, Image.fromarray(pasted))
@@ -188,22 +184,23 @@ def _write(hallucinator, out, paste, result):
 
 
 def _write_face(out, result, index):
-    name = f'{result.photo.job.name}_face{index}'
+    photo, sicnn = result.photo, result.methods['sicnn'][index]
+    name = f'{photo.job.name}_face{index}'
     face, comparison = _below(out, f'{name}.png'), _below(out, f'{name}_compare.png')
-    pictures.save(face, Image.fromarray(result.methods['sicnn'][index]))
+    pictures.save(face, Image.fromarray(sicnn))
     columns = {
-        'input': pictures.enlarge_pixels(result.photo.lr[index][None]),
+        'input': pictures.enlarge_pixels(photo.lr[index][None]),
         'bicubic': result.methods['bicubic'][index][None],
-        'SICNN': result.methods['sicnn'][index][None],
+        'SICNN': sicnn[None],
     }
-    if result.photo.originals:
-        columns['original'] = result.photo.originals[index][None]
+    if photo.originals:
+        columns['original'] = photo.originals[index][None]
     pictures.save_grid(comparison, columns)
     return [path.relative_to(out).as_posix() for path in (face, comparison)]
 
 
 def _below(out, name):
-    """A path in a directory and nowhere else, although links in it may lead astray."""
+    """A path in a directory; DatasetError if links in it lead elsewhere."""
     path = out / name
     if not path.resolve().is_relative_to(out.resolve()):
         raise DatasetError(f'{path} is outside of {out}')

@@ -1,5 +1,6 @@
 """The weights of a CNNH or CNNR that was trained in PyTorch, as a finished stage."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ NETWORKS = ('cnnh', 'cnnr')
 # The kinds of ConvTranspose2d in the PyTorch network, see `deconv_kernel`.
 DECONVS = ('output_padding', 'mirrored')
 
-# Prefixes that wrappers add to the names of a network.
+# What wrappers put before the names of a network.
 _PREFIXES = re.compile(r'^(module\.|_orig_mod\.)+')
 # Rows and columns of the last features of CNNR.
 _LAST = (5, 4)
@@ -85,7 +86,7 @@ def convert_cnnh(
     modules = _modules(state)
     params = {name: _layer(name, layer, deconv) for name, layer in modules.items()}
     numbers = sorted(
-        int(name[-1]) for name in params if re.fullmatch(r'deconv\d', name)
+        int(each[-1]) for each in params if re.fullmatch(r'deconv\d', each)
     )
     if numbers not in ([1, 2, 3], [2, 3]):
         raise WeightsError(
@@ -101,10 +102,7 @@ def convert_cnnh(
 def _cnnh_sizes(params, numbers):
     """Fields of `models.CNNH`, from the stages that the network has."""
     blocks = [*(f'dense_block{stage}' for stage in numbers), 'dense_block_final']
-    *depths, final_depth = (
-        sum(bool(re.fullmatch(rf'{block}/conv\d+', name)) for name in params)
-        for block in blocks
-    )
+    *depths, final_depth = (_count(params, rf'{block}/conv\d+') for block in blocks)
     # The 4× network has no first deconvolution; the paper's kernel size stands for it.
     kernels = {stage: len(params[f'deconv{stage}']['kernel']) for stage in numbers}
     several = {
@@ -112,11 +110,11 @@ def _cnnh_sizes(params, numbers):
         'growth': [f'{block}/conv1' for block in blocks],
         'deconv_width': [f'deconv{stage}' for stage in numbers],
     }
-    return {
-        **{
-            field: _one_or_several([_features(params, name) for name in names], field)
-            for field, names in several.items()
-        },
+    sizes = {
+        field: _one_or_several([_features(params, name) for name in names], field)
+        for field, names in several.items()
+    }
+    return sizes | {
         'depth': _one_or_several(depths, 'depth'),
         'deconv_kernels': [kernels.get(stage, 3) for stage in (1, 2, 3)],
         'final_depth': final_depth,
@@ -134,17 +132,14 @@ def _one_or_several(sizes, field):
 def convert_cnnr(
     state: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters of CNNR and its sizes, fields of `models.CNNR`; as `convert_cnnh`."""
+    """Parameters of CNNR and its sizes, fields of `models.CNNR`, as `convert_cnnh`."""
     params = {name: _layer(name, layer) for name, layer in _modules(state).items()}
     levels = (1, 2, 3, 4)
     sizes = {
         'widths': [
             _features(params, f'conv{level}', f'conv{level}a') for level in levels
         ],
-        'depths': [
-            sum(bool(re.fullmatch(rf'block{level}_\d+/conv1', name)) for name in params)
-            for level in levels
-        ],
+        'depths': [_count(params, rf'block{level}_\d+/conv1') for level in levels],
         'feature_dim': _features(params, 'fc1'),
     }
     model = models.cnnr_from({'models': {'cnnr': sizes}})
@@ -209,14 +204,18 @@ def _layer(name, layer, deconv='output_padding'):
     else:
         # PyTorch flattens features as (channel, row, column); here channels come last.
         features, size = weight.shape
-        channels = size // (_LAST[0] * _LAST[1])
-        if size % (_LAST[0] * _LAST[1]):
+        pixels = math.prod(_LAST)
+        if size % pixels:
             raise WeightsError(
                 f'{name} takes {size} numbers; expected a multiple of 5 · 4.'
             )
-        kernel = weight.reshape(features, channels, *_LAST).transpose(2, 3, 1, 0)
+        kernel = weight.reshape(features, size // pixels, *_LAST).transpose(2, 3, 1, 0)
         kernel = kernel.reshape(size, features)
     return {'kernel': kernel, 'bias': np.asarray(layer['bias'], np.float32)}
+
+
+def _count(params, pattern):
+    return sum(bool(re.fullmatch(pattern, name)) for name in params)
 
 
 def _features(params, *names):
@@ -229,25 +228,22 @@ def _features(params, *names):
 
 
 def _checked(params, model, shape):
-    """Nested parameters, if they have the model's names and shapes."""
+    """Nested parameters, checked to have the model's names and shapes."""
     flat = {
         f'{name}/{kind}': np.ascontiguousarray(array)
         for name, layer in params.items()
         for kind, array in layer.items()
     }
-    expected = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape, 3)))[
-        'params'
-    ]
-    wanted = {
-        name: leaf.shape
-        for name, leaf in flax.traverse_util.flatten_dict(expected, sep='/').items()
-    }
-    for name in sorted({*flat, *wanted}):
-        found = flat[name].shape if name in flat else None
-        if found != wanted.get(name):
+    inputs = jnp.zeros((1, *shape, 3))
+    expected = jax.eval_shape(model.init, jax.random.key(0), inputs)['params']
+    expected = flax.traverse_util.flatten_dict(expected, sep='/')
+    wanted = {name: leaf.shape for name, leaf in expected.items()}
+    found = {name: array.shape for name, array in flat.items()}
+    for name in sorted({*found, *wanted}):
+        if found.get(name) != wanted.get(name):
             raise WeightsError(
-                f'{name} has the shape {found}; expected {wanted.get(name)} to fit the '
-                'other layers (docs/export.md has the layout).'
+                f'{name} has the shape {found.get(name)}; expected {wanted.get(name)} '
+                'to fit the other layers (docs/export.md has the layout).'
             )
     return flax.traverse_util.unflatten_dict(flat, sep='/')
 
@@ -269,8 +265,8 @@ def import_weights(
       out: directory of the stage.
       deconv: one of `DECONVS`.
       degradation: one of `images.DEGRADATIONS`, with which CNNH was trained.
-      dtype: that the network computes in; a config that starts from it must have the
-        same.
+      dtype: in which the network computes; a config that starts from it must have the
+        same one.
 
     Returns:
       The record of the checkpoint.
@@ -282,19 +278,17 @@ def import_weights(
     weights, out = paths.local(weights), paths.local(out)
     if checkpoint.has_networks(out):
         raise FileExistsError(f'{out} has networks already: choose another --out.')
-    state = read_state_dict(weights)
-    scale = 8
+    state, scale = read_state_dict(weights), 8
     if network == 'cnnh':
         params, scale, sizes = convert_cnnh(state, deconv=deconv)
     else:
         params, sizes = convert_cnnr(state)
+    settings = {'init_std': 1.0, 'dtype': dtype, 'param_dtype': 'float32'}
     record = {
         'convention': images.CONVENTION,
         'scale': scale,
         'degradation': degradation,
-        'models': {
-            network: sizes | {'init_std': 1.0, 'dtype': dtype, 'param_dtype': 'float32'}
-        },
+        'models': {network: sizes | settings},
     }
     checkpoint.save_networks(out, {network: params}, record)
     return record

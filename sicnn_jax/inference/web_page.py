@@ -17,7 +17,6 @@ from sicnn_jax.inference.hallucinator import Hallucinator, magnification
 
 # Only this machine can reach the page.
 _HOST = '127.0.0.1'
-_OTHER_PORT = 7861
 # A picture may have at most this many bytes.
 MAX_UPLOAD = 20 * 1024**2
 # With this many pictures waiting, later users are told that the page is busy.
@@ -38,14 +37,10 @@ def describe(
 ) -> list[tuple[np.ndarray, str]]:
     """The images and titles that the page shows for each face of a picture.
 
-    Args:
-      hallucinator: the network.
-      path: of the picture.
-
     Returns:
-      uint8 [136, 96, 3] and title, four for each face: input, bicubic, SICNN, and the
-      original, or white if the picture does not have it. The lowest 24 rows are white,
-      for the title that is shown over them.
+      Four pairs of uint8 [136, 96, 3] and a title for each face: input, bicubic, SICNN
+      and the original, or white if the picture does not have it. The lowest 24 rows are
+      white, because the title is shown over them.
 
     Raises:
       DatasetError: the file is not an image, or there is no face in it.
@@ -68,9 +63,9 @@ def describe(
         else:
             hr = np.full_like(sr, 255)
             titles[-1] = 'no original: as small as the input'
-        shown += zip(
-            map(_with_margin, (enlarged, bicubic, sr, hr)), titles, strict=True
-        )
+        margin = (0, _TITLE), (0, 0), (0, 0)
+        for image, title in zip((enlarged, bicubic, sr, hr), titles, strict=True):
+            shown.append((np.pad(image, margin, constant_values=255), title))
     return shown
 
 
@@ -89,7 +84,7 @@ def check_port(port: int) -> None:
         reason = getattr(error, 'strerror', str(error).rstrip('.'))
         raise ValueError(
             f'the page cannot be at port {port}: {reason}. '
-            f'Choose another one from 1024 to 65535, such as --port={_OTHER_PORT}.'
+            f'Choose another one from 1024 to 65535, such as --port=7861.'
         ) from error
 
 
@@ -142,7 +137,7 @@ def build(hallucinator: Hallucinator) -> Any:
             'made small first, so that you can compare the result with the original. '
             'What it adds is a guess, not evidence of who somebody is.'
         )
-        # It is a file, since gradio.Image would decode every format that Pillow can.
+        # Not gradio.Image, which would decode every format that Pillow can.
         picture = gradio.File(label='Picture', type='filepath')
         gallery = gradio.Gallery(
             label='Faces', columns=4, object_fit='contain', format='png'
@@ -154,12 +149,9 @@ def build(hallucinator: Hallucinator) -> Any:
 
 
 def launch(page: Any, port: int, **options: Any) -> Any:
-    """Opens the page to this machine alone; returns what `gradio.Blocks.launch` does.
+    """Opens the page of `build` to this machine alone.
 
-    Args:
-      page: from `build`.
-      port: to listen on.
-      **options: of `gradio.Blocks.launch`.
+    It takes the options of `gradio.Blocks.launch` and returns what that returns.
     """
     return page.launch(
         server_name=_HOST,
@@ -170,15 +162,10 @@ def launch(page: Any, port: int, **options: Any) -> Any:
     )
 
 
-def _with_margin(face):
-    return np.pad(face, ((0, _TITLE), (0, 0), (0, 0)), constant_values=255)
-
-
 def _similarities(hallucinator, faces, hr):
     """The similarity of each face to its original; none if the run has no CNNR."""
     features = hallucinator.features(np.concatenate([faces, hr[None]]))
     if features is None:
         return []
-    return metrics.pair_scores(
-        features[:-1], np.repeat(features[-1:], len(faces), axis=0)
-    )
+    original = np.repeat(features[-1:], len(faces), axis=0)
+    return metrics.pair_scores(features[:-1], original)

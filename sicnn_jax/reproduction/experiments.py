@@ -1,9 +1,9 @@
 """Runs that share what they have in common, in a cache keyed by their configs.
 
-A run is a config, what is changed in it, and stages that other runs give. Its directory
-carries a hash of all that, so that whoever asks for the same run finds it, finished,
-interrupted or not begun. Runs are processes of their own: `python -m sicnn_jax.main`,
-which continues what was interrupted.
+A run is a config, the fields that are changed in it, and stages that other runs give.
+The name of its directory has a hash of all that, so that whoever asks for the same run
+finds it, whether it is finished, interrupted or not begun. Each run is a process of its
+own, `python -m sicnn_jax.main`, which continues an interrupted run.
 """
 
 import dataclasses
@@ -28,21 +28,19 @@ from sicnn_jax.evaluation.methods import compared_stages
 from sicnn_jax.reports.curves import read_metrics
 from sicnn_jax.workdir import read_config
 
-_HASH_DIGITS = 10
-
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run, by what makes it.
+    """A run, described by what it is made from.
 
     Attributes:
       name: for people, the first part of its directory's name.
       config: `FILE[:VARIANT]`.
       overrides: (field, value) in the order in which they are set.
       given: (stage, run that gives it) for stages that are not trained.
-      faces: (run, stage) whose CNNH made the faces that are trained and tested on, of
-        those of the config (Sets A-SR, Sec. 4.2); None for those themselves, and
-        (None, '') for bicubic interpolation.
+      faces: (run, stage) whose CNNH makes the faces to train and test on from those of
+        the config (Sets A-SR, Sec. 4.2); (None, '') for bicubic interpolation; None for
+        the faces of the config themselves.
     """
 
     name: str
@@ -53,7 +51,7 @@ class Run:
 
     @functools.cached_property
     def key(self) -> str:
-        """Hash of everything that its result depends on but the code."""
+        """Hash of everything that its result depends on, except the code."""
         parts = {
             'config': json.loads(self.resolved.to_json()),
             'given': {stage: run.key for stage, run in self.given},
@@ -61,11 +59,11 @@ class Run:
             and [self.faces[0].key if self.faces[0] else '', self.faces[1]],
         }
         text = json.dumps(parts, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
     def resolved(self) -> ConfigDict:
-        """The config with its overrides, to be read only; ValueError for a bad one."""
+        """The config with its overrides, only to be read; ValueError if it is bad."""
         return _resolve(self.config, *_flags(self.overrides))
 
     @property
@@ -82,12 +80,9 @@ class Run:
 
 
 class Cache:
-    """A directory of runs.
+    """A directory of runs, `root`.
 
-    Embedded faces are written once, into `data` below it, misaligned ones beside them.
-
-    Attributes:
-      root: the directory.
+    Embedded faces are written once, into `data` below it; misaligned ones next to them.
     """
 
     def __init__(self, root: Path):
@@ -119,13 +114,9 @@ class Cache:
         return all(checkpoint.has_networks(directory / s) for s in run.own_stages)
 
     def missing(self, runs: Iterable[Run]) -> list[Run]:
-        """What is to be trained for some runs, in an order that works."""
-        ordered: dict[Run, None] = {}
-        for run in runs:
-            for each in _with_parents(run):
-                if not self.is_finished(each):
-                    ordered.setdefault(each)
-        return list(ordered)
+        """The runs still to be trained for these, in an order that works."""
+        needed = dict.fromkeys(each for run in runs for each in _with_parents(run))
+        return [run for run in needed if not self.is_finished(run)]
 
     def train(self, run: Run) -> None:
         """Trains a run whose parents are finished; continues one that was begun.
@@ -133,29 +124,22 @@ class Cache:
         Raises:
           RuntimeError: the run failed; its own error is on the terminal.
         """
-        directory = self.directory(run)
         if run.faces is not None:
             self._make_faces(run)
-        data = self.data(run)
+        data, fields = self.data(run), ('source', 'dir', 'misalignment')
         overrides = [
             *run.overrides,
-            ('data.source', data.source),
-            ('data.dir', data.dir),
-            ('data.misalignment', data.misalignment),
+            *((f'data.{field}', data[field]) for field in fields),
+            *(
+                (f'{stage}.checkpoint', self.directory(parent) / stage)
+                for stage, parent in run.given
+            ),
         ]
-        overrides += [
-            (f'{stage}.checkpoint', str(self.directory(parent) / stage))
-            for stage, parent in run.given
-        ]
-        _call(
-            'sicnn_jax.main',
-            f'--config={run.config}',
-            f'--workdir={directory}',
-            *_flags(overrides),
-        )
+        paths = f'--config={run.config}', f'--workdir={self.directory(run)}'
+        _call('sicnn_jax.main', *paths, *_flags(overrides))
 
     def rates(self) -> dict[str, float]:
-        """Images a second of each update rule, the median of what was trained here."""
+        """Images per second of each update rule, the median over the runs here."""
         found: dict[str, list[float]] = {}
         for path in sorted(self.root.glob('*/*/metrics.jsonl')):
             config = read_config(path.parent.parent)
@@ -191,8 +175,8 @@ class Cache:
 def describe(cache: Cache, runs: Iterable[Run]) -> Iterator[str]:
     """Lines that say what is to be trained, and how long that is likely to take.
 
-    At the speed of what was trained in the cache before, without compilation and
-    evaluation.
+    The estimate uses the speed of earlier runs in the cache, and leaves out compilation
+    and evaluation.
     """
     rates = cache.rates()
     total, unknown = 0.0, False
@@ -233,7 +217,7 @@ def _duration(seconds):
 
 @functools.cache
 def _resolve(config, *overrides):
-    """Once, for all runs that are made of the same."""
+    """Loads a config once for all runs that are made from it."""
     return load(config, overrides)
 
 

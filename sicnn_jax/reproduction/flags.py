@@ -1,4 +1,4 @@
-"""What every command has that trains the rows of tables."""
+"""The flags and exit status of every command that trains the rows of tables."""
 
 import argparse
 from collections.abc import Callable, Collection, Sequence
@@ -10,7 +10,7 @@ from sicnn_jax.reproduction.runs import SCALES
 
 
 def several(kind: Callable[[str], Any], choices: Collection) -> Callable[[str], list]:
-    """The type of an option with several values; no choices admit all."""
+    """The type of an option with several values; without choices, all are admitted."""
 
     def parse(text):
         values = [kind(value) for value in text.split(',')]
@@ -24,7 +24,7 @@ def several(kind: Callable[[str], Any], choices: Collection) -> Callable[[str], 
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """What every command has that trains the rows of tables."""
+    """Adds the flags of every command that trains the rows of tables."""
     add = parser.add_argument
     add('--scale', choices=tuple(SCALES), default='demo', help='size of the networks')
     add(
@@ -32,7 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=several(int, ()),
         default=[0],
         metavar='N,N',
-        help='seeds of the rows that several are trained of; default: 0',
+        help='seeds of the rows that are trained with several; default: 0',
     )
     add(
         '--row',
@@ -54,9 +54,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def parse(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None
 ) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
-    """The options of `add_flags` and a command's own, and (field, value) of a config.
+    """The options of `add_flags` and of the command, and (field, value) of a config.
 
-    The cache and where to write are those of the scale if they are not given.
+    If they are not given, the cache and the directory to write to are the scale's.
     """
     options, rest = parser.parse_known_args(arguments)
     overrides = []
@@ -71,6 +71,6 @@ def parse(
 
 
 def exit_status(work: Callable[[], None]) -> int:
-    """Of a command that does this."""
-    # A run that failed is an error, too.
+    """Runs a command; returns its exit status."""
+    # A run that failed is an error that is printed, too.
     return command.run(work, errors=(*command.ERRORS, RuntimeError), goes_on=True)

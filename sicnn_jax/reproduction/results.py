@@ -15,19 +15,19 @@ from sicnn_jax.reproduction.experiments import Cache, Run
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import Row, recognised, seeds_of
 
-# A difference of less than so many standard errors is a tie.
+# A difference of less than this many standard errors is a tie.
 _TIE = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A row beside another, which the paper has below it.
+    """A row compared with another, which is worse in the paper.
 
     Attributes:
-      difference: of their means; positive where the order is the paper's.
+      difference: of their means; positive if the order is the paper's.
       standard_error: of the difference, over faces or pairs, or over the seeds: the
         larger one.
-      seeds: how many both rows were trained with.
+      seeds: the number of seeds that both rows were trained with.
     """
 
     difference: float
@@ -36,7 +36,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What the order is worth: 'holds', 'tie' or 'does not hold'."""
+        """Whether the paper's order 'holds', 'does not hold', or there is a 'tie'."""
         small = abs(self.difference) < _TIE * self.standard_error
         if small or self.difference == 0:
             return 'tie'
@@ -50,7 +50,7 @@ class Results:
         self._cache, self._runs = cache, runs
 
     def each(self, row: Row, column: str, seed: int) -> np.ndarray | None:
-        """Values of faces, or of pairs; None where it was not measured."""
+        """A measure of each face or pair; None if it was not measured."""
         if column == 'recognisability':
             return self.recognition(recognised(self._runs, row, seed))
         path = self._cache.directory(row.run(seed)) / EACH_FILE
@@ -61,18 +61,18 @@ class Results:
             return arrays[name].astype(np.float64) if name in arrays else None
 
     def about(self, row: Row, seed: int) -> dict[str, Any] | None:
-        """What a run says it was measured on; None where it is not finished."""
+        """What a run says it was measured on; None if it is not finished."""
         path = self._cache.directory(row.run(seed)) / 'results.json'
         return results_file.read_json(path) if path.is_file() else None
 
     def recognition(self, run: Run) -> np.ndarray | None:
         """Which held-out pairs the CNNR of a run verifies; None if it is not trained.
 
-        Pairs of the faces that it was given, features of face and mirror image.
+        They are pairs of the run's faces; features are of a face and its mirror image.
         """
-        directory = self._cache.directory(run)
         if not self._cache.is_finished(run):
             return None
+        directory = self._cache.directory(run)
         path = directory / 'recognition_pairs.json'
         if not path.is_file():
             hr, labels = self._cache.test_faces(run)
@@ -83,7 +83,7 @@ class Results:
         return np.array(kept['right'], np.float64)
 
     def means(self, row: Row, column: str, seeds: Sequence[int]) -> np.ndarray | None:
-        """Mean of each seed of a row."""
+        """A row's mean with each of its seeds; None if there is none."""
         values = [self.each(row, column, seed) for seed in seeds_of(row, seeds)]
         found = [value.mean() for value in values if value is not None]
         return np.array(found) if found else None
@@ -91,18 +91,16 @@ class Results:
     def compare(
         self, worse: Row, better: Row, column: str, seeds: Sequence[int]
     ) -> Comparison | None:
-        """Two rows by a column, face by face or pair by pair; None if not measured.
+        """Compares two rows face by face or pair by pair; None if not measured.
 
-        The error over faces or pairs is that of a paired bootstrap.
+        The error over faces or pairs is a paired bootstrap's.
         """
-        both = [
-            seed for seed in seeds_of(worse, seeds) if seed in seeds_of(better, seeds)
-        ]
-        pairs = [
-            (self.each(worse, column, seed), self.each(better, column, seed))
-            for seed in both
-        ]
-        differences = [b - a for a, b in pairs if a is not None and b is not None]
+        differences = []
+        for seed in seeds_of(worse, seeds):
+            if seed in seeds_of(better, seeds):
+                a, b = (self.each(row, column, seed) for row in (worse, better))
+                if a is not None and b is not None:
+                    differences.append(b - a)
         if not differences:
             return None
         each = np.mean(differences, axis=0)

@@ -1,4 +1,4 @@
-"""The runs that the paper's tables and figures are made of, at each scale."""
+"""The runs that the paper's tables and figures are made from, at each scale."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,27 +10,27 @@ from sicnn_jax.evaluation.methods import LEARNED
 from sicnn_jax.reproduction.experiments import Run
 
 SCALES = {'demo': ':demo', 'real': ':real', 'small': ':small', 'paper': ''}
-# What the paper's α is multiplied by. In stages as short as those of the demo α = 8
-# moves nothing, and 256 is what configs/di.py:demo has in its place
-# (docs/notes/narrow_networks.md); so has `:real`, whose CNNR sees faces as it does.
+# The factor of the paper's α. In stages as short as the demo's, α = 8 has no effect;
+# configs/di.py:demo has 256 instead (docs/notes/narrow_networks.md). So has `:real`,
+# whose CNNR sees faces in the same way.
 _ALPHA_FACTOR = {'demo': 32.0, 'real': 32.0, 'small': 1.0, 'paper': 1.0}
-# Methods of others → config and variant.
+# Methods of other authors → config and variant.
 COMPARED = {
     'ma': ('position_patch', ''),
     'lapsrn': ('lapsrn', ''),
     'ur_dgn': ('ur_dgn', ''),
     'ur_dgn_perceptual': ('ur_dgn', 'perceptual'),
 }
-# Stages before the third.
+# The stages before the third one.
 BEFORE = ('recognition', 'hallucination')
 
 
 class Runs:
-    """The runs of a scale; `overrides` hold for all of them that have such a field.
+    """The runs of a scale; `overrides` hold for all of them that have the field.
 
     Raises:
       ConfigError: configs/di.py has no such field, or it is of another type; or it is
-        the seed, of which a row may have several.
+        the seed, because a row may have several seeds.
     """
 
     def __init__(self, scale: str, overrides: Sequence[tuple[str, Any]] = ()):
@@ -38,17 +38,17 @@ class Runs:
         self.alpha_factor = _ALPHA_FACTOR[scale]
         # All third stages begin from the same networks, and none takes longer.
         self.from_one_start = scale == 'real'
-        # Of the names of tables and figures.
+        # The names of tables and figures begin with it.
         self.prefix = 'real_' if scale == 'real' else ''
         self._overrides = tuple(overrides)
         if 'seed' in dict(self._overrides):
             raise ConfigError('config.seed is not for all runs: give --seeds=N,N.')
-        # Stages that are trained once, whatever the seed.
+        # Stages that are trained once for all seeds.
         self._taught = ('recognition',) if self.from_one_start else ()
         _ = self.sicnn(0).resolved
 
     def sicnn(self, seed: int) -> Run:
-        """All stages of configs/di.py, which the others take the first ones of."""
+        """All stages of configs/di.py; the other runs take the first ones from it."""
         return self._run('sicnn', 'di', seed, self._taught)
 
     def recogniser(self) -> Run:
@@ -56,18 +56,13 @@ class Runs:
         return self._run('recogniser', 'di', 0, (), ('stages', ('recognition',)))
 
     def alpha(self, alpha: float, seed: int) -> Run:
-        """Domain-integrated training with the paper's α, or that times a factor."""
+        """Domain-integrated training with the paper's α times the scale's factor."""
         sicnn = self.sicnn(seed)
         value = alpha * self.alpha_factor
         if value == sicnn.resolved.domain_integrated.alpha:
             return sicnn
-        return self.third(
-            f'alpha{alpha:g}',
-            'di',
-            seed,
-            ('domain_integrated',),
-            ('domain_integrated.alpha', value),
-        )
+        own, override = ('domain_integrated',), ('domain_integrated.alpha', value)
+        return self.third(f'alpha{alpha:g}', 'di', seed, own, override)
 
     def approach_i(self, seed: int) -> Run:
         """Approach I, which starts from nothing and takes the longest."""
@@ -88,19 +83,14 @@ class Runs:
         return self._run('scale4', 'di', seed, ('recognition',), ('scale', 4))
 
     def recognisability(self, run: Run | None, method: str, seed: int) -> Run:
-        """A fresh CNNR trained on faces that a method super-resolved."""
+        """A fresh CNNR, trained on faces that a method super-resolved."""
+        name, scale = f'recognise-{method}', 8
+        if run:
+            name, scale = f'{name}-of-{run.name}', run.resolved.scale
+        stages = ('stages', ('recognition',))
+        recogniser = self._run(name, 'di', seed, (), stages, ('scale', scale))
         faces = (run, LEARNED[method].stage) if run else (None, '')
-        return dataclasses.replace(
-            self._run(
-                f'recognise-{method}' + (f'-of-{run.name}' if run else ''),
-                'di',
-                seed,
-                (),
-                ('stages', ('recognition',)),
-                ('scale', run.resolved.scale if run else 8),
-            ),
-            faces=faces,
-        )
+        return dataclasses.replace(recogniser, faces=faces)
 
     def third(
         self,
@@ -115,13 +105,12 @@ class Runs:
         """A run whose own stages come after the first two.
 
         Args:
-          name: of the run.
+          name, seed: of the run.
           config: of configs/, without `.py`.
-          seed: of the run.
           own: the stages after the first two.
           *overrides: (field, value) in the order in which they are set.
           given: stages that SICNN of the same seed gives.
-          variant: of the config, beside the scale's.
+          variant: of the config, in addition to the scale's.
         """
         stages = ('stages', (*BEFORE, *own))
         return self._run(name, config, seed, given, stages, *overrides, variant=variant)

@@ -13,7 +13,7 @@ from sicnn_jax.reproduction.runs import COMPARED, Runs
 
 _IDENTITY = ('identity_similarity', 'recognisability')
 _QUALITY = ('psnr', 'ssim')
-# Our column → the paper's, where it is another.
+# Our column → the paper's, if it has another name.
 _OF_THE_PAPER = {'recognisability': 'lfw'}
 SIMILARITIES = ('identity_similarity', 'judge_similarity')
 # Rows of Tables 4 and 5 that a claim compares.
@@ -27,10 +27,10 @@ class Row:
 
     Attributes:
       title: as the paper calls it.
-      method: name in results.json.
-      run: of a seed.
-      several: of all seeds, not of the first one alone.
-      paper: column → what the paper has.
+      method: its name in results.json.
+      run: seed → run.
+      several: whether it is trained with all seeds, not only with the first one.
+      paper: column → the paper's value.
     """
 
     title: str
@@ -42,13 +42,13 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of the paper: what it compares, by what, and what it claims.
+    """A table of the paper: what it compares, by which measures, and its claims.
 
     Attributes:
       title: of the table.
       rows: the methods.
       columns: of results.json, and 'recognisability'.
-      claims: (column, titles of rows, the best last) that the text states.
+      claims: (column, titles of rows with the best last) that the paper's text states.
     """
 
     title: str
@@ -79,12 +79,8 @@ def _of_alpha(runs):
         for alpha, figures in published.ALPHAS.items()
     )
     rising = tuple(row.title for row in rows[:4])
-    # The two ends of that chain say what L_SI does at all.
-    claims = tuple(
-        (column, titles)
-        for column in SIMILARITIES
-        for titles in (rising, (rising[0], rising[-1]))
-    )
+    # The two ends of that chain show whether L_SI has any effect.
+    claims = _by_similarity(rising, (rising[0], rising[-1]))
     return Table('Table 2: α', rows, ('psnr', *_EVERYTHING), claims)
 
 
@@ -105,25 +101,16 @@ def _of_approaches(runs):
         )
     )
     approaches = tuple(row.title for row in rows)
-    # III costs a training of CNNR more than II, so whether Algorithm 1 is worth its
-    # trouble is asked beside II, too.
-    claims = tuple(
-        (column, titles)
-        for column in SIMILARITIES
-        for titles in (approaches, ('II', 'domain-integrated'))
-    )
-    title = 'Table 3: training approaches'
-    return Table(title, rows, ('psnr', *_EVERYTHING), claims)
+    # III costs one more training of CNNR than II, so whether Algorithm 1 is worth its
+    # cost is also asked of II alone.
+    claims = _by_similarity(approaches, ('II', 'domain-integrated'))
+    columns = ('psnr', *_EVERYTHING)
+    return Table('Table 3: training approaches', rows, columns, claims)
 
 
 def _of_quality(runs):
     by_psnr = ('bicubic', 'Ma et al.', 'UR-DGN', 'UR-DGN*', 'LapSRN', 'SICNN')
-    return Table(
-        'Table 4: quality',
-        _methods(runs),
-        _QUALITY,
-        (('psnr', by_psnr),),
-    )
+    return Table('Table 4: quality', _methods(runs), _QUALITY, (('psnr', by_psnr),))
 
 
 def _of_identity(runs):
@@ -134,7 +121,8 @@ def _of_identity(runs):
         paper=_columns(published.FIGURES[4]['sicnn'], _IDENTITY),
     )
     by_similarity = ('bicubic', 'UR-DGN', 'Ma et al.', 'LapSRN', 'UR-DGN*', 'SICNN')
-    # Sec. 4.7: SICNN first, and these two no better than bicubic, so a tie agrees, too.
+    # Sec. 4.7: SICNN is first; the first two are no better than bicubic, so that a tie
+    # agrees, too.
     by_recognisability = (
         ('LapSRN', 'bicubic'),
         ('UR-DGN', 'bicubic'),
@@ -143,16 +131,20 @@ def _of_identity(runs):
         ('L_SR only', 'SICNN'),
     )
     claims = (
-        *((column, by_similarity) for column in SIMILARITIES),
-        *((column, ('SICNN', 'SICNN, 4×')) for column in SIMILARITIES),
+        *_by_similarity(by_similarity),
+        *_by_similarity(('SICNN', 'SICNN, 4×')),
         *(('recognisability', pair) for pair in by_recognisability),
     )
     rows = (*_methods(runs), four_times)
     return Table('Table 5: identity', rows, _EVERYTHING, claims)
 
 
+def _by_similarity(*orders):
+    return tuple((column, titles) for column in SIMILARITIES for titles in orders)
+
+
 def _methods(runs):
-    """Bicubic, the methods of others and SICNN, with its control after it."""
+    """Bicubic, the methods of other authors, SICNN, and its control."""
     rows = tuple(
         Row(
             TITLES[method],
@@ -178,27 +170,24 @@ def needed(
     runs: Runs, wanted: Iterable[Row], seeds: Sequence[int], *, recognisability: bool
 ) -> list[Run]:
     """The runs of some rows."""
-    found: dict[Run, None] = {}
+    found: list[Run] = []
     for row in wanted:
         for seed in seeds_of(row, seeds):
-            run = row.run(seed)
-            found.setdefault(run)
+            found.append(row.run(seed))
             if recognisability:
-                found.setdefault(recognised(runs, row, seed))
-    return list(found)
+                found.append(recognised(runs, row, seed))
+    return list(dict.fromkeys(found))
 
 
 def seeds_of(row: Row, seeds: Sequence[int]) -> Sequence[int]:
-    """Those that a row is trained with."""
+    """The seeds that a row is trained with."""
     return seeds if row.several else seeds[:1]
 
 
 def training_steps(config: ConfigDict, method: str) -> tuple[tuple[int, int], ...]:
-    """(steps, faces a step) of each stage that CNNH of a method passes through.
+    """(steps, faces per step) of each stage that a method's CNNH passes through.
 
-    Args:
-      config: of the method's run.
-      method: as in results.json; bicubic has no stages.
+    Methods have their names in results.json; bicubic has no stages.
     """
     stages = []
     name = compared_stages(config).get(method)
@@ -216,27 +205,21 @@ def recognised(runs: Runs, row: Row, seed: int) -> Run:
 
 def figures(runs: Runs) -> dict[int, list[Row]]:
     """The columns of the figures that show faces."""
-    by_title = {
-        (number, row.title): row
-        for number, table in tables(runs).items()
-        for row in table.rows
-    }
-
-    def chosen(number, *titles):
-        return [by_title[number, title] for title in titles]
-
+    known = tables(runs)
+    identity = {row.title: row for row in known[5].rows}
+    compared = ('bicubic', 'Ma et al.', 'LapSRN', 'UR-DGN', 'UR-DGN*', 'SICNN')
     return {
-        1: chosen(5, 'bicubic', 'SICNN'),
-        3: chosen(3, 'I', 'II', 'III', 'domain-integrated'),
-        5: chosen(2, *(f'α = {alpha}' for alpha in published.ALPHAS)),
-        6: chosen(5, 'bicubic', 'Ma et al.', 'LapSRN', 'UR-DGN', 'UR-DGN*', 'SICNN'),
-        7: chosen(5, 'SICNN, 4×'),
+        1: [identity['bicubic'], identity['SICNN']],
+        3: [*known[3].rows],
+        5: [*known[2].rows],
+        6: [identity[title] for title in compared],
+        7: [identity['SICNN, 4×']],
     }
 
 
 def check_rows(titles: Iterable[str], asked: Iterable[Table]) -> None:
-    """Raises ValueError for a title that no table has a row of."""
-    known = {row.title: None for table in asked for row in table.rows}
+    """Raises ValueError for a title that is in none of the tables."""
+    known = dict.fromkeys(row.title for table in asked for row in table.rows)
     for title in titles:
         if title not in known:
             raise ValueError(f'--row={title}: expected one of {", ".join(known)}.')

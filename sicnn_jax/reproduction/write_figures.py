@@ -16,8 +16,6 @@ from sicnn_jax.reproduction.write_tables import markdown
 from sicnn_jax.template import HEIGHT, WIDTH
 from sicnn_jax.workdir import load_cnnh
 
-_TSNE_IDENTITIES = 10
-
 
 def read_faces(folder: Path) -> np.ndarray:
     """The pictures of a folder, which figures show instead of held-out faces.
@@ -26,7 +24,7 @@ def read_faces(folder: Path) -> np.ndarray:
       uint8 [n, 112, 96, 3], in the order of their names.
 
     Raises:
-      ValueError: there is none, or one is no aligned face of 96×112.
+      ValueError: there is none, or one is not an aligned face of 96×112.
     """
     names, _ = folders.scan(folder, folders.PassedOver(), '')
     if not names:
@@ -34,10 +32,10 @@ def read_faces(folder: Path) -> np.ndarray:
     faces = [image_files.load_image(str(folder / name)) for name in names]
     for name, face in zip(names, faces, strict=True):
         if face.shape != (HEIGHT, WIDTH, 3):
-            height, width = face.shape[:2]
             raise ValueError(
-                f'{folder / name} is {width}×{height}; expected an aligned face of '
-                f'{WIDTH}×{HEIGHT} (python -m sicnn_jax.data.prepare aligns faces).'
+                f'{folder / name} is {face.shape[1]}×{face.shape[0]}; expected an '
+                f'aligned face of {WIDTH}×{HEIGHT} (python -m sicnn_jax.data.prepare '
+                'aligns faces).'
             )
     return np.stack(faces)
 
@@ -70,8 +68,8 @@ def write_figure(
 def write_figure_4(path: Path, runs: Runs, cache: Cache, seed: int) -> None:
     """Figure 4: SR and HR features before and after DI, and the two gaps they show.
 
-    In the judge's space, for approach II beside it, whose own network's space it closes
-    the gap in by construction. t-SNE shows ten identities. The gaps are written beside
+    The features are the judge's: in the space of its own network, approach II closes
+    the gap by construction. t-SNE shows ten identities. The gaps are written next to
     the picture, as .md and .json.
     """
     from sklearn.manifold import TSNE
@@ -90,7 +88,7 @@ def write_figure_4(path: Path, runs: Runs, cache: Cache, seed: int) -> None:
         'domain-integrated': (sicnn, 'domain_integrated'),
     }
     gaps, points = {}, {}
-    drawn = np.isin(labels, np.unique(labels)[:_TSNE_IDENTITIES])
+    drawn = np.isin(labels, np.unique(labels)[:10])
     for title, (run, stage) in cnnhs.items():
         params, record, _ = load_cnnh(cache.directory(run) / stage)
         sr = inference.super_resolve(models.cnnh_from(record), params, lr)

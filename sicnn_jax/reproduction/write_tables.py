@@ -1,4 +1,4 @@
-"""Tables as Markdown and JSON, our figures beside the paper's."""
+"""Tables as Markdown and JSON, with our figures and the paper's."""
 
 import dataclasses
 import itertools
@@ -23,40 +23,28 @@ _TITLES = {
     'verification_accuracy': 'verification by the judge',
     'recognisability': 'recognisability',
 }
-# Of the paper, where it is another.
+# The paper's columns that have other titles.
 _PAPER_TITLES = {'recognisability': 'LFW'}
 
 
 def write_table(
     name: str, table: Table, results: Results, seeds: Sequence[int], out: Path
 ) -> list[dict[str, Any]]:
-    """Writes and prints a table and what became of its claims, which it returns."""
+    """Writes and prints a table and the verdicts on its claims, which it returns."""
     rows, record = [], []
     of_the_paper = [
-        column
-        for column in table.columns
-        if any(column in row.paper for row in table.rows)
+        c for c in table.columns if any(c in row.paper for row in table.rows)
     ]
     for row in table.rows:
         measured = {c: results.means(row, c, seeds) for c in table.columns}
-        cells = [_cell(c, measured[c]) for c in table.columns]
+        cells = [_cell(c, means) for c, means in measured.items()]
         cells += [_number(c, row.paper.get(c)) for c in of_the_paper]
         rows.append((row.title, cells))
-        record.append(
-            {
-                'title': row.title,
-                'seeds': list(seeds_of(row, seeds)),
-                'ours': {
-                    c: None if v is None else v.tolist() for c, v in measured.items()
-                },
-                'paper': dict(row.paper),
-            }
-        )
+        ours = {c: None if v is None else v.tolist() for c, v in measured.items()}
+        about = {'title': row.title, 'seeds': list(seeds_of(row, seeds))}
+        record.append(about | {'ours': ours, 'paper': dict(row.paper)})
     columns = [_TITLES[c] for c in table.columns]
-    columns += [
-        f'{_PAPER_TITLES.get(column, _TITLES[column])} (paper)'
-        for column in of_the_paper
-    ]
+    columns += [f'{(_TITLES | _PAPER_TITLES)[c]} (paper)' for c in of_the_paper]
     claims = list(_claims(table, results, seeds))
     lines = [f'### {table.title}', '', *markdown(columns, rows)]
     setting = list(_setting(table, results, seeds[0]))
@@ -69,7 +57,7 @@ def write_table(
 
 
 def _setting(table, results, seed):
-    """Lines that say on whom the rows are measured and how long each trains."""
+    """Lines that say on which faces the rows are measured, and how long each trains."""
     measured = [
         (row, about) for row in table.rows if (about := results.about(row, seed))
     ]
@@ -99,21 +87,15 @@ def _claims(table, results, seeds):
         for worse, better in itertools.pairwise(titles):
             found = results.compare(by_title[worse], by_title[better], column, seeds)
             if found is not None:
-                yield {
-                    'column': column,
-                    'better': better,
-                    'worse': worse,
-                    **dataclasses.asdict(found),
-                    'verdict': found.verdict,
-                }
+                about = {'column': column, 'better': better, 'worse': worse}
+                verdict = {'verdict': found.verdict}
+                yield about | dataclasses.asdict(found) | verdict
 
 
 def write_claims(path: Path, claims: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Writes what became of the paper's claims, those of all tables on one page.
+    """Writes the verdicts on the paper's claims, for all tables on one page.
 
-    Args:
-      path: of the Markdown file.
-      claims: title of a table → what `write_table` returned.
+    `claims` has what `write_table` returned by the title of the table.
     """
     columns = ('measure', 'difference', 'seeds', 'verdict')
     rows = [
@@ -146,7 +128,7 @@ def _sentence(claim):
 def write_table_6(
     name: str, results: Results, runs: Runs, seed: int, out: Path
 ) -> None:
-    """Writes our verification beside that of Table 6's systems."""
+    """Writes our verification accuracy and those of Table 6's systems."""
     sicnn = runs.sicnn(seed)
     rows, ours = [], {}
     for title, size, run in (
@@ -156,10 +138,9 @@ def write_table_6(
         right = results.recognition(run)
         ours[title] = None if right is None else float(right.mean())
         rows.append((title, [size, _number('recognisability', ours[title]), '', '']))
-    rows += [
-        (title, [size, '', *(_number('recognisability', v) for v in accuracies)])
-        for title, (size, *accuracies) in published.SYSTEMS.items()
-    ]
+    for title, (size, *accuracies) in published.SYSTEMS.items():
+        shown = [_number('recognisability', accuracy) for accuracy in accuracies]
+        rows.append((title, [size, '', *shown]))
     columns = ['input', 'held-out pairs of this data set', 'LFW', 'YTF']
     lines = ['### Table 6: verification', '', *markdown(columns, rows)]
     _write(name, lines, {'ours': ours, 'published': published.SYSTEMS}, out)
@@ -194,7 +175,7 @@ def _number(column, value):
 def markdown(
     columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]
 ) -> Iterator[str]:
-    """The lines of a table: rows are their titles and cells."""
+    """The lines of a table, from the title and cells of each row."""
     yield '| | ' + ' | '.join(columns) + ' |'
     yield '| --- |' + ' ---: |' * len(columns)
     for title, cells in rows:
