@@ -94,7 +94,9 @@ def _needs(options, runs, wanted, shown):
     sicnn, needs = runs.sicnn(seed), []
     for number in options.table:
         if number == 6:
-            needs += [sicnn, runs.recognisability(sicnn, 'sicnn', seed)]
+            needs.append(sicnn)
+            if runs.fresh_recognisers:
+                needs.append(runs.recognisability(sicnn, 'sicnn', seed))
             continue
         table = wanted[number]
         fresh = (

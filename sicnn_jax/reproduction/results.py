@@ -9,8 +9,9 @@ import numpy as np
 
 from sicnn_jax import metrics, results_file
 from sicnn_jax.evaluation.compare import EACH_FILE
-from sicnn_jax.evaluation.held_out import draw_pairs
+from sicnn_jax.evaluation.held_out import load_test_faces
 from sicnn_jax.evaluation.judge import load_judge
+from sicnn_jax.evaluation.methods import load_methods
 from sicnn_jax.reproduction.experiments import Cache, Run
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import Row, recognised, seeds_of
@@ -65,19 +66,31 @@ class Results:
         path = self._cache.directory(row.run(seed)) / 'results.json'
         return results_file.read_json(path) if path.is_file() else None
 
-    def recognition(self, run: Run) -> np.ndarray | None:
-        """Which held-out pairs the CNNR of a run verifies; None if it is not trained.
+    def recognition(
+        self, run: Run, stage: str = 'recognition', method: str = 'hr'
+    ) -> np.ndarray | None:
+        """Which held-out pairs the CNNR of a stage verifies; None if not trained.
 
-        They are pairs of the run's faces; features are of a face and its mirror image.
+        Features are of a face and its mirror image.
+
+        Args:
+          run: whose held-out faces and pairs are used.
+          stage: of the run, or of the run that gives it.
+          method: in results.json, which makes the faces; 'hr' for the faces themselves.
         """
         if not self._cache.is_finished(run):
             return None
         directory = self._cache.directory(run)
-        path = directory / 'recognition_pairs.json'
+        path = directory / f'{stage}_{method}_pairs.json'
         if not path.is_file():
-            hr, labels = self._cache.test_faces(run)
-            _, features = load_judge(directory / 'recognition').describe(hr)
-            _, right = draw_pairs(run.resolved, labels).verify(features)
+            config = run.resolved.copy_and_resolve_references()
+            config.data = self._cache.data(run)
+            faces, pairs, _ = load_test_faces(config, directory)
+            if method != 'hr':
+                faces = load_methods(config, directory)(faces)[method]
+            giver = self._cache.directory(dict(run.given).get(stage, run))
+            _, features = load_judge(giver / stage).describe(faces)
+            _, right = pairs.verify(features)
             results_file.write_results({'right': right.astype(int).tolist()}, path)
         kept = json.loads(path.read_text(encoding='utf-8'))
         return np.array(kept['right'], np.float64)

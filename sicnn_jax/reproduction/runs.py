@@ -38,6 +38,8 @@ class Runs:
         self.alpha_factor = _ALPHA_FACTOR[scale]
         # All third stages begin from the same networks, and none takes longer.
         self.from_one_start = scale == 'real'
+        # A fresh CNNR for each row (Sec. 4.7) takes longer than the row itself.
+        self.fresh_recognisers = scale != 'real'
         # The names of tables and figures begin with it.
         self.prefix = 'real_' if scale == 'real' else ''
         self._overrides = tuple(overrides)

@@ -1,0 +1,105 @@
+"""How wide LapSRN and UR-DGN should be beside a light CNNH: widths at equal steps.
+
+    python -m benchmarks.studies.widths --data=data/lfw --pairs=pairs.txt \\
+        --judge=judge.onnx --steps=400
+
+`--data` is what `benchmarks.studies.allocation` takes. Each network is trained for
+`--steps` on the same batches by its own loss, as in the variant `real` of its config
+(UR-DGN without the perceptual loss). At equal steps a wider network is better as long
+as one waits for it, so the table also has the time of a step, which should not exceed
+CNNH's by much. Choose by fold 7; fold 8 is for the report. Trained networks are kept
+below `--runs`, and the same command continues after an interruption.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from benchmarks.measuring import earlier_record, markdown, write_record
+from benchmarks.studies import light
+from benchmarks.studies.light import CHOICE, REPORT, Folds, super_resolve, time_steps
+from configs import di, lapsrn, ur_dgn
+from sicnn_jax import parallel, train
+
+_RECORD = 'widths'
+# Name → config and what is set in it: `cnnh` and `discriminator`.
+NETWORKS: Mapping[str, tuple[Any, Mapping[str, Any]]] = {
+    'CNNH': (di, {}),
+    'LapSRN 16, depth 3': (lapsrn, {'width': 16, 'depth': 3}),
+    'LapSRN 32, depth 3': (lapsrn, {'width': 32, 'depth': 3}),
+    'LapSRN 32, depth 5': (lapsrn, {'width': 32, 'depth': 5}),
+    'LapSRN 48, depth 3': (lapsrn, {'width': 48, 'depth': 3}),
+    'LapSRN 64, depth 2': (lapsrn, {'width': 64, 'depth': 2}),
+    'UR-DGN 48, 32, 16': (ur_dgn, {'widths': (48, 32, 16)}),
+    'UR-DGN 96, 48, 16': (ur_dgn, {'widths': (96, 48, 16)}),
+    'UR-DGN 96, 64, 32': (ur_dgn, {'widths': (96, 64, 32)}),
+    'UR-DGN 256, 64, 16': (ur_dgn, {'widths': (256, 64, 16)}),
+}
+
+
+def configure(name: str, data: Path, steps: int) -> ConfigDict:
+    """The config of a network, with only the stage `hallucination`."""
+    module, fields = NETWORKS[name]
+    config = module.get_config('real')
+    config.data.dir = str(data)
+    config.stages = ('hallucination',)
+    config.cnnh.update(fields)
+    stage = config.hallucination
+    stage.steps = steps
+    stage.evaluate_every = stage.checkpoint_every = 1_000_000
+    return config
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """Size, time of a step and what both folds say of each network."""
+    rows = []
+    for name, one in record['networks'].items():
+        cells = [
+            f'{one["multiply_adds"] / 1e9:.2f}',
+            f'{one["parameters"] / 1e6:.2f}',
+            f'{one["step_seconds"]:.3f}',
+        ]
+        for fold in (CHOICE, REPORT):
+            cells += light.cells(one['folds'][str(fold)])
+        rows.append((name, cells))
+    columns = ('G mult-adds', 'M parameters', 's per step')
+    for fold in (CHOICE, REPORT):
+        columns += tuple(
+            f'{column}, fold {fold}'
+            for column in ('PSNR', 'similarity', 'verification')
+        )
+    return markdown(columns, rows, first=f'{record["steps"]} steps')
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add('--data', type=Path, required=True, help='shards, test: people of folds 7, 8')
+    add('--pairs', required=True, help="LFW's pairs.txt")
+    add('--judge', default='dlib', help='as for sicnn_jax.evaluate')
+    add('--steps', type=int, default=400)
+    add('--only', default='', help="names of networks, with ';'; default: all")
+    add('--runs', type=Path, default=Path('runs/widths'))
+    add('--cpu_devices', type=int, default=di.get_config('real').cpu_devices)
+    options = parser.parse_args()
+    parallel.divide_cpu(options.cpu_devices)
+    folds = Folds(options.data, options.pairs, options.judge)
+    for name in options.only.split(';') if options.only else NETWORKS:
+        config = configure(name, options.data, options.steps)
+        config.cpu_devices = options.cpu_devices
+        workdir = options.runs / f'{name}-{options.steps}'.replace(' ', '_')
+        timed = time_steps(config)
+        train.run(config, workdir)
+        found = folds.measure(super_resolve(workdir / 'hallucination', folds.lr))
+        record = earlier_record(_RECORD) or {'networks': {}}
+        record |= {'steps': options.steps, 'judge': Path(options.judge).name}
+        record['networks'][name] = timed | {'folds': found}
+        write_record(_RECORD, record)
+        print(table(record), flush=True)
+
+
+if __name__ == '__main__':
+    main()
