@@ -33,18 +33,16 @@ __all__ = [
 # exchanged is 23 off, the maximum. The 10,562 faces of LFW without folds 9 and 10 are
 # at most 12.2 off, and at least 19.3 with left and right exchanged.
 _MOST_OFF = 18.0
-# From this distance on, another order of the points is looked for that fits much
+# From this distance on, the points are mistaken if another reading of them fits much
 # better, at half the distance: with only eyes or mouth corners exchanged, the points
 # may be nearer to the template than those of a face in profile.
 _SUSPICIOUS = 12.0
 _BETTER = 0.5
-_EXCHANGED = {
+_UNDO = {
     'left and right are exchanged: the left eye is the one on the left of the picture, '
-    "not the person's own": (1, 0, 2, 4, 3),
-    'the eyes are exchanged': (1, 0, 2, 3, 4),
-    'the mouth corners are exchanged': (0, 1, 2, 4, 3),
-}
-_OTHER_AXES = {
+    "not the person's own": lambda points: points[[1, 0, 2, 4, 3]],
+    'the eyes are exchanged': lambda points: points[[1, 0, 2, 3, 4]],
+    'the mouth corners are exchanged': lambda points: points[[0, 1, 2, 4, 3]],
     'x and y are exchanged': lambda points: points[:, ::-1],
     'y counts from below': lambda points: points * [1, -1],
 }
@@ -97,9 +95,7 @@ def similarity_transform(
     if scale < 1e-9:
         raise DatasetError('No rotation brings the landmarks near the target.')
     linear = scale * rotation
-    return np.concatenate(
-        [linear, (target_mean - linear @ source_mean)[:, None]], axis=1
-    )
+    return np.column_stack([linear, target_mean - linear @ source_mean])
 
 
 def face_transform(landmarks: np.ndarray | Sequence, scale: float = 1) -> np.ndarray:
@@ -118,17 +114,17 @@ def face_transform(landmarks: np.ndarray | Sequence, scale: float = 1) -> np.nda
         the message names the likely cause.
     """
     points = np.asarray(landmarks, np.float64)
-    transform = similarity_transform(points, scaled_template(scale))
-    off = scale * _distance(points, transform, scaled_template(scale))
-    if off > _SUSPICIOUS:
-        reason = _likely_mistake(points, off)
-        if reason or off > _MOST_OFF:
-            raise DatasetError(
-                f'The landmarks are not those of a face: {off:.1f} pixels of the '
-                f'{WIDTH}×{HEIGHT} face off the template on average. It seems that '
-                + (reason or f'they are not {_ORDER}, in this order')
-                + '.'
-            )
+    template = scaled_template(scale)
+    transform = similarity_transform(points, template)
+    off = scale * _distance(points, transform, template)
+    mistake = _likely_mistake(points, off) if off > _SUSPICIOUS else ''
+    if mistake or off > _MOST_OFF:
+        mistake = mistake or f'they are not {_ORDER}, in this order'
+        raise DatasetError(
+            f'The landmarks are not those of a face: {off:.1f} pixels of the '
+            f'{WIDTH}×{HEIGHT} face off the template on average. It seems that '
+            f'{mistake}.'
+        )
     return transform
 
 
@@ -144,14 +140,13 @@ def _likely_mistake(points, off):
     Of several, it is the one after which the face is most upright: exchanged axes look
     like exchanged sides of a face that lies on its side.
     """
-    undone = {name: points[list(order)] for name, order in _EXCHANGED.items()}
-    undone |= {name: mend(points) for name, mend in _OTHER_AXES.items()}
-    likely = []
-    for name, mended in undone.items():
+    upright = {}
+    for mistake, undo in _UNDO.items():
+        mended = undo(points)
         transform = similarity_transform(mended, TEMPLATE)
         if _distance(mended, transform, TEMPLATE) <= _BETTER * off:
-            likely.append((transform[0, 0] / np.linalg.norm(transform[:, 0]), name))
-    return max(likely, default=(0, ''), key=lambda pair: pair[0])[1]
+            upright[mistake] = transform[0, 0] / np.linalg.norm(transform[:, 0])
+    return max(upright, default='', key=upright.__getitem__)
 
 
 def warp(
@@ -182,18 +177,14 @@ def warp(
     sigma = max(0.0, (1 / scale - 1) / 2)
 
     part, corner = _visible_part(image, inverse, offset, size, sigma)
+    matrix, shift = inverse[::-1, ::-1], (offset - corner)[::-1]
     result = np.empty((*size, 3), np.uint8)
     for channel in range(3):
         plane = part[..., channel].astype(np.float32)
         if sigma:
             plane = scipy.ndimage.gaussian_filter(plane, sigma, mode='nearest')
         warped = scipy.ndimage.affine_transform(
-            plane,
-            inverse[::-1, ::-1],
-            (offset - corner)[::-1],
-            size,
-            order=3,
-            mode='nearest',
+            plane, matrix, shift, size, order=3, mode='nearest'
         )
         result[..., channel] = np.clip(np.rint(warped), 0, 255)
     return result
@@ -227,7 +218,7 @@ def scaled_template(scale: float) -> np.ndarray:
 def paste_face(
     picture: np.ndarray, face: np.ndarray, transform: np.ndarray | Sequence
 ) -> np.ndarray:
-    """Puts an aligned face back to where it came from, by the inverse transform.
+    """Puts an aligned face back where it came from, by the inverse transform.
 
     It fades out over 12 of its pixels at each side; beyond them the picture is
     untouched.
@@ -255,8 +246,7 @@ def paste_face(
     right, bottom = np.clip(np.ceil(corners.max(0)) + 1, 0, limits).astype(int)
     if left >= right or top >= bottom:
         return result
-    offset = -inverse @ transform[:, 2] - [left, top]
-    back = np.concatenate([inverse, offset[:, None]], axis=1)
+    back = np.column_stack([inverse, -inverse @ transform[:, 2] - [left, top]])
     size = (bottom - top, right - left)
     opacity = warp(_faded(face.shape[:2]), back, size) / np.float32(255)
     part = result[top:bottom, left:right]
@@ -265,7 +255,7 @@ def paste_face(
 
 
 def center_crop(image: np.ndarray) -> np.ndarray:
-    """The largest central part of the shape 96:112, resized without aliasing.
+    """The largest central part of aspect ratio 96:112, resized without aliasing.
 
     Args:
       image: uint8 [height, width, 3].
@@ -281,10 +271,8 @@ def center_crop(image: np.ndarray) -> np.ndarray:
     scale = min(height / HEIGHT, width / WIDTH)
     left, top = (width - scale * WIDTH) / 2, (height - scale * HEIGHT) / 2
     box = (left, top, left + scale * WIDTH, top + scale * HEIGHT)
-    resized = Image.fromarray(image).resize(
-        (WIDTH, HEIGHT), Image.Resampling.LANCZOS, box=box
-    )
-    return np.asarray(resized)
+    picture = Image.fromarray(image)
+    return np.asarray(picture.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS, box))
 
 
 def read_landmarks(path: str | os.PathLike) -> ByName[np.ndarray]:
@@ -306,11 +294,10 @@ def read_landmarks(path: str | os.PathLike) -> ByName[np.ndarray]:
     landmarks: dict[str, np.ndarray] = {}
     for number, line in enumerate(text.split('\n'), start=1):
         if line.strip():
-            name, points = _parse_landmarks(line, f'{path}, line {number}')
+            place = f'{path}, line {number}'
+            name, points = _parse_landmarks(line, place)
             if name in landmarks:
-                raise DatasetError(
-                    f'{path}, line {number}: {name} occurs a second time.'
-                )
+                raise DatasetError(f'{place}: {name} occurs a second time.')
             landmarks[name] = points
     return ByName(landmarks)
 
@@ -331,11 +318,10 @@ def _parse_landmarks(line, place):
 
 def _faded(size):
     """Opacity 0..255 as a picture: 0 along the edges, full from `_FADE` pixels on."""
-    sides = [
-        np.minimum(np.arange(length), np.arange(length)[::-1]) / _FADE
-        for length in size
-    ]
-    rises = [(1 - np.cos(np.pi * np.minimum(side, 1))) / 2 for side in sides]
+    rises = []
+    for length in size:
+        side = np.minimum(np.arange(length), np.arange(length)[::-1]) / _FADE
+        rises.append((1 - np.cos(np.pi * np.minimum(side, 1))) / 2)
     opacity = np.rint(255 * np.outer(*rises)).astype(np.uint8)
     return np.repeat(opacity[..., None], 3, axis=2)
 
@@ -356,10 +342,8 @@ def _visible_part(image, inverse, offset, size, sigma):
 
     Photographs are often many times larger than the faces in them.
     """
-    height, width = size
-    corners = np.array(
-        [[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]]
-    )
+    bottom, right = np.subtract(size, 1)
+    corners = np.array([[0, 0], [right, 0], [0, bottom], [right, bottom]])
     points = corners @ inverse.T + offset
     margin = _MARGIN + 4 * sigma
     limits = np.array(image.shape[1::-1]) - 1

@@ -18,8 +18,6 @@ __all__ = ['NONE', 'Augmentation', 'augment']
 
 # Separates these draws from the other random draws of a step.
 _STREAM = 2
-# Shares of red, green and blue in the grey of a pixel (BT.601).
-_GREY = (0.299, 0.587, 0.114)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,27 +72,21 @@ def augment(
 ) -> UInt8[Array, 'n h w 3']:
     """Turns, zooms and relights faces, then rounds and clips them to levels.
 
-    Args:
-      augmentation: how far faces may be changed.
-      hr: the faces.
-      draws: from `Augmentation.draw`.
+    The draws are those of `Augmentation.draw`.
     """
-    zoom, rotation, brightness, contrast, saturation = draws.T
+    zoom, rotation = draws.T[:2]
+    brightness, contrast, saturation = draws.T[2:, :, None, None, None]
     x = hr.astype(jnp.float32)
     if augmentation.moves:
-        factor = 1 + augmentation.zoom * zoom
         angle = math.radians(augmentation.rotation) * rotation
-        x = jax.vmap(_turn)(x, factor, angle)
+        x = jax.vmap(_turn)(x, 1 + augmentation.zoom * zoom, angle)
     if augmentation.relights:
-
-        def by(share, drawn):
-            return (share * drawn)[:, None, None, None]
-
-        grey = (x @ jnp.array(_GREY))[..., None]
-        x = grey + (1 + by(augmentation.saturation, saturation)) * (x - grey)
+        # The shares of red, green and blue are those of BT.601.
+        grey = (x @ jnp.array([0.299, 0.587, 0.114]))[..., None]
+        x = grey + (1 + augmentation.saturation * saturation) * (x - grey)
         mean = x.mean((1, 2, 3), keepdims=True)
-        x = mean + (1 + by(augmentation.contrast, contrast)) * (x - mean)
-        x = x + by(255 * augmentation.brightness, brightness)
+        x = mean + (1 + augmentation.contrast * contrast) * (x - mean)
+        x = x + 255 * augmentation.brightness * brightness
     return jnp.clip(jnp.round(x), 0, 255).astype(jnp.uint8)
 
 
@@ -117,13 +109,7 @@ def _turn(x, factor, angle):
 
 
 def _interpolate(x, positions, axis):
-    """x at other positions along an axis, by Keys' cubic kernel, a = −0.5.
-
-    Args:
-      x: float32 [h, w, 3].
-      positions: [h, w], in pixels along the axis.
-      axis: 0 or 1.
-    """
+    """x [h, w, 3] at positions [h, w] along an axis: Keys' cubic kernel, a = −0.5."""
     first = jnp.floor(positions)
     offset = positions - first
     last = x.shape[axis] - 1

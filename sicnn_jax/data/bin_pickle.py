@@ -17,32 +17,25 @@ import numpy as np
 
 from sicnn_jax.data.records import DatasetError
 
-# The names in pickles of NumPy arrays and numbers; `numpy.core` before NumPy 2.
-_NUMPY = {
+# The methods that stand for the names in pickles of NumPy's arrays and numbers; before
+# NumPy 2, `numpy._core` is `numpy.core`.
+_NAMES = {
+    '_codecs.encode': '_encode',
     'numpy.ndarray': '_ndarray',
     'numpy.dtype': '_dtype',
-    **{
-        f'numpy.{core}.{name}': f'_{name.rpartition(".")[2].lstrip("_")}'
-        for core in ('core', '_core')
-        for name in (
-            'multiarray._reconstruct',
-            'multiarray.scalar',
-            'numeric._frombuffer',
-        )
-    },
+    'numpy.core.multiarray._reconstruct': '_reconstruct',
+    'numpy.core.multiarray.scalar': '_scalar',
+    'numpy.core.numeric._frombuffer': '_frombuffer',
+    'numpy._core.multiarray._reconstruct': '_reconstruct',
+    'numpy._core.multiarray.scalar': '_scalar',
+    'numpy._core.numeric._frombuffer': '_frombuffer',
 }
-_NAMES = _NUMPY | {'_codecs.encode': '_encode'}
 # Booleans, integers, objects.
 _TYPES = re.compile(r'b1|[iu][1248]|O8?', re.ASCII)
-_ORDERS = ('|', '<', '>', '=')
 
 
 def load(file: io.BufferedIOBase, path: str | os.PathLike) -> Any:
-    """The content of a pickle.
-
-    Args:
-      file: the pickle.
-      path: names it in errors.
+    """The content of a pickle; errors name its path.
 
     Returns:
       Lists, tuples, dicts, bytes, texts and numbers; in place of arrays, objects that
@@ -75,7 +68,7 @@ class _Type:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         order = _text(state[1])
-        if order not in _ORDERS:
+        if order not in ('|', '<', '>', '='):
             raise ValueError(f'the byte order {order!r}')
         self.order = order
 

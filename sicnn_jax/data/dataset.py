@@ -159,9 +159,8 @@ class RecordFaces(Faces):
     def to_hr(self, batch: Batch) -> Batch:
         if 'draws' not in batch:
             return batch
-        draws = batch['draws']
-        rest = {name: batch[name] for name in batch if name != 'draws'}
-        return {**rest, 'hr': augment.augment(self.augmentation, batch['hr'], draws)}
+        hr = augment.augment(self.augmentation, batch['hr'], batch['draws'])
+        return {name: batch[name] for name in batch if name != 'draws'} | {'hr': hr}
 
     def train_faces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for batch in pipeline.eval_batches(self.directory, 'train', batch_size=_CHUNK):
@@ -213,13 +212,8 @@ class ResidentFaces(RecordFaces):
     def _indices(self, batch_size, seed, step):
         """Positions of a step's faces in the order of the files."""
         size = self._size
-        epochs, places = np.divmod(step * batch_size + np.arange(batch_size), size)
-        return np.array(
-            [
-                _permutation(seed, epoch, size)[place]
-                for epoch, place in zip(epochs.tolist(), places, strict=True)
-            ]
-        )
+        places = range(step * batch_size, (step + 1) * batch_size)
+        return np.array([_permutation(seed, i // size, size)[i % size] for i in places])
 
     @functools.cached_property
     def _size(self):
@@ -282,9 +276,7 @@ class ProceduralFaces(Faces):
 
     def batch_keys(self, *, batch_size: int, seed: int, step: int) -> list[str]:
         drawn = self.draw(batch_size, seed, step)
-        return [
-            _key(*face) for face in zip(drawn['label'], drawn['image'], strict=True)
-        ]
+        return list(map(_key, drawn['label'], drawn['image']))
 
     def to_hr(self, batch: Batch) -> Batch:
         hr = procedural_faces.render_faces(
@@ -306,7 +298,7 @@ class ProceduralFaces(Faces):
     def render(
         self, identities: np.ndarray, images: np.ndarray
     ) -> Iterator[np.ndarray]:
-        """Chunks of faces, all rendered at one size, so that this compiles once."""
+        """Chunks of faces, all rendered at one size, so that it compiles once."""
         render = jax.jit(procedural_faces.render_faces, static_argnums=(0, 3))
         at_once = procedural_faces.AT_ONCE
         size = min(_CHUNK, -(-len(identities) // at_once) * at_once)
@@ -336,14 +328,8 @@ def open_faces(config: ConfigDict, workdir: Path) -> Faces:
       ValueError: the shards do not fit the device's memory.
       DatasetError: the shards are damaged or missing.
     """
-    procedural = ProceduralFaces(
-        config.seed,
-        config.identities,
-        config.images_per_identity,
-        config.test_identities,
-        config.test_images_per_identity,
-        config.misalignment,
-    )
+    names = [field.name for field in dataclasses.fields(ProceduralFaces)]
+    procedural = ProceduralFaces(**{name: config[name] for name in names})
     if config.source == 'procedural':
         return procedural
     if config.source == 'embedded':
@@ -381,12 +367,6 @@ def write_embedded(directory: Path, procedural: ProceduralFaces) -> None:
                 'Set data.dir to another directory, or delete that one.'
             )
         return
-    _write_embedded(directory, procedural, alignment)
-
-
-@lock.one_at_a_time(lambda directory, *_: directory)
-def _write_embedded(directory, procedural, alignment):
-    print(f'Writing procedural faces to {directory}', flush=True)
     trained = procedural.identities
     held_out = range(trained, trained + procedural.test_identities)
     splits, identities = {}, {}
@@ -396,9 +376,11 @@ def _write_embedded(directory, procedural, alignment):
     ):
         splits[split] = _records(procedural, people, images)
         identities[split] = sorted(map(_name, people))
-    write_records.write_dataset(
-        directory, splits, identities=identities, alignment=alignment
-    )
+    with lock.hold(directory):
+        print(f'Writing procedural faces to {directory}', flush=True)
+        write_records.write_dataset(
+            directory, splits, identities=identities, alignment=alignment
+        )
 
 
 def read_split(
@@ -406,10 +388,8 @@ def read_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Faces uint8 [n, 112, 96, 3] and labels int32 [n] of a split, in file order."""
     batches = list(pipeline.eval_batches(directory, split, batch_size=256, limit=limit))
-    return (
-        np.concatenate([batch['hr'] for batch in batches]),
-        np.concatenate([batch['label'] for batch in batches]),
-    )
+    faces, labels = ([batch[name] for batch in batches] for name in ('hr', 'label'))
+    return np.concatenate(faces), np.concatenate(labels)
 
 
 def device_bytes() -> int:
@@ -447,28 +427,22 @@ def _move(face, offset):
     return face[rows][:, columns]
 
 
-def _records(
-    procedural: ProceduralFaces, people: range, images: int
-) -> Iterator[records.Face[np.ndarray]]:
+def _records(procedural, people, images):
     label, image = _every_image(len(people), images)
     identity = people.start + label
-    start = 0
-    for chunk in procedural.render(identity, image):
-        for row, pixels in enumerate(chunk, start=start):
-            key = _key(identity[row], image[row])
-            yield records.Face(pixels, _name(identity[row]), key, source='procedural')
-        start += len(chunk)
+    rendered = itertools.chain.from_iterable(procedural.render(identity, image))
+    for pixels, i, j in zip(rendered, identity, image, strict=True):
+        yield records.Face(pixels, _name(i), _key(i, j), source='procedural')
 
 
-def _key(identity: int, image: int) -> str:
+def _key(identity, image):
     return f'{_name(identity)}/{image:04d}'
 
 
-def _name(identity: int) -> str:
+def _name(identity):
     return f'{identity:06d}'
 
 
 def _every_image(identities: int, images: int) -> tuple[np.ndarray, np.ndarray]:
     """Label and image index of each face, int32 [identities · images]."""
-    label, image = np.divmod(np.arange(identities * images, dtype=np.int32), images)
-    return label, image
+    return np.divmod(np.arange(identities * images, dtype=np.int32), images)

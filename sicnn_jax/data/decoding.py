@@ -16,14 +16,12 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# The bytes of a colour profile that name its colour space, and the mode for each.
-_KIND = slice(16, 20)
-_MODES = {b'RGB ': 'RGB', b'GRAY': 'L', b'CMYK': 'CMYK'}
-# Modes that can be converted to each of those modes without changing their meaning.
-_SUITABLE = {
-    'RGB': ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'YCbCr'),
-    'L': ('1', 'L', 'LA'),
-    'CMYK': ('CMYK',),
+# The mode for each colour space of a profile, and the modes that can be converted to it
+# without changing their meaning.
+_MODES = {
+    b'RGB ': ('RGB', ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'YCbCr')),
+    b'GRAY': ('L', ('1', 'L', 'LA')),
+    b'CMYK': ('CMYK', ('CMYK',)),
 }
 # A profile that moves no colour by more levels than this is sRGB in other words;
 # pictures with such a profile are left as they are, at no cost.
@@ -34,7 +32,7 @@ def decode(image: Image.Image) -> Image.Image:
     """An image of a file as RGB, in sRGB and upright.
 
     Colours are converted by the file's profile, unless the profile is damaged or of
-    another kind of image; without a profile, they are taken for sRGB.
+    another kind of image; without a profile, they are taken as sRGB.
 
     Raises:
       ValueError: its levels have no known range.
@@ -51,9 +49,8 @@ def decode(image: Image.Image) -> Image.Image:
     if profile:
         image = _in_srgb(image, profile)
     if image.has_transparency_data:
-        image = image.convert('RGBA')
         white = Image.new('RGBA', image.size, 'white')
-        image = Image.alpha_composite(white, image)
+        image = Image.alpha_composite(white, image.convert('RGBA'))
     return image if image.mode == 'RGB' else image.convert('RGB')
 
 
@@ -70,18 +67,14 @@ def _upright(image):
 
 
 def _in_srgb(image, profile):
-    mode = _MODES.get(profile[_KIND])
-    if mode is None or image.mode not in _SUITABLE[mode]:
-        return image
-    transform = _to_srgb(profile, mode)
+    # These bytes of a profile name its colour space.
+    mode, suitable = _MODES.get(profile[16:20], ('', ()))
+    transform = _to_srgb(profile, mode) if image.mode in suitable else None
     if transform is None:
         return image
-    opacity = None
-    if image.has_transparency_data:
-        opacity = image.convert('RGBA').getchannel('A')
     result = transform.apply(image.convert(mode))
-    if opacity is not None:
-        result.putalpha(opacity)
+    if image.has_transparency_data:
+        result.putalpha(image.convert('RGBA').getchannel('A'))
     return result
 
 

@@ -7,7 +7,7 @@ Small faces are enlarged for it, and it sees large photographs in parts. Points 
 import dataclasses
 import importlib.util
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -81,7 +81,8 @@ def find_faces(
         height / min_size.
       min_score: in [0, 1].
       rotations: if there is no upright face, look for faces turned by 90°, 180° or
-        270°, in three times the time, and return those of the turn with the best face.
+        270°, which takes three times as long, and return those of the turn with the
+        best face.
 
     Returns:
       Faces in descending order of score.
@@ -104,7 +105,10 @@ def find_faces(
     found = _find(image, min_size, min_score)
     if found or not rotations:
         return found
-    turned = [_find_turned(image, turns, min_size, min_score) for turns in (1, 2, 3)]
+    turned = []
+    for turns in (1, 2, 3):
+        found = _find(np.ascontiguousarray(np.rot90(image, turns)), min_size, min_score)
+        turned.append([_turned_back(face, turns, image.shape) for face in found])
     return max(turned, key=lambda faces: faces[0].score if faces else 0)
 
 
@@ -118,14 +122,11 @@ def _find(image, min_size, min_score):
     return _without_repeats(found)
 
 
-def _find_turned(image, turns, min_size, min_score):
-    """Faces that are upright once the image is turned left by this many quarters, in
-    coordinates of the image as it is."""
-    faces = _find(np.ascontiguousarray(np.rot90(image, turns)), min_size, min_score)
-    return [_turned_back(face, turns, image.shape) for face in faces]
-
-
 def _turned_back(face, turns, shape):
+    """A face of an image turned left by quarters, in coordinates of the image as it is.
+
+    The shape is the image's before it was turned.
+    """
     corner, size = face.box[:2], face.box[2:]
     points = np.array([corner, corner + size, *face.landmarks])
     width, height = shape[1::-1] if turns % 2 == 0 else shape[:2]
@@ -171,45 +172,38 @@ def choose(
     if which == 'largest':
         return [max(faces, key=lambda face: face.box[2] * face.box[3])]
     middle = (np.array(image_shape[1::-1]) - 1) / 2
-    return [
-        min(
-            faces,
-            key=lambda face: np.linalg.norm(face.box[:2] + face.box[2:] / 2 - middle),
-        )
-    ]
+
+    def from_middle(face):
+        return np.linalg.norm(face.box[:2] + face.box[2:] / 2 - middle)
+
+    return [min(faces, key=from_middle)]
 
 
-def _views(
-    image: np.ndarray, factor: float
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _views(image, factor):
     """The resized image; if large, in tiles, and also reduced to one tile.
 
-    Yields pixels, factors (x, y) by which they are finer than the image, and the
-    position (x, y) of the first pixel in the resized image.
+    Yields pixels, the factors (x, y) by which they are finer than those of the image,
+    and the position (x, y) of the first pixel in the resized image.
     """
     size = np.array(image.shape[1::-1])
     resized = np.maximum(np.rint(size * factor), 1).astype(int)
     picture = Image.fromarray(image)
     if (resized > _TILE).any():
         yield from _views(image, _TILE / size.max())
-    for left, top in itertools.product(*map(_tile_starts, resized)):
-        right, bottom = np.minimum([left + _TILE, top + _TILE], resized)
-        if min(right - left, bottom - top) < _LEAST_SIDE:
+    scale = size / resized
+    for corner in map(np.array, itertools.product(*map(_tile_starts, resized))):
+        end = np.minimum(corner + _TILE, resized)
+        if min(end - corner) < _LEAST_SIDE:
             continue
-        scale = size / resized
-        tile = picture.resize(
-            (right - left, bottom - top),
-            Image.Resampling.BICUBIC,
-            box=(*(scale * [left, top]), *(scale * [right, bottom])),
-        )
-        yield np.asarray(tile), 1 / scale, np.array([left, top])
+        box = (*(scale * corner), *(scale * end))
+        tile = picture.resize(tuple(end - corner), Image.Resampling.BICUBIC, box)
+        yield np.asarray(tile), 1 / scale, corner
 
 
 def _tile_starts(length):
     """Starts of the tiles along one side; the last tile ends with the image."""
-    step = _TILE - _OVERLAP
-    count = max(0, -(-(length - _TILE) // step))
-    return [min(i * step, length - _TILE) if count else 0 for i in range(count + 1)]
+    last = max(0, length - _TILE)
+    return [*range(0, last, _TILE - _OVERLAP), last]
 
 
 def _detect(view, factors, corner):
@@ -219,12 +213,9 @@ def _detect(view, factors, corner):
     for box, score, landmarks in zip(*mtcnn.find(view), strict=True):
         points = np.concatenate([box.reshape(2, 2), landmarks])
         points = (points + corner + 0.5) / factors - 0.5
-        (left, top), (right, bottom), *landmarks = points
-        yield DetectedFace(
-            box=np.array([left, top, right - left, bottom - top]),
-            landmarks=np.array(landmarks),
-            score=float(score),
-        )
+        first, end = points[:2]
+        box = np.concatenate([first, end - first])
+        yield DetectedFace(box, points[2:], float(score))
 
 
 def _without_repeats(faces):

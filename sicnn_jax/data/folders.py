@@ -69,11 +69,10 @@ class PassedOver:
 
 def in_words(counts: Mapping[str, int]) -> str:
     """The end of a sentence: `; passed over: 3 named .txt`, or nothing."""
-    most = sorted(counts.items(), key=lambda item: -item[1])[:_REASONS]
-    parts = [f'{count:,} {reason}' for reason, count in most]
-    if len(counts) > len(most):
-        others = sum(counts.values()) - sum(count for _, count in most)
-        parts.append(f'{others:,} for other reasons')
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    parts = [f'{count:,} {reason}' for reason, count in ordered[:_REASONS]]
+    if others := ordered[_REASONS:]:
+        parts.append(f'{sum(count for _, count in others):,} for other reasons')
     return f'; passed over: {", ".join(parts)}' if parts else ''
 
 
@@ -138,14 +137,14 @@ def scan(
         if entry.name == lock.FILE:
             continue
         path = relative + entry.name
-        reason = _hidden(entry.name)
+        hidden = entry.name.startswith('.') or entry.name in _OF_SYSTEMS
+        reason = HIDDEN if hidden else ''
         if not reason and skip:
             reason = skip.get(os.path.realpath(entry.path), '')
         if not reason and _is_folder(entry):
             folders.append(path)
             continue
-        reason = reason or _no_picture(entry)
-        if reason:
+        if reason := reason or _no_picture(entry):
             passed_over.add(path, reason)
         else:
             pictures.append(path)
@@ -162,11 +161,7 @@ def beside(path: str | os.PathLike) -> str | None:
         return path
     # The folder is not listed: it may hold as many files as there are requests.
     start = stem(path)
-    named = (
-        start + spelt
-        for suffix in sorted(SUFFIXES)
-        for spelt in (suffix, suffix.upper())
-    )
+    named = (start + end for each in sorted(SUFFIXES) for end in (each, each.upper()))
     return next((found for found in map(find, named) if os.path.isfile(found)), None)
 
 
@@ -174,10 +169,6 @@ def stem(path: str) -> str:
     """A path without the suffix of a picture."""
     start, suffix = os.path.splitext(path)
     return start if suffix.lower() in SUFFIXES else path
-
-
-def _hidden(name):
-    return HIDDEN if name.startswith('.') or name in _OF_SYSTEMS else ''
 
 
 def _is_folder(entry):

@@ -1,9 +1,7 @@
 """Images of files, bytes or RecordIO sets, as RGB."""
 
-import contextlib
 import io
 import os
-from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -17,11 +15,10 @@ from sicnn_jax.data.records import DatasetError
 # program, such as PostScript, are left out.
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 # Formats that not every installation reads, by the brand at the start of the file.
-_AVIF, _HEIC = 'AVIF', 'HEIF'
 _BRANDS = {
-    **dict.fromkeys((b'avif', b'avis'), _AVIF),
-    **dict.fromkeys((b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx'), _HEIC),
-    **dict.fromkeys((b'mif1', b'msf1'), _HEIC),
+    **dict.fromkeys((b'avif', b'avis'), 'AVIF'),
+    **dict.fromkeys((b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx'), 'HEIF'),
+    **dict.fromkeys((b'mif1', b'msf1'), 'HEIF'),
 }
 # An image: the path of its file, its bytes, or its place in a RecordIO file.
 Content = str | bytes | recordio.Part
@@ -82,7 +79,7 @@ def is_image(path: str) -> bool:
 
 
 def path_below(root: str | os.PathLike, path: str) -> str:
-    """The absolute path of a file that a list of others names.
+    """The absolute path of a file that somebody else's list names.
 
     Args:
       root: the directory that the file must be below.
@@ -104,7 +101,7 @@ def path_below(root: str | os.PathLike, path: str) -> str:
 
 
 def load_image(content: Content, key: str | None = None) -> np.ndarray:
-    """The pixels of `load_picture`, for use without points of the file."""
+    """The pixels of `load_picture`, for callers that have no points of the file."""
     return load_picture(content, key).pixels
 
 
@@ -127,13 +124,15 @@ def load_picture(content: Content, key: str | None = None) -> Picture:
     """
     key = key or str(content)
     try:
-        with _opened(content) as image:
+        if isinstance(content, recordio.Part):
+            content = content.read()
+        with _stream(content) as file, _open(file) as image:
             reduced = _reduce(image)
             return Picture(np.asarray(decoding.decode(image)), reduced)
     except UnidentifiedImageError as error:
         raise DatasetError(
             f'{key} cannot be read as an image: it is none of '
-            f'{", ".join((*_FORMATS, _AVIF, _HEIC))}'
+            f'{", ".join((*_FORMATS, "AVIF", "HEIF"))}'
         ) from error
     except MissingDecoderError as error:
         raise MissingDecoderError(error.advice, key) from error
@@ -147,23 +146,17 @@ def load_picture(content: Content, key: str | None = None) -> Picture:
         raise DatasetError(f'{key} cannot be read as an image: {error}') from error
 
 
-@contextlib.contextmanager
-def _opened(content: Content) -> Iterator[Image.Image]:
-    if isinstance(content, recordio.Part):
-        content = content.read()
-    with _stream(content) as file, _open(file) as image:
-        yield image
-
-
 def _open(file):
     """Pillow's image; only the beginning of the file is read."""
     head = file.read(_HEAD)
     file.seek(0)
     if head.startswith(_JPEG):
         # As Image.open does, but without its limit, which is twice Pillow's warning.
-        return _open_jpeg(file)
-    kind = _kind(head)
-    if kind:
+        try:
+            return JpegImagePlugin.jpeg_factory(file)
+        except SyntaxError as error:
+            raise UnidentifiedImageError(str(error)) from error
+    if kind := _kind(head):
         _enable(kind)
     try:
         return Image.open(file, formats=(kind,) if kind else _FORMATS)
@@ -180,28 +173,20 @@ def _kind(head):
 
 def _enable(kind):
     """Makes Pillow read a kind that it may not know."""
-    if kind == _AVIF:
+    if kind == 'AVIF':
         if 'avif' not in features.modules or not features.check_module('avif'):
             raise MissingDecoderError("AVIF, which needs pip install 'pillow>=11.3'")
         return
     try:
         import pillow_heif
     except ImportError as error:
-        raise MissingDecoderError(
-            "HEIC, which needs pip install 'sicnn_jax[heic]'"
-        ) from error
+        advice = "HEIC, which needs pip install 'sicnn_jax[heic]'"
+        raise MissingDecoderError(advice) from error
     pillow_heif.register_heif_opener()
 
 
 def _stream(content: str | bytes) -> BinaryIO:
     return io.BytesIO(content) if isinstance(content, bytes) else open(content, 'rb')
-
-
-def _open_jpeg(file):
-    try:
-        return JpegImagePlugin.jpeg_factory(file)
-    except SyntaxError as error:
-        raise UnidentifiedImageError(str(error)) from error
 
 
 def _reduce(image):
@@ -220,6 +205,6 @@ def _reduce(image):
 
 def _limit():
     return (
-        f'and more than {records.MAX_PIXELS:,} are read of no image (of JPEG '
+        f'and no more than {records.MAX_PIXELS:,} are read (of a JPEG '
         f'{_REDUCTION**2 * records.MAX_PIXELS:,}, at half the size): make it smaller'
     )

@@ -31,8 +31,6 @@ _FACTOR = 0.709
 _STRIDE = 2
 _OUTPUTS = 64
 _TILE = _STRIDE * (_OUTPUTS - 1) + _CELL
-# Less than any output of a convolution, so that pixels outside the picture never win.
-_OUTSIDE = -1e9
 # This many boxes are compared with all others at once.
 _ROWS = 256
 
@@ -60,15 +58,12 @@ def find(image: np.ndarray) -> Found:
       image: uint8 [height, width, 3] RGB.
     """
     pixels = (np.asarray(image, np.float32) - 127.5) / 128
-    boxes, scores = _propose(pixels)
-    boxes, scores = _strongest(boxes, scores, 0.7)
-    boxes = _square(boxes)
+    boxes = _square(_strongest(*_propose(pixels), 0.7)[0])
 
     refined = _look(_r_net, 'rnet', pixels, boxes, 24, batch=64)
     keep = refined[:, 0] > 0.7
     boxes = _moved(boxes, refined[:, 1:5])[keep]
-    boxes, scores = _strongest(boxes, refined[keep, 0], 0.7)
-    boxes = _square(boxes)
+    boxes = _square(_strongest(boxes, refined[keep, 0], 0.7)[0])
 
     last = _look(_o_net, 'onet', pixels, boxes, 48, batch=16)
     keep = last[:, 0] > 0.8
@@ -103,8 +98,7 @@ def _propose(pixels):
         boxes = np.concatenate([corner + 1, corner + _CELL], axis=1)
         boxes = boxes + moves * (_CELL - 1)
         found.append(_strongest(boxes / scale, scores[:, 0], 0.5))
-    boxes, scores = map(np.concatenate, zip(*found, strict=True))
-    return boxes, scores
+    return tuple(map(np.concatenate, zip(*found, strict=True)))
 
 
 def _scales(shape):
@@ -130,9 +124,7 @@ def _p_net_outputs(pixels, scales):
 def _shrunk(totals, scale):
     """Means of a picture over areas whose edges may divide pixels.
 
-    Args:
-      totals: sums of the pixels above and to the left of each pixel corner.
-      scale: of the result.
+    `totals` are sums of the pixels above and to the left of each pixel corner.
     """
     for axis in (0, 1):
         length = totals.shape[axis] - 1
@@ -167,7 +159,7 @@ def _look(network, name, pixels, boxes, size, batch):
 
 
 def _crop(pixels, boxes, size):
-    """The inside of boxes, bilinearly at `size` points a side, [n, size, size, 3].
+    """The inside of boxes, bilinearly at `size` points per side, [n, size, size, 3].
 
     The first and last points lie on the edges of the box. Outside the picture is grey.
     """
@@ -218,7 +210,7 @@ def _strongest(boxes, scores, overlap, *more, of_smaller=False):
 
 
 def _square(boxes):
-    """Boxes made as wide as high, about the same middle."""
+    """Boxes made square, about the same middle."""
     size = boxes[:, 2:] - boxes[:, :2]
     side = size.max(axis=1, keepdims=True)
     corner = boxes[:, :2] + (size - side) / 2
@@ -241,7 +233,8 @@ def _landmarks(boxes, points):
 def _p_net(weights: Sequence[Any], tiles: jax.Array) -> jax.Array:
     """Score and moves [n, 64, 64, 5] of tiles [n, 138, 138, 4]."""
     x = _layer(tiles[..., :3], *weights[:3])
-    x = jnp.where(tiles[:, 2:, 2:, 3:] > 0, x, _OUTSIDE)
+    # Less than any output of a convolution: pixels outside the picture never win.
+    x = jnp.where(tiles[:, 2:, 2:, 3:] > 0, x, -1e9)
     x = nn.max_pool(x, (2, 2), (2, 2))
     x = _layer(_layer(x, *weights[3:6]), *weights[6:9])
     return _scored(*(_convolve(x, *weights[i : i + 2]) for i in (11, 9)))
@@ -250,16 +243,14 @@ def _p_net(weights: Sequence[Any], tiles: jax.Array) -> jax.Array:
 @jax.jit
 def _r_net(weights: Sequence[Any], faces: jax.Array) -> jax.Array:
     """Score and moves [n, 5] of faces [n, 24, 24, 3]."""
-    pools = ((3, 'SAME'), (3, 'VALID'), None)
-    x = _describe(faces, weights, pools)
+    x = _describe(faces, weights, ((3, 'SAME'), (3, 'VALID'), None))
     return _scored(x @ weights[14] + weights[15], x @ weights[12] + weights[13])
 
 
 @jax.jit
 def _o_net(weights: Sequence[Any], faces: jax.Array) -> jax.Array:
     """Score, moves and landmarks (five x, then five y) [n, 15] of [n, 48, 48, 3]."""
-    pools = ((3, 'SAME'), (3, 'VALID'), (2, 'SAME'), None)
-    x = _describe(faces, weights, pools)
+    x = _describe(faces, weights, ((3, 'SAME'), (3, 'VALID'), (2, 'SAME'), None))
     moves, landmarks, classes = (x @ weights[i] + weights[i + 1] for i in (15, 17, 19))
     return _scored(classes, moves, landmarks)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sicnn_jax.data import records, runtime
+from sicnn_jax.data.records import DatasetError
 
 # The order of examples depends on these as well as on seed and step. They are
 # constants, not functions of the machine, so that every machine sees the same order.
@@ -44,8 +45,7 @@ def train_batches(
     by shard and within a window of that size.
 
     Args:
-      directory: a data set written by `write_records.write_dataset`.
-      split: which split.
+      directory, split: a split of a data set that `write_records.write_dataset` wrote.
       batch_size: of the global batch, over all processes.
       seed: of order and augmentation, 0 <= seed < 2**32.
       start_step: the first batch is the one of this step.
@@ -67,16 +67,13 @@ def train_batches(
     _check_arguments(batch_size, seed, start_step, shift, process_index, process_count)
     local_size = batch_size // process_count
     first_row = process_index * local_size
+    mine = slice(first_row, first_row + local_size)
     position = start_step * batch_size
 
     tf = runtime.import_tensorflow()
     dataset = _shuffled_stream(tf, examples, seed, position)
     if process_count > 1:
-        dataset = (
-            dataset.batch(batch_size)
-            .map(lambda rows: rows[first_row : first_row + local_size])
-            .unbatch()
-        )
+        dataset = dataset.batch(batch_size).map(lambda rows: rows[mine]).unbatch()
 
     def decode_and_augment(i, serialised):
         example = decode(tf, info.encoding, examples.num_identities, serialised)
@@ -85,23 +82,16 @@ def train_batches(
             example['hr'] = _augment(tf, example['hr'], seed, place, flip, shift)
         return example
 
-    dataset = (
-        dataset.enumerate()
-        .map(decode_and_augment, num_parallel_calls=runtime.num_cpus())
-        .batch(local_size, drop_remainder=True)
-        .prefetch(_PREFETCH)
-    )
+    cpus = runtime.num_cpus()
+    dataset = dataset.enumerate().map(decode_and_augment, num_parallel_calls=cpus)
+    dataset = dataset.batch(local_size, drop_remainder=True).prefetch(_PREFETCH)
     return _iterate(tf, dataset, info, examples)
 
 
 def batch_keys(
     directory: str | os.PathLike, split: str, *, batch_size: int, seed: int, step: int
 ) -> list[str]:
-    """The keys of the faces of a global batch of `train_batches`, in its order.
-
-    Args:
-      directory, split, batch_size, seed: as given to `train_batches`.
-      step: of the batch.
+    """The keys of the faces of one global batch of `train_batches`, in its order.
 
     Raises:
       DatasetError: as `train_batches`.
@@ -126,8 +116,7 @@ def eval_batches(
     """Every face of a split once, in file order (as in `records.read_keys`).
 
     Args:
-      directory: a data set written by `write_records.write_dataset`.
-      split: which split.
+      directory, split: as in `train_batches`.
       batch_size: of all batches except the last, which may be smaller.
       limit: stop after this many faces.
 
@@ -140,24 +129,16 @@ def eval_batches(
     info = records.read_dataset_info(directory)
     examples = info.split(split)
     if batch_size < 1:
-        raise records.DatasetError(
-            f'batch_size is {batch_size}; it must be at least 1.'
-        )
+        raise DatasetError(f'batch_size is {batch_size}; it must be at least 1.')
     if limit is not None and limit < 1:
-        raise records.DatasetError(f'limit is {limit}; it must be at least 1, or None.')
+        raise DatasetError(f'limit is {limit}; it must be at least 1, or None.')
     tf = runtime.import_tensorflow()
     dataset = _read(tf, [os.fspath(path) for path in examples.shards])
     if limit is not None:
         dataset = dataset.take(limit)
-    dataset = (
-        dataset.map(
-            functools.partial(decode, tf, info.encoding, examples.num_identities),
-            num_parallel_calls=runtime.num_cpus(),
-        )
-        .batch(batch_size)
-        .prefetch(_PREFETCH)
-    )
-    return _iterate(tf, dataset, info, examples)
+    decoded = functools.partial(decode, tf, info.encoding, examples.num_identities)
+    dataset = dataset.map(decoded, num_parallel_calls=runtime.num_cpus())
+    return _iterate(tf, dataset.batch(batch_size).prefetch(_PREFETCH), info, examples)
 
 
 def decode(
@@ -166,7 +147,6 @@ def decode(
     """A serialised example as {'hr': uint8 [112, 96, 3], 'label': int32 []}, in TF.
 
     Args:
-      tf: TensorFlow.
       encoding: `png` or `jpeg`.
       num_identities: labels are below it.
       serialised: string tensor [].
@@ -175,13 +155,9 @@ def decode(
       tf.errors.OpError: it is not an example, its image cannot be decoded or has
         another size, or its label is out of range.
     """
-    example = tf.io.parse_single_example(
-        serialised,
-        {
-            'image': tf.io.FixedLenFeature([], tf.string),
-            'label': tf.io.FixedLenFeature([], tf.int64),
-        },
-    )
+    kinds = {'image': tf.string, 'label': tf.int64}
+    features = {name: tf.io.FixedLenFeature([], kind) for name, kind in kinds.items()}
+    example = tf.io.parse_single_example(serialised, features)
     image, label = example['image'], example['label']
     size = _image_size(tf, encoding, image)
     expected = [records.HEIGHT, records.WIDTH]
@@ -212,30 +188,29 @@ def _image_size(tf, encoding, image):
         return tf.io.extract_jpeg_shape(image)[:2]
     # Signature, length and name of the first chunk; then width and height.
     begins = tf.strings.substr(image, 0, 16)
-    is_png = tf.debugging.Assert(begins == _PNG_BEGINS, ['it is no PNG image'])
+    is_png = tf.debugging.Assert(begins == _PNG_BEGINS, ['it is not a PNG image'])
     with tf.control_dependencies([is_png] if is_png is not None else []):
-        size = tf.io.decode_raw(
-            tf.strings.substr(image, 16, 8), tf.int32, little_endian=False
-        )
+        sides = tf.strings.substr(image, 16, 8)
+        size = tf.io.decode_raw(sides, tf.int32, little_endian=False)
     return tf.ensure_shape(size, [2])[::-1]
 
 
 def _check_arguments(batch_size, seed, start_step, shift, process_index, process_count):
     if process_count < 1 or not 0 <= process_index < process_count:
-        raise records.DatasetError(
+        raise DatasetError(
             f'process_index is {process_index} of {process_count}; expected '
             '0 <= process_index < process_count.'
         )
     if batch_size < 1 or batch_size % process_count:
-        raise records.DatasetError(
+        raise DatasetError(
             f'batch_size is {batch_size}; it must be a positive multiple of the '
             f'{process_count} processes.'
         )
     if not 0 <= seed < 2**32:
-        raise records.DatasetError(f'seed is {seed}; expected 0 <= seed < 2**32.')
+        raise DatasetError(f'seed is {seed}; expected 0 <= seed < 2**32.')
     for name, value in (('start_step', start_step), ('shift', shift)):
         if value < 0:
-            raise records.DatasetError(f'{name} is {value}; it must not be negative.')
+            raise DatasetError(f'{name} is {value}; it must not be negative.')
 
 
 def _read(tf, paths):
@@ -266,11 +241,8 @@ def _shuffled_stream(tf, examples, seed, position):
         )
 
     first_epoch, rest = divmod(position, examples.num_examples)
-    return (
-        tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
-        .flat_map(epoch_stream)
-        .skip(rest)
-    )
+    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
+    return epochs.flat_map(epoch_stream).skip(rest)
 
 
 def _augment(tf, image, seed, place, flip, shift):
@@ -306,19 +278,17 @@ def _iterate(tf, dataset, info, examples):
 
 def _explain(tf, info, examples, error):
     """Finds what made reading fail, since tf.data does not name the file."""
+    decoded = functools.partial(decode, tf, info.encoding, examples.num_identities)
     for path in examples.shards:
-        dataset = _read(tf, os.fspath(path)).map(
-            functools.partial(decode, tf, info.encoding, examples.num_identities)
-        )
         count = 0
         try:
-            for _ in dataset:
+            for _ in _read(tf, os.fspath(path)).map(decoded):
                 count += 1
         except tf.errors.OpError as fault:
-            return records.DatasetError(
+            return DatasetError(
                 f'{path} is damaged at record {count}: {fault.message} Copy it again '
                 'or prepare the data set again.'
             )
-    return records.DatasetError(
+    return DatasetError(
         f'Reading {info.directory} failed, but reading it again succeeded: {error}'
     )

@@ -19,10 +19,14 @@ from typing import Self
 
 from sicnn_jax import command
 from sicnn_jax.data import folders, records
-from sicnn_jax.data.preparing import convert, overlap, sources
+from sicnn_jax.data.preparing import convert, sources
 from sicnn_jax.data.preparing.preparation import prepare
 from sicnn_jax.data.preparing.settings import Settings
 from sicnn_jax.reports import dataset_page
+
+_SETTINGS = dataclasses.fields(Settings)
+_DIR = {'type': command.path, 'metavar': 'DIR'}
+_FILE = {'type': command.path, 'metavar': 'FILE'}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,12 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _prepare(arguments):
     started = time.monotonic()
-    settings = Settings(
-        **{
-            field.name: arguments.pop(field.name)
-            for field in dataclasses.fields(Settings)
-        }
-    )
+    settings = Settings(**{each.name: arguments.pop(each.name) for each in _SETTINGS})
     with _ProgressLine() as progress:
         result = prepare(settings=settings, **arguments, progress=progress)
     print(_summary(result, arguments['out'], time.monotonic() - started))
@@ -48,8 +47,7 @@ class _ProgressLine:
 
     def __init__(self) -> None:
         self._started: float | None = None
-        self._interval = 0.5 if sys.stderr.isatty() else 10
-        self._end = '\r' if sys.stderr.isatty() else '\n'
+        self._interval, self._end = (0.5, '\r') if sys.stderr.isatty() else (10.0, '\n')
         self._unended = False
 
     def __enter__(self) -> Self:
@@ -72,12 +70,10 @@ class _ProgressLine:
         rate = (done - self._done) / max(now - self._started, 1e-6)
         left = (total - done) / max(rate, 1e-6)
         end = self._end if done < total else '\n'
-        print(
-            f'{done:,} of {total:,} images, {rate:,.0f} a second, {left:,.0f} s left  ',
-            end=end,
-            file=sys.stderr,
-            flush=True,
+        line = (
+            f'{done:,} of {total:,} images, {rate:,.0f} a second, {left:,.0f} s left  '
         )
+        print(line, end=end, file=sys.stderr, flush=True)
         self._unended = end == '\r'
 
 
@@ -85,29 +81,25 @@ def _parser():
     parser = command.parser(
         'data.prepare', __doc__, epilog=f'sources:\n{sources.CHOICES}'
     )
-    _add_places(parser.add_argument_group('from and to'))
-    _add_alignment(parser.add_argument_group('alignment'))
-    _add_selection(parser.add_argument_group('what stays, and where'))
-    _add_degradation(parser.add_argument_group('low resolution and back'))
-    _add_running(parser.add_argument_group('running'))
+    # A flag that gives no default has the default of its setting.
+    parser.set_defaults(**{each.name: each.default for each in _SETTINGS})
+    _add_places(parser)
+    _add_alignment(parser)
+    _add_selection(parser)
+    _add_degradation(parser)
+    _add_running(parser)
     return parser
 
 
-def _add_places(group):
-    add = group.add_argument
+def _add_places(parser):
+    add = parser.add_argument_group('from and to').add_argument
     add(
         '--source',
         required=True,
         type=command.path_or_name,
         help='where the photographs are: one of the sources below',
     )
-    add(
-        '--out',
-        required=True,
-        type=command.path,
-        metavar='DIR',
-        help='directory to write the data set to',
-    )
+    add('--out', required=True, **_DIR, help='directory to write the data set to')
     add('--overwrite', action='store_true', help='replace the data set in --out')
     add('--data_dir', metavar='DIR', help='where TFDS keeps its data sets')
     add(
@@ -118,14 +110,12 @@ def _add_places(group):
     )
     add(
         '--list_root',
-        type=command.path,
-        metavar='DIR',
+        **_DIR,
         help='directory above all images of a list (default: that of the list)',
     )
     add(
         '--encoding',
         choices=records.ENCODINGS,
-        default='png',
         help='png is exact, about 18 KB per face; jpeg (quality 95) about 6 KB',
     )
     add(
@@ -135,12 +125,11 @@ def _add_places(group):
     )
 
 
-def _add_alignment(group):
-    add = group.add_argument
+def _add_alignment(parser):
+    add = parser.add_argument_group('alignment').add_argument
     add(
         '--landmarks',
-        type=command.path,
-        metavar='FILE',
+        **_FILE,
         help='file with one line per image: path relative to the source, then x and y '
         'of left eye, right eye, nose, left and right mouth corner; images without a '
         'line are skipped',
@@ -154,46 +143,39 @@ def _add_alignment(group):
     add(
         '--faces',
         choices=convert.FACES,
-        default='largest',
         help='with --detect, which of the faces found to keep',
     )
     add(
         '--min_size',
         type=int,
-        default=0,
         metavar='PIXELS',
         help='skip images whose shorter side has fewer pixels',
     )
     add(
         '--min_height',
         type=float,
-        default=convert.MIN_HEIGHT,
         metavar='PIXELS',
         help='skip faces with fewer rows of original pixels; with 112 none is enlarged',
     )
 
 
-def _add_selection(group):
+def _add_selection(parser):
+    group = parser.add_argument_group('what stays, and where')
     add = group.add_argument
     test = group.add_mutually_exclusive_group()
     test.add_argument(
         '--test_identities',
         type=_fraction_or_count,
-        default=0,
         metavar='N',
         help='identities for the split `test`, chosen at random: a fraction (0.1) or '
         'a number (50); 0 for none',
     )
     test.add_argument(
-        '--test_list',
-        type=command.path,
-        metavar='FILE',
-        help='file with their names instead, one per line',
+        '--test_list', **_FILE, help='file with their names instead, one per line'
     )
     add(
         '--min_images',
         type=int,
-        default=1,
         metavar='K',
         help='skip identities with fewer images, except those of --test_list',
     )
@@ -209,7 +191,6 @@ def _add_selection(group):
     add(
         '--duplicate_bits',
         type=int,
-        default=overlap.DUPLICATE_BITS,
         metavar='N',
         help='training faces are copies of test faces if at most this many of the 256 '
         'bits of their fingerprints differ; -1 keeps copies',
@@ -217,13 +198,12 @@ def _add_selection(group):
     add(
         '--seed',
         type=int,
-        default=0,
         help='seed of the choice of test identities and of the order of training faces',
     )
 
 
-def _add_degradation(group):
-    add = group.add_argument
+def _add_degradation(parser):
+    add = parser.add_argument_group('low resolution and back').add_argument
     add(
         '--degrade',
         type=int,
@@ -231,23 +211,17 @@ def _add_degradation(group):
         help='reduce the faces of a data set that this command wrote to 1/4 or 1/8, '
         'and enlarge them back to 112×96',
     )
-    add(
-        '--degradation',
-        choices=('bicubic', 'area'),
-        default='bicubic',
-        help='how',
-    )
+    add('--degradation', choices=('bicubic', 'area'), help='how to reduce the faces')
     add(
         '--checkpoint',
-        type=command.path,
-        metavar='DIR',
+        **_DIR,
         help='enlarge by the CNNH of a finished stage, such as '
         'runs/di/domain_integrated (default: by bicubic interpolation)',
     )
 
 
-def _add_running(group):
-    add = group.add_argument
+def _add_running(parser):
+    add = parser.add_argument_group('running').add_argument
     add(
         '--workers',
         type=command.count,

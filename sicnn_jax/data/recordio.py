@@ -163,9 +163,8 @@ def _image_numbers(file, offsets, path):
 
 def _read_label(file, offset):
     """The identity of an image, without reading the image."""
-    flag, label, _, _ = _HEADER.unpack(
-        _exactly(file, offset + _RECORD.size, _HEADER.size)
-    )
+    header = _exactly(file, offset + _RECORD.size, _HEADER.size)
+    flag, label, _, _ = _HEADER.unpack(header)
     if flag:
         (label,) = struct.unpack('<f', _exactly(file, None, 4))
     return label
@@ -217,7 +216,8 @@ def _exactly(file, offset, size):
 def _check_bin(found, path):
     try:
         images, same = map(bin_pickle.plain, bin_pickle.plain(found))
-        images = [_image_bytes(bin_pickle.plain(image)) for image in images]
+        images = map(bin_pickle.plain, images)
+        images = [x.tobytes() if isinstance(x, np.ndarray) else x for x in images]
         same = np.asarray(same)
     # An array may lack its content.
     except (AttributeError, TypeError, ValueError) as error:
@@ -235,7 +235,3 @@ def _check_bin(found, path):
     if not np.isin(same, (0, 1)).all():
         raise DatasetError(f'{path}: expected booleans; found {same.max()}.')
     return images, same.astype(bool)
-
-
-def _image_bytes(image):
-    return image.tobytes() if isinstance(image, np.ndarray) else image

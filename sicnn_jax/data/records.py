@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 
 from sicnn_jax import paths
-from sicnn_jax.data import runtime, tfds_metadata
+from sicnn_jax.data import runtime
 from sicnn_jax.template import HEIGHT, WIDTH
 
 __all__ = [
@@ -47,22 +47,17 @@ __all__ = [
 
 ENCODINGS = ('png', 'jpeg')
 SIDECAR = 'faces.json'
-FORMAT, VERSION = 'sicnn_jax.faces', 1
+TFDS_FILES = ('dataset_info.json', 'features.json')
+# Fields of `faces.json` that are the same in every data set.
+FIXED: dict[str, Any] = {
+    'format': 'sicnn_jax.faces',
+    'version': 1,
+    'image_size': [HEIGHT, WIDTH],
+    'colour_order': 'RGB',
+}
 # Larger images are refused undecoded: a few kilobytes can claim to be gigapixels.
 # Pillow warns from the same size on, but an application may turn its warning off.
 MAX_PIXELS = 1024**3 // 4 // 3
-
-# Allowed values of fields of `faces.json`.
-_CHOICES = {
-    'format': (FORMAT,),
-    'version': (VERSION,),
-    'image_size': ([HEIGHT, WIDTH],),
-    'colour_order': ('RGB',),
-    'encoding': ENCODINGS,
-}
-_JPEG_QUALITY = 95
-# Level 1 takes a third of the time of the default 6, and makes files 6% larger.
-_PNG_COMPRESSION = 1
 
 _Image = TypeVar('_Image', bound=np.ndarray | bytes, covariant=True)
 
@@ -157,22 +152,18 @@ def read_dataset_info(
             'sicnn_jax.data.prepare.'
         )
     sidecar = read_sidecar(directory)
-    for name in tfds_metadata.FILES:
+    for name in TFDS_FILES:
         if not (directory / name).is_file():
             raise DatasetError(
                 f'{directory / name} is missing; copy the whole data set or prepare '
                 'it again.'
             )
     try:
-        info = DatasetInfo(
-            directory=directory,
-            splits={
-                name: _split_info(directory, split)
-                for name, split in sidecar['splits'].items()
-            },
-            encoding=sidecar['encoding'],
-            alignment=sidecar['alignment'],
-        )
+        splits = {
+            name: _split_info(directory, split)
+            for name, split in sidecar['splits'].items()
+        }
+        info = DatasetInfo(directory, splits, sidecar['encoding'], sidecar['alignment'])
     except (KeyError, TypeError, AttributeError) as error:
         raise DatasetError(
             f'{directory / SIDECAR} is damaged ({error!r}); prepare the data set again.'
@@ -198,8 +189,7 @@ def read_faces(directory: str | os.PathLike, split: str) -> Iterator[Face[bytes]
       DatasetError: as `read_dataset_info`, raised at once; or a shard is damaged
         inside, raised while iterating.
     """
-    info = read_dataset_info(directory)
-    return _read_faces(info.split(split))
+    return _read_faces(read_dataset_info(directory).split(split))
 
 
 def read_keys(directory: str | os.PathLike, split: str) -> list[str]:
@@ -224,11 +214,9 @@ def encode_image(image: np.ndarray, encoding: str) -> bytes:
             f'uint8 [{HEIGHT}, {WIDTH}, 3] (height, width, RGB).'
         )
     buffer = io.BytesIO()
-    options = (
-        {'compress_level': _PNG_COMPRESSION}
-        if encoding == 'png'
-        else {'quality': _JPEG_QUALITY, 'subsampling': 0}
-    )
+    # For PNG, level 1 takes a third of the time of the default 6, and makes files 6%
+    # larger. The other options are those of JPEG.
+    options = {'compress_level': 1, 'quality': 95, 'subsampling': 0}
     Image.fromarray(image).save(buffer, encoding, **options)
     return buffer.getvalue()
 
@@ -266,7 +254,8 @@ def read_sidecar(directory: pathlib.Path) -> dict[str, Any]:
         raise DatasetError(
             f'{path} is damaged ({error!r}); prepare the data set again.'
         ) from error
-    for field, choices in _CHOICES.items():
+    allowed = {field: (value,) for field, value in FIXED.items()}
+    for field, choices in (allowed | {'encoding': ENCODINGS}).items():
         found = sidecar.get(field)
         if found not in choices:
             raise DatasetError(
@@ -280,8 +269,9 @@ def _split_info(directory, split):
     shards, identities = split['shards'], split['identities']
     if {type(identities), *map(type, identities)} != {list, str}:
         raise TypeError('identities are not names')
-    sizes = [shard[size] for shard in shards for size in ('examples', 'bytes')]
-    if any(type(size) is not int or size < 0 for size in sizes):
+    examples = tuple(shard['examples'] for shard in shards)
+    sizes = tuple(shard['bytes'] for shard in shards)
+    if any(type(size) is not int or size < 0 for size in examples + sizes):
         raise TypeError('the size of a shard is not a number')
     for shard in shards:
         # The file may be from strangers, and must not make us read elsewhere.
@@ -290,15 +280,10 @@ def _split_info(directory, split):
                 f'{directory / SIDECAR}: the shard {shard["file"]!r} is not a plain '
                 'file name; expected a file next to it. Prepare the data set again.'
             )
-    if not any(shard['examples'] for shard in shards):
+    if not any(examples):
         raise TypeError('a split has no faces')
-    return SplitInfo(
-        num_examples=sum(shard['examples'] for shard in shards),
-        identity_names=tuple(identities),
-        shards=tuple(directory / shard['file'] for shard in shards),
-        shard_examples=tuple(shard['examples'] for shard in shards),
-        shard_bytes=tuple(shard['bytes'] for shard in shards),
-    )
+    files = tuple(directory / shard['file'] for shard in shards)
+    return SplitInfo(sum(examples), tuple(identities), files, examples, sizes)
 
 
 def _check_shard(path, size):
@@ -343,7 +328,6 @@ def _read_faces(split):
 
 def _face(tf, serialised):
     feature = tf.train.Example.FromString(serialised).features.feature
-    image, *texts = (
-        feature[name].bytes_list.value[0] for name in ('image', 'name', 'key', 'source')
-    )
+    names = ('image', 'name', 'key', 'source')
+    image, *texts = (feature[name].bytes_list.value[0] for name in names)
     return Face(image, *(text.decode() for text in texts))

@@ -55,18 +55,17 @@ def ordered_map(
 
     Unlike `Executor.map`, it does not read all of `items` at once.
     """
-    with futures.ThreadPoolExecutor(workers) as pool:
-        pending: collections.deque[futures.Future[_Result]] = collections.deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) >= 16 * workers:
-                    yield pending.popleft().result()
-            while pending:
+    pool = futures.ThreadPoolExecutor(workers)
+    pending: collections.deque[futures.Future[_Result]] = collections.deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= 16 * workers:
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def num_cpus() -> int:

@@ -6,17 +6,14 @@ of processes and after a kill. Intact shards are linked; damaged ones are copied
 their damaged records.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import shutil
-import struct
 import tempfile
-import types
 import zlib
-from collections.abc import Iterator
-from typing import Any
 
 from sicnn_jax.data import pipeline, records, runtime, write_records
 from sicnn_jax.data.records import DatasetError
@@ -24,10 +21,8 @@ from sicnn_jax.results_file import encode_json
 
 REPORT = 'faults.json'
 
-# A TFRecord: length and its CRC, the content, and its CRC.
-_LENGTH = struct.Struct('<Q')
+# A TFRecord: length (8 bytes) and its CRC, the content, and its CRC.
 _HEADER, _FOOTER = 12, 4
-_BATCH = 256
 # At most this many faults are printed; all are in the report.
 _NAMED = 5
 
@@ -67,8 +62,11 @@ def salvage(
     """
     directory, out = pathlib.Path(directory), pathlib.Path(out)
     info = records.read_dataset_info(directory, check_shards=False)
-    found = _fingerprint(info)
-    if _report_of(out) != found:
+    found, seen = _fingerprint(info), None
+    # An earlier scan may have left its report.
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+        seen = json.loads((out / REPORT).read_text('utf-8'))['fingerprint']
+    if seen != found:
         _scan(info, out, found)
     report = json.loads((out / REPORT).read_text('utf-8'))
     faults = [Fault(**fault) for fault in report['faults']]
@@ -113,10 +111,7 @@ def _scan(info, out, fingerprint):
                     writer.write(content)
             size = (unfinished / path.name).stat().st_size
             shards[path.name] = {'bytes': size, 'examples': len(kept)}
-        splits[name] = {
-            'examples': split.num_examples,
-            'faults': len(faults) - before,
-        }
+        splits[name] = {'examples': split.num_examples, 'faults': len(faults) - before}
     report = {
         'source': os.fspath(info.directory.absolute()),
         'fingerprint': fingerprint,
@@ -134,25 +129,16 @@ def _scan(info, out, fingerprint):
 
 def _is_whole(tf, info, split, path, count):
     """Whether all records of a shard can be used: quick, but names no bad record."""
-    dataset = (
-        tf.data.TFRecordDataset(os.fspath(path))
-        .map(_checked(tf, info, split), num_parallel_calls=runtime.num_cpus())
-        .batch(_BATCH)
-    )
+    check, cpus = _checked(tf, info, split), runtime.num_cpus()
+    shard = tf.data.TFRecordDataset(os.fspath(path))
+    batches = shard.map(check, num_parallel_calls=cpus).batch(256)
     try:
-        batches = dataset.as_numpy_iterator()
-        return sum(len(batch['key']) for batch in batches) == count
+        return sum(len(batch['key']) for batch in batches.as_numpy_iterator()) == count
     except tf.errors.OpError:
         return False
 
 
-def _sort_out(
-    tf: types.ModuleType,
-    info: records.DatasetInfo,
-    split: records.SplitInfo,
-    path: pathlib.Path,
-    count: int,
-) -> tuple[list[bytes], list[Fault]]:
+def _sort_out(tf, info, split, path, count):
     """The records of a damaged shard that can be used, and the faults of the others."""
     check = _checked(tf, info, split)
     kept, faults, number = [], [], -1
@@ -173,7 +159,7 @@ def _sort_out(
     return kept, faults
 
 
-def _contents(tf: types.ModuleType, path: pathlib.Path) -> Iterator[bytes | None]:
+def _contents(tf, path):
     """The contents of a shard's records; None for a record that fails its checksum.
 
     It ends where the start of the next record is unknown.
@@ -184,7 +170,7 @@ def _contents(tf: types.ModuleType, path: pathlib.Path) -> Iterator[bytes | None
     contents = []
     place = 0
     while place + _HEADER <= len(shard):
-        (length,) = _LENGTH.unpack_from(shard, place)
+        length = int.from_bytes(shard[place : place + 8], 'little')
         end = place + _HEADER + length + _FOOTER
         if end > len(shard):
             break
@@ -220,17 +206,9 @@ def _checked(tf, info, split):
     return check
 
 
-def _report_of(out):
-    """The fingerprint of the files that an earlier scan saw; None if there was none."""
-    try:
-        return json.loads((out / REPORT).read_text('utf-8'))['fingerprint']
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
-
-
-def _fingerprint(info: records.DatasetInfo) -> str:
+def _fingerprint(info):
     """Fingerprint of `faces.json`, and of the names and sizes of existing shards."""
-    sizes: list[Any] = [
+    sizes = [
         [path.name, path.stat().st_size if path.is_file() else None]
         for split in info.splits.values()
         for path in split.shards

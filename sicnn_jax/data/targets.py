@@ -49,12 +49,7 @@ def write_targets(
 def read_targets(
     path: str | os.PathLike, directory: str | os.PathLike, split: str = 'train'
 ) -> Targets:
-    """The features of a data set's faces.
-
-    Args:
-      path: of the file.
-      directory: of the data set.
-      split: of the faces.
+    """The features of the faces of a split, found in a file by the keys of the faces.
 
     Raises:
       DatasetError: the file is missing or damaged, or lacks some of the faces.

@@ -14,26 +14,14 @@ from typing import Any
 from PIL import Image
 
 from sicnn_jax import paths
-from sicnn_jax.data import runtime, tfds_metadata
-from sicnn_jax.data.records import (
-    ENCODINGS,
-    FORMAT,
-    SIDECAR,
-    VERSION,
-    DatasetError,
-    DatasetInfo,
-    Face,
-    encode_image,
-    read_dataset_info,
-    read_sidecar,
-)
+from sicnn_jax.data import records, runtime
+from sicnn_jax.data.records import ENCODINGS, SIDECAR, DatasetError, DatasetInfo, Face
 from sicnn_jax.results_file import encode_json
 from sicnn_jax.template import HEIGHT, WIDTH
 
 __all__ = ['write_changed', 'write_dataset']
 
 _DATASET = 'faces'
-_UNFINISHED = '.unfinished'
 
 
 def write_dataset(
@@ -72,33 +60,21 @@ def write_dataset(
     """
     directory = paths.in_utf8(paths.local(directory))
     _check_request(directory, splits, identities, encoding, shard_size, overwrite)
-    sidecar = {
-        'format': FORMAT,
-        'version': VERSION,
-        'image_size': [HEIGHT, WIDTH],
-        'colour_order': 'RGB',
-        'encoding': encoding,
-        'alignment': alignment,
-        'splits': {},
-    }
+    sidecar = {**records.FIXED, 'encoding': encoding, 'alignment': alignment}
+    sidecar['splits'] = {}
     json.dumps(sidecar)  # Fails now, not after hours, if alignment is not JSON.
     existed = directory.exists()
-    unfinished = directory / _UNFINISHED
+    unfinished = directory / '.unfinished'
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
         keys: set[str] = set()
         for name, faces in splits.items():
+            unique = _checked(faces, name, keys)
             sidecar['splits'][name] = _write_split(
-                unfinished,
-                name,
-                _checked(faces, name, keys),
-                identities[name],
-                encoding,
-                shard_size,
+                unfinished, name, unique, identities[name], encoding, shard_size
             )
-        tfds_metadata.write(unfinished, _DATASET, sidecar)
-        _write_sidecar(unfinished, sidecar)
+        _write_metadata(unfinished, sidecar)
         _publish(unfinished, directory)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -106,7 +82,7 @@ def write_dataset(
             # Only if nothing was written: a directory with files in it stays.
             with contextlib.suppress(OSError):
                 directory.rmdir()
-    return read_dataset_info(directory)
+    return records.read_dataset_info(directory)
 
 
 def write_changed(
@@ -119,12 +95,11 @@ def write_changed(
       out: the directory of the new data set's shards.
       shards: `bytes` and `examples` of the replaced shards, by name.
     """
-    sidecar = read_sidecar(directory)
+    sidecar = records.read_sidecar(directory)
     for split in sidecar['splits'].values():
         for shard in split['shards']:
             shard.update(shards.get(shard['file'], {}))
-    tfds_metadata.write(out, _DATASET, sidecar)
-    _write_sidecar(out, sidecar)
+    _write_metadata(out, sidecar)
 
 
 def _check_request(directory, splits, identities, encoding, shard_size, overwrite):
@@ -166,12 +141,12 @@ def _checked(faces, split, keys):
         yield face
 
 
-def _encode(face: Face, encoding: str) -> tuple[Face, bytes]:
+def _encode(face, encoding):
     if isinstance(face.image, bytes):
         _check_encoded(face, encoding)
         return face, face.image
     try:
-        return face, encode_image(face.image, encoding)
+        return face, records.encode_image(face.image, encoding)
     except DatasetError as error:
         raise DatasetError(f'{face.key}: {error}') from error
 
@@ -199,65 +174,79 @@ def _write_split(unfinished, name, faces, identities, encoding, shard_size):
     labels = {identity: i for i, identity in enumerate(identities)}
     paths: list[pathlib.Path] = []
     counts: list[int] = []
-    writer = None
-    with contextlib.closing(encoded):
-        try:
-            for face, image in encoded:
-                if face.name not in labels:
-                    raise DatasetError(
-                        f'{face.key}: its identity {face.name!r} is not in '
-                        f'identities[{name!r}].'
-                    )
-                if writer is None:
-                    paths.append(unfinished / f'{name}-{len(paths):05d}')
-                    counts.append(0)
-                    writer = tf.io.TFRecordWriter(os.fspath(paths[-1]))
-                example = _example(tf, face, image, labels[face.name])
-                # By default, the order of the features differs each time.
-                writer.write(example.SerializeToString(deterministic=True))
-                counts[-1] += 1
-                if counts[-1] == shard_size:
-                    writer.close()
-                    writer = None
-        finally:
-            if writer is not None:
-                writer.close()
+    with contextlib.closing(encoded), contextlib.ExitStack() as shard:
+        for face, image in encoded:
+            if face.name not in labels:
+                raise DatasetError(
+                    f'{face.key}: its identity {face.name!r} is not in '
+                    f'identities[{name!r}].'
+                )
+            if not counts or counts[-1] == shard_size:
+                shard.close()
+                paths.append(unfinished / f'{name}-{len(paths):05d}')
+                counts.append(0)
+                writer = tf.io.TFRecordWriter(os.fspath(paths[-1]))
+                shard.enter_context(writer)
+            writer.write(_serialised(tf, face, image, labels[face.name]))
+            counts[-1] += 1
     if not paths:
         raise DatasetError(f'The split {name!r} has no faces; leave it out.')
     entries = []
     for i, (path, examples) in enumerate(zip(paths, counts, strict=True)):
         final = f'{_DATASET}-{name}.tfrecord-{i:05d}-of-{len(paths):05d}'
-        path = path.rename(unfinished / final)
-        size = path.stat().st_size
+        size = path.rename(unfinished / final).stat().st_size
         entries.append({'file': final, 'bytes': size, 'examples': examples})
     return {'identities': list(identities), 'shards': entries}
 
 
-def _example(tf, face, image, label):
-    def feature(value):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-    return tf.train.Example(
-        features=tf.train.Features(
-            feature={
-                'image': feature(image),
-                'label': tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-                'name': feature(face.name.encode()),
-                'key': feature(face.key.encode()),
-                'source': feature(face.source.encode()),
-            }
-        )
-    )
+def _serialised(tf, face, image, label):
+    example = tf.train.Example()
+    feature = example.features.feature
+    feature['image'].bytes_list.value.append(image)
+    feature['label'].int64_list.value.append(label)
+    for name in ('name', 'key', 'source'):
+        feature[name].bytes_list.value.append(getattr(face, name).encode())
+    # By default, the order of the features differs each time.
+    return example.SerializeToString(deterministic=True)
 
 
 def _publish(unfinished, directory):
     """Moves a complete data set into place, over an earlier one or parts of one."""
-    for pattern in (SIDECAR, *tfds_metadata.FILES, f'{_DATASET}-*.tfrecord-*-of-*'):
+    for pattern in (SIDECAR, *records.TFDS_FILES, f'{_DATASET}-*.tfrecord-*-of-*'):
         for path in directory.glob(pattern):
             path.unlink()
     for path in sorted(unfinished.iterdir(), key=lambda path: path.name == SIDECAR):
         path.replace(directory / path.name)
 
 
-def _write_sidecar(directory, sidecar):
+def _write_metadata(directory, sidecar):
+    """Writes TFDS' metadata, for `builder_from_directory`, and `faces.json`."""
+    runtime.import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    num_classes = max(len(split['identities']) for split in sidecar['splits'].values())
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=directory, dataset_name=_DATASET, filetype_suffix='tfrecord'
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory,
+        features={
+            'image': tfds.features.Image(
+                shape=(*sidecar['image_size'], 3), encoding_format=sidecar['encoding']
+            ),
+            # Without names, because the name of label i differs between splits.
+            'label': tfds.features.ClassLabel(num_classes=num_classes),
+            **{field: tfds.features.Text() for field in ('name', 'key', 'source')},
+        },
+        split_infos=[
+            tfds.core.SplitInfo(
+                name=name,
+                shard_lengths=[shard['examples'] for shard in split['shards']],
+                num_bytes=sum(shard['bytes'] for shard in split['shards']),
+                filename_template=template,
+            )
+            for name, split in sidecar['splits'].items()
+        ],
+        check_data=False,
+    )
     (directory / SIDECAR).write_bytes(encode_json(sidecar, indent=1))
