@@ -11,12 +11,7 @@ from ml_collections import ConfigDict
 
 from sicnn_jax import checkpoint, inference, metrics, models, pictures, results_file
 from sicnn_jax.columns import MEASURES, text_table
-from sicnn_jax.evaluation.held_out import (
-    Pairs,
-    are_new,
-    describe_people,
-    load_test_faces,
-)
+from sicnn_jax.evaluation import held_out
 from sicnn_jax.evaluation.judge import (
     LEAST_ACCURACY,
     Judge,
@@ -33,13 +28,8 @@ __all__ = ['EACH_FILE', 'compare', 'format_table', 'run', 'similarity_by']
 EACH_FILE = 'each.npz'
 
 _COLUMNS = (
-    'psnr',
-    'ssim',
-    'psnr_y',
-    'ssim_y',
-    'identity_similarity',
-    'judge_similarity',
-    'verification_accuracy',
+    *('psnr', 'ssim', 'psnr_y', 'ssim_y'),
+    *('identity_similarity', 'judge_similarity', 'verification_accuracy'),
 )
 
 
@@ -62,7 +52,7 @@ def run(
     if not compared_stages(config):
         return None
     judge = load_judge(options.pop('judge', None) or config.evaluation.judge)
-    hr, pairs, about = load_test_faces(config, workdir, **options)
+    hr, pairs, about = held_out.load_test_faces(config, workdir, **options)
     cnnr_directory = recognition_directory(config, workdir)
     stages = [
         stage_directory(config, stage, workdir)
@@ -74,7 +64,7 @@ def run(
     results = {
         'rows': rows,
         **about,
-        'never_seen': are_new(about, stages),
+        'never_seen': held_out.are_new(about, stages),
         'pairs': int(pairs.reported.sum()),
         'judge': judged,
         'ssim': 'Wang et al. 2004: Gaussian window 11×11, σ = 1.5, on uint8 RGB',
@@ -97,7 +87,7 @@ def run(
 
 def compare(
     faces: Mapping[str, np.ndarray],
-    pairs: Pairs,
+    pairs: held_out.Pairs,
     cnnr_directory: Path | None,
     judge: Judge,
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, np.ndarray]], dict[str, Any]]:
@@ -114,8 +104,8 @@ def compare(
       judge: left out, with the reason, if it verifies fewer than 90% of HR pairs.
 
     Returns:
-      The rows; method → column → the value of each face shown, and for
-      'verification_accuracy' whether each reported pair is decided rightly; the judge.
+      The rows; method → column → the value of each face shown, or whether each reported
+      pair is decided correctly ('verification_accuracy'); the judge.
     """
     shown = pairs.shown
     hr = faces['hr'][shown]
@@ -135,15 +125,12 @@ def compare(
             f'verifies {accuracy:.1%} of the HR pairs, fewer than '
             f'{LEAST_ACCURACY:.0%}: its columns are empty'
         )
-    rows = [{'method': 'hr'} | dict.fromkeys(_COLUMNS)]
-    each: dict[str, dict[str, np.ndarray]] = {'hr': {}}
-    if usable:
-        rows[0]['verification_accuracy'] = accuracy
-        each['hr']['verification_accuracy'] = right
+    accuracies = {'hr': accuracy} if usable else {}
+    each = {'hr': {'verification_accuracy': right} if usable else {}}
     for method in (name for name in faces if name not in ('lr', 'hr')):
         sr = faces[method][shown]
         y = metrics.luminance(sr)
-        values = {
+        each[method] = values = {
             'psnr': metrics.psnr(sr, hr),
             'ssim': metrics.ssim(sr, hr),
             'psnr_y': metrics.psnr(y, hr_y),
@@ -153,16 +140,18 @@ def compare(
             values['identity_similarity'] = similarity(sr)
         if usable:
             seen, verified = judge.describe(faces[method])
-            values['judge_similarity'] = metrics.pair_scores(
-                seen[shown] - centre, hr_seen - centre
-            )
-        row = {'method': method} | dict.fromkeys(_COLUMNS)
-        row |= {column: float(np.mean(value)) for column, value in values.items()}
-        if usable:
-            row['verification_accuracy'], right = pairs.verify(verified)
+            seen = seen[shown] - centre
+            values['judge_similarity'] = metrics.pair_scores(seen, hr_seen - centre)
+            accuracies[method], right = pairs.verify(verified)
             values['verification_accuracy'] = right
-        rows.append(row)
-        each[method] = values
+    rows = [
+        {'method': method}
+        | dict.fromkeys(_COLUMNS)
+        | {column: float(np.mean(value)) for column, value in values.items()}
+        # The mean over the folds, not over the pairs.
+        | {'verification_accuracy': accuracies.get(method)}
+        for method, values in each.items()
+    ]
     return rows, each, judged
 
 
@@ -180,8 +169,9 @@ def similarity_by(
 
 def format_table(results: Mapping[str, Any]) -> str:
     """The rows as text, with a line on the data."""
+    people = held_out.describe_people(results)
     lines = [
-        f'{results["faces"]} faces of {describe_people(results)} ({results["data"]}), '
+        f'{results["faces"]} faces of {people} ({results["data"]}), '
         f'{results["pairs"]} pairs; judge: {results["judge"]["name"]}'
     ]
     if 'reason' in results['judge']:

@@ -72,19 +72,15 @@ def measure(described: Described, pairs: PairIndices, *, each: bool) -> dict[str
     Raises:
       ValueError: as `metrics.verify` and `metrics.auc`.
     """
+    features, owners = described.features, described.owners
     if each:
         result = metrics.verify_sets(
-            described.features,
-            described.owners,
-            pairs.a,
-            pairs.b,
-            pairs.same,
-            pairs.fold,
+            features, owners, pairs.a, pairs.b, pairs.same, pairs.fold
         )
     else:
-        place = np.empty(described.owners.max() + 1, int)
-        place[described.owners] = np.arange(len(described.owners))
-        a, b = (described.features[place[side]] for side in (pairs.a, pairs.b))
+        place = np.empty(owners.max() + 1, int)
+        place[owners] = np.arange(len(owners))
+        a, b = features[place[pairs.a]], features[place[pairs.b]]
         result = metrics.verify(a, b, pairs.same, pairs.fold)
     averaged = np.isin(np.unique(pairs.fold), pairs.fold[pairs.reported])
     accuracies = result.fold_accuracies[averaged]

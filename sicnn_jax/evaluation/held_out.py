@@ -20,7 +20,7 @@ from sicnn_jax.names import ByName
 
 
 class NobodyHeldOutError(records.DatasetError):
-    """A run was trained on everybody that its data have."""
+    """A run was trained on everybody in its data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pairs(PairIndices):
 
     Attributes:
       shown: int [m], indices of the faces that quality and similarity are averaged
-        over: those of the reported folds.
+        over: the faces of the reported folds.
     """
 
     shown: np.ndarray
@@ -40,9 +40,8 @@ class Pairs(PairIndices):
         Args:
           features: float [n, d] of all faces.
         """
-        result = metrics.verify(
-            features[self.a], features[self.b], self.same, self.fold
-        )
+        a, b = features[self.a], features[self.b]
+        result = metrics.verify(a, b, self.same, self.fold)
         averaged = np.isin(np.unique(self.fold), self.fold[self.reported])
         accuracy = float(result.fold_accuracies[averaged].mean())
         return accuracy, result.right[self.reported]
@@ -64,20 +63,20 @@ def load_test_faces(
       config, workdir: of the run; its data are the default.
       data: a directory of shards instead.
       split: of the shards.
-      pairs: LFW's pairs.txt, a file like it or CSV, of keys of the shards; else pairs
-        are drawn, in ten folds. Where neither is given, the file of the config, if it
-        names one, with its folds.
-      folds: of `pairs`, numbered from 1 as LFW does; all by default. Only faces
-        that are in their pairs are evaluated.
+      pairs: a list that `read_pairs` reads, of keys of the shards; else pairs are
+        drawn, in ten folds. Without `data` and `pairs`, the config's list and folds
+        are used, if it names them.
+      folds: of `pairs`, numbered from 1; all by default. Only the faces of their pairs
+        are evaluated.
       report: folds to average over; all by default. The others only give the
         threshold.
 
     Returns:
-      uint8 [n, 112, 96, 3], the pairs, and what the results say of both.
+      uint8 [n, 112, 96, 3], the pairs, and what the results say about both.
 
     Raises:
       NobodyHeldOutError: the data of the run have no split `test`.
-      DatasetError: the faces cannot be read, or those of the pairs are not there.
+      DatasetError: the faces cannot be read, or faces of the pairs are missing.
     """
     limit = config.evaluation.final_faces or None
     if not data and not pairs and config.evaluation.get('pairs_file'):
@@ -95,7 +94,7 @@ def load_test_faces(
         return hr, draw_pairs(config, labels), _about(source, labels, faces.fingerprint)
     directory = Path(data or config.data.dir or workdir / 'data')
     hr, labels = dataset.read_split(directory, split, limit)
-    # People of other splits are those that are trained on.
+    # Networks are trained on the people of the other splits.
     fingerprint = records.fingerprint(directory) if split == 'test' else None
     if not pairs:
         about = _about(str(directory), labels, fingerprint)
@@ -130,11 +129,11 @@ def draw_pairs(config: ConfigDict, labels: np.ndarray) -> Pairs:
 
 
 def are_new(about: Mapping[str, Any], stages: Iterable[Path]) -> bool:
-    """Whether the people are known to be new to networks: held out when they learned.
+    """Whether people are known to be new to networks: held out from their training.
 
     Args:
-      about: of `load_test_faces`.
-      stages: of the networks, with what their records say of their data.
+      about: from `load_test_faces`.
+      stages: directories of the networks, whose records describe their data.
     """
     trained_on = [checkpoint.read_record(stage) or {} for stage in stages]
     return all(
@@ -145,7 +144,7 @@ def are_new(about: Mapping[str, Any], stages: Iterable[Path]) -> bool:
 
 def describe_people(results: Mapping[str, Any]) -> str:
     """How many people there are in results, and whether the networks know them."""
-    # Results of before had no such field.
+    # Older results lack the field.
     new = results.get('never_seen', True)
     known = 'never seen' if new else 'that the networks may have been trained on'
     return f'{results["identities"]:,} identities {known}'

@@ -58,8 +58,8 @@ class Judge:
       centred: whether similarity is measured after subtracting the mean feature of the
         originals, for a network that was not trained by angles: its features all lie on
         one side of the origin.
-      mirrored: whether the features for verification are those of the face followed by
-        those of its mirror image.
+      mirrored: whether a face's features for verification are followed by those of its
+        mirror image.
       expects: the images that a third-party network was set to expect, which may be
         wrong; '' for other networks.
     """
@@ -175,9 +175,8 @@ def _dlib_judge() -> Judge:
         ) from error
     network = dlib.face_recognition_model_v1(str(dlib_resnet.find_file()))
     whole = dlib.rectangle(0, 0, WIDTH - 1, HEIGHT - 1)
-    landmarks = dlib.full_object_detection(
-        whole, dlib.points([dlib.point(x, y) for x, y in _DLIB_LANDMARKS])
-    )
+    points = dlib.points([dlib.point(x, y) for x, y in _DLIB_LANDMARKS])
+    landmarks = dlib.full_object_detection(whole, points)
 
     def describe(faces):
         chips = [

@@ -21,7 +21,7 @@ def measure_recognition(
       cnnr: recognition network.
       hr: uint8 [n, 112, 96, 3].
       labels: int [n], their identities.
-      num_pairs: the most pairs of these faces.
+      num_pairs: the most pairs to draw.
     """
     a, b, same = metrics.draw_pairs(labels, at_most=num_pairs)
 
@@ -49,12 +49,11 @@ def measure_hallucination(
 
     def measure(params):
         sr = inference.super_resolve(recipe.cnnh, params['cnnh'], lr)
-        measured = {'psnr': float(metrics.psnr(sr, hr).mean())}
-        if reference is not None:
-            features = inference.extract_features(recipe.cnnr, reference, sr)
-            measured['identity_similarity'] = metrics.identity_similarity(
-                features, hr_features
-            )
-        return measured
+        psnr = float(metrics.psnr(sr, hr).mean())
+        if reference is None:
+            return {'psnr': psnr}
+        features = inference.extract_features(recipe.cnnr, reference, sr)
+        similarity = metrics.identity_similarity(features, hr_features)
+        return {'psnr': psnr, 'identity_similarity': similarity}
 
     return measure

@@ -111,12 +111,11 @@ def load_methods(config: ConfigDict, workdir: Path) -> Methods:
         for method, directory in directories.items()
     }
     first, (_, record) = next(iter(loaded.items()))
+    shared = ('convention', 'scale', 'degradation')
+    expected = {field: record[field] for field in shared}
     for method, (_, other) in loaded.items():
-        checkpoint.check_record(
-            other,
-            {field: record[field] for field in ('convention', 'scale', 'degradation')},
-            f'{directories[method]} (compared with {directories[first]})',
-        )
+        where = f'{directories[method]} (compared with {directories[first]})'
+        checkpoint.check_record(other, expected, where)
     return Methods(
         record['scale'],
         record['degradation'],

@@ -24,7 +24,6 @@ __all__ = [
     'read_ytf_pairs',
 ]
 
-_FOLDS = 10
 _CSV_COLUMNS = ('path_a', 'path_b', 'same')
 _TRUTHS = {'1': True, 'true': True, '0': False, 'false': False}
 
@@ -179,7 +178,7 @@ def read_csv_pairs(path: str | os.PathLike) -> list[Pair]:
     for row in reader:
         try:
             same = _TRUTHS[row['same'].strip().lower()]
-            fold = int(row['fold']) - 1 if 'fold' in columns else dealt[same] % _FOLDS
+            fold = int(row['fold']) - 1 if 'fold' in columns else dealt[same] % 10
             if not row['path_a'] or not row['path_b'] or fold < 0:
                 raise ValueError(row)
         except (AttributeError, KeyError, TypeError, ValueError):
@@ -228,7 +227,7 @@ def choose_folds(
 def index_pairs(
     pairs: Sequence[Pair], places: Mapping[str, int], report: Collection[int]
 ) -> PairIndices:
-    """Pairs by the positions of their keys; `report`, from 1, or all folds count."""
+    """Pairs by the positions of their keys; an empty `report` counts all folds."""
     fold = np.array([pair.fold + 1 for pair in pairs], int)
     return PairIndices(
         a=np.array([places[pair.key_a] for pair in pairs], int),

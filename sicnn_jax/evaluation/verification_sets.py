@@ -12,11 +12,9 @@ from sicnn_jax.data import align, folders, image_files, recordio, records
 from sicnn_jax.evaluation.pairs import Pair, VerificationSet, read_pairs
 from sicnn_jax.names import canonical
 
-_FOLDS = 10
 _CHUNK = 256
 # This many faces stay in memory from one pass to the next: 600 MB.
 _KEPT = 20_000
-_DEEPER = 'folders among frames'
 
 Chunk = tuple[np.ndarray, np.ndarray]
 
@@ -65,7 +63,7 @@ def open_set(
     encoded, same = recordio.read_bin(path)
     keys = [f'{pair:06d}_{side}' for pair in range(len(same)) for side in 'ab']
     pairs = [
-        Pair(keys[2 * i], keys[2 * i + 1], bool(same[i]), i * _FOLDS // len(same))
+        Pair(keys[2 * i], keys[2 * i + 1], bool(same[i]), i * 10 // len(same))
         for i in range(len(same))
     ]
     images = dict(zip(keys, encoded, strict=True))
@@ -206,8 +204,7 @@ def _named_as_listed(found, named):
         if key in wanted:
             listed[key] = value
             continue
-        names = canonical(key), canonical(folders.stem(key))
-        other = called.get(names[0]) or called.get(names[1])
+        other = called.get(canonical(key)) or called.get(canonical(folders.stem(key)))
         if other:
             listed.setdefault(other, value)
     return listed
@@ -231,7 +228,7 @@ def _frames(directory, video, most, passed_over):
         return {}, 'not there'
     names, deeper = folders.scan(folder, passed_over)
     for name in deeper:
-        passed_over.add(f'{video}/{name}', _DEEPER)
+        passed_over.add(f'{video}/{name}', 'folders among frames')
     # 0.9.jpg comes before 0.10.jpg.
     names.sort(key=lambda name: (len(name), name))
     if most and len(names) > most:

@@ -37,8 +37,8 @@ def format_verification(results: Mapping[str, Any]) -> str:
         lines.append(_line(cells))
     if published:
         lines.append(
-            'published: of the paper, all ten folds, by a CNNR trained on faces of '
-            'that method'
+            'published: in the paper, over all ten folds, by a CNNR trained on faces '
+            'of that method'
         )
     different = results['pairs_reported_different']
     small = [rate for rate in rates if float(rate) * different < 1]

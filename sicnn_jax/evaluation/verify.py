@@ -28,6 +28,8 @@ from sicnn_jax.workdir import recognition_directory
 # score of all pairs of frames.
 VIDEOS = ('feature', 'score')
 
+_log = functools.partial(print, flush=True)
+
 
 def run(
     config: ConfigDict,
@@ -60,13 +62,13 @@ def run(
         cnnr = dataclasses.replace(load_judge(cnnr_directory), name='CNNR of stage 1')
         recognisers.append(cnnr)
     judge = judge or config.evaluation.judge
-    if not recognisers and not judge and not options.get('data'):
+    if judge or options.get('data'):
+        recognisers.append(load_judge(judge))
+    elif not recognisers:
         raise ValueError(
             f'The run {workdir} trained no recognition network: name one that '
             'verifies, such as --judge=dlib.'
         )
-    if judge or options.get('data'):
-        recognisers.append(load_judge(judge))
     methods = load_methods(config, workdir)
     out = out or workdir
     results = verify_methods(
@@ -208,21 +210,16 @@ def _with_both(path, listed, keys, described, missing, missing_file):
         for side in np.unique(features.owners)
     }
     used = [pair for pair in listed if pair.key_a in seen and pair.key_b in seen]
-    if missing_file is not None:
-        _write_missing(missing_file, path, missing)
+    # The file is written before hours of work, or the error that no pair is left.
+    if missing_file is not None and missing:
+        found = {'pairs_file': os.fspath(path), 'missing': _as_list(missing)}
+        results_file.write_results(found, missing_file)
+    elif missing_file is not None:
+        missing_file.unlink(missing_ok=True)
     _log(describe_missing(missing, len(used), len(listed), missing_file))
     if not used:
         raise ValueError(f'None of the pairs of {path} has both images.')
     return used
-
-
-def _write_missing(file, path, missing):
-    """Writes it before hours of work, or before the error that no pair is left."""
-    if missing:
-        found = {'pairs_file': os.fspath(path), 'missing': _as_list(missing)}
-        results_file.write_results(found, file)
-    else:
-        file.unlink(missing_ok=True)
 
 
 def _rows(pairs, described, *, each, scale, kind):
@@ -254,10 +251,6 @@ def _check_colours(recognisers, originals, exchanged):
     swapped = {row['recogniser']: row['accuracy'] for row in exchanged}
     for judge, row in zip(recognisers, originals, strict=True):
         _log(check_originals(judge, row['accuracy'], swapped.get(judge.name)))
-
-
-def _log(line):
-    print(line, flush=True)
 
 
 def _enlarge(methods, hr):

@@ -8,8 +8,6 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float, Shaped
 
-_FOLDS = 5
-
 
 def centroid_distance(
     sr_features: Float[ArrayLike, 'n feature_dim'],
@@ -54,13 +52,8 @@ def probe_accuracy(
     features = np.concatenate([_normalise(sr_features), _normalise(hr_features)])
     is_hr = np.repeat([0, 1], len(features) // 2)
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2_000))
-    scores = cross_val_score(
-        probe,
-        features,
-        is_hr,
-        groups=np.tile(np.asarray(identities), 2),
-        cv=GroupKFold(_FOLDS),
-    )
+    people = np.tile(np.asarray(identities), 2)
+    scores = cross_val_score(probe, features, is_hr, groups=people, cv=GroupKFold(5))
     return float(scores.mean())
 
 

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float64, UInt8
 
 _PEAK = 255
-_WINDOW, _SIGMA = 11, 1.5
+_WINDOW, _RADIUS, _SIGMA = 11, 5, 1.5
 # K₁ and K₂ of Wang et al., times the peak, squared.
 _C1, _C2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2
 
@@ -35,13 +35,11 @@ def psnr(
     sr, hr = _check(sr, hr)
     # An infinite ratio is the definition's answer to equal images, not an accident.
     with np.errstate(divide='ignore'):
-        return np.array(
-            [
-                10 * np.log10(_PEAK**2 / np.mean((a.astype(float) - b) ** 2))
-                for a, b in zip(sr, hr, strict=True)
-            ],
-            np.float64,
-        )
+        ratios = [
+            10 * np.log10(_PEAK**2 / np.mean((a.astype(float) - b) ** 2))
+            for a, b in zip(sr, hr, strict=True)
+        ]
+    return np.array(ratios, np.float64)
 
 
 def ssim(
@@ -71,7 +69,6 @@ def ssim(
             f'SSIM has a window of {_WINDOW}×{_WINDOW} pixels, but the images have '
             f'only {sr.shape[1]}×{sr.shape[2]}.'
         )
-
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.asarray(list(pool.map(_ssim, sr, hr)), np.float64)
 
@@ -106,14 +103,11 @@ def _ssim(a: np.ndarray, b: np.ndarray) -> float:
     covariance = _blur(a * b) - mean_a * mean_b
     index = (2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)
     index /= (mean_a**2 + mean_b**2 + _C1) * (variance + _C2)
-    margin = _WINDOW // 2
-    return float(index[margin:-margin, margin:-margin].mean())
+    return float(index[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS].mean())
 
 
 def _blur(image):
-    return scipy.ndimage.gaussian_filter(
-        image, _SIGMA, radius=_WINDOW // 2, axes=(0, 1)
-    )
+    return scipy.ndimage.gaussian_filter(image, _SIGMA, radius=_RADIUS, axes=(0, 1))
 
 
 def _check(sr: ArrayLike, hr: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

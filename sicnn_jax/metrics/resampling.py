@@ -1,9 +1,7 @@
-"""How sure a mean is: the bootstrap (Efron 1979)."""
+"""The uncertainty of a mean, by the bootstrap (Efron 1979)."""
 
 import numpy as np
 from jaxtyping import Float
-
-_RESAMPLES = 2_000
 
 
 def resampled_means(values: Float[np.ndarray, ' n']) -> Float[np.ndarray, ' 2000']:
@@ -16,10 +14,10 @@ def resampled_means(values: Float[np.ndarray, ' n']) -> Float[np.ndarray, ' 2000
       values: of faces or pairs; pairs that share faces are not independent.
 
     Returns:
-      The means of 2,000 samples, drawn alike for the same number of values.
+      The means of 2,000 samples; the draws depend only on the number of values.
     """
     rng = np.random.default_rng(0)
     count = len(values)
     return np.array(
-        [values[rng.integers(0, count, count)].mean() for _ in range(_RESAMPLES)]
+        [values[rng.integers(0, count, count)].mean() for _ in range(2_000)]
     )

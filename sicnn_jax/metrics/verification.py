@@ -17,14 +17,14 @@ class VerificationResult:
     """What `verify` found.
 
     Attributes:
-      accuracy: mean over the folds of the fraction of pairs decided rightly.
+      accuracy: mean over the folds of the fraction of pairs decided correctly.
       std: standard deviation of that fraction over the folds (population; the
         standard error in LFW's tables is std / √(folds − 1)).
       fold_accuracies: in the order of the sorted fold ids.
       thresholds: on the cosine, each chosen on the other folds.
       scores: of each pair when its fold was decided; ROC curves over all folds are
         made from them.
-      right: whether each pair was decided rightly.
+      right: whether each pair was decided correctly.
     """
 
     accuracy: float
@@ -83,7 +83,7 @@ def identity_similarity(
 def best_threshold(
     scores: Float[ArrayLike, ' n'], same: Bool[ArrayLike, ' n']
 ) -> float:
-    """The threshold that decides most pairs rightly, a pair above it being 'same'.
+    """The threshold that decides most pairs correctly, a pair above it being 'same'.
 
     It is exact, not from a grid: all thresholds between two neighbouring scores decide
     alike, so the middle of each gap is tried, and the middle one of equally good ones
@@ -103,7 +103,7 @@ def best_threshold(
     scores, same = check_scores(scores, same)
     values, positions = np.unique(scores, return_inverse=True)
     # Cut i lies above the i smallest values. Different pairs below it and same pairs
-    # above it are decided rightly.
+    # above it are decided correctly.
     gained = np.bincount(positions, weights=np.where(same, -1, 1))
     right = np.sum(same) + np.concatenate([[0], np.cumsum(gained)])
     best = np.flatnonzero(right == right.max())
@@ -136,12 +136,8 @@ def k_fold_accuracy(
         finite.
     """
     scores, same = check_scores(scores, same)
-    fold_ids = _fold_ids(folds, same)
-    accuracies = [
-        np.mean(_decide(scores, same, fold_ids == fold)[0])
-        for fold in np.unique(fold_ids)
-    ]
-    return float(np.mean(accuracies)), float(np.std(accuracies))
+    result = _verify(lambda _: scores, same, _fold_ids(folds, same))
+    return result.accuracy, result.std
 
 
 def verify(
@@ -339,10 +335,10 @@ def _verify(
     for fold in np.unique(fold_ids):
         held = fold_ids == fold
         scores = score(~held)
+        thresholds.append(best_threshold(scores[~held], same[~held]))
         kept[held] = scores[held]
-        right[held], threshold = _decide(scores, same, held)
+        right[held] = (scores[held] > thresholds[-1]) == same[held]
         accuracies.append(np.mean(right[held]))
-        thresholds.append(threshold)
     return VerificationResult(
         accuracy=float(np.mean(accuracies)),
         std=float(np.std(accuracies)),
@@ -353,17 +349,11 @@ def _verify(
     )
 
 
-def _decide(scores, same, held):
-    """Whether the threshold chosen on the others decides each held pair rightly."""
-    threshold = best_threshold(scores[~held], same[~held])
-    return (scores[held] > threshold) == same[held], threshold
-
-
 def _fold_ids(folds, same):
     if np.ndim(folds) == 0:
-        fold_ids = np.empty(len(same), np.int64)
-        for kind in (True, False):
-            fold_ids[same == kind] = np.arange(np.sum(same == kind)) % int(folds)
+        # Each pair's number among those of its kind, from 1.
+        number = np.where(same, np.cumsum(same), np.cumsum(~same))
+        fold_ids = (number - 1) % int(folds)
     else:
         fold_ids = np.asarray(folds)
         if fold_ids.shape != same.shape:

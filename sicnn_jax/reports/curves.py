@@ -21,7 +21,7 @@ def read_metrics(stage: Path) -> list[dict[str, Any]]:
 def draw_curves(lines: Sequence[Mapping[str, Any]]) -> str:
     """Curves of all measurements of a stage, as HTML; see `read_metrics`."""
     if not lines:
-        return left_out('there is no metrics.jsonl: it has not begun, or was given')
+        return left_out('there is no metrics.jsonl: not begun, or trained elsewhere')
     main = others = ''
     for field in sorted({field for line in lines for field in line} - {'step'}):
         measured = [line for line in lines if line.get(field) is not None]

@@ -69,11 +69,7 @@ def _page(report, heights, shown):
         ('Splits', _splits(report)),
         ('Settings', _settings(report)),
         *(
-            (
-                f'Images per identity: {split}',
-                histogram(list(counts.values()), 'images', 'identities')
-                + _extremes(counts),
-            )
+            (f'Images per identity: {split}', _images_per_identity(counts))
             for split, counts in report['images_per_identity'].items()
         ),
         (
@@ -100,37 +96,37 @@ def _settings(report):
     apart = {'splits', 'skipped', 'skipped_by_reason', 'images_per_identity'}
     apart |= {'passed_over', 'passed_over_examples'}
     rows = [
-        (name, str(json.dumps(value, ensure_ascii=False)))
+        (name, json.dumps(value, ensure_ascii=False))
         for name, value in report.items()
         if name not in apart
     ]
     return details('show', table(('field', 'value'), rows))
 
 
-def _extremes(counts):
+def _images_per_identity(counts):
+    images = list(counts.values())
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return (
-        f'<p>{len(counts):,} identities; median {np.median(list(counts.values())):g} '
-        'images.</p>' + details('Most images', table(('identity', 'images'), most[:20]))
+        histogram(images, 'images', 'identities')
+        + f'<p>{len(counts):,} identities; median {np.median(images):g} images.</p>'
+        + details('Most images', table(('identity', 'images'), most[:20]))
     )
 
 
 def _skipped(skipped):
     if not skipped:
         return '<p>All were used.</p>'
-    by_reason = collections.defaultdict(list)
-    for entry in skipped:
-        by_reason[reason_of(entry['reason'])].append(entry)
     parts = []
-    for reason, entries in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+    for reason, count in count_reasons(skipped).items():
         rows = [
             (entry['file'], entry['reason'].partition(': ')[2])
-            for entry in entries[:_SHOWN_FILES]
-        ]
-        more = len(entries) - len(rows)
+            for entry in skipped
+            if reason_of(entry['reason']) == reason
+        ][:_SHOWN_FILES]
+        more = count - len(rows)
         rest = f'<p>and {more:,} more, all in {JSON}.</p>' if more else ''
         listed = table(('file', 'details'), rows) + rest
-        parts.append(details(f'{len(entries):,} {reason}', listed))
+        parts.append(details(f'{count:,} {reason}', listed))
     return ''.join(parts)
 
 

@@ -47,11 +47,9 @@ def compare_faces(methods: Mapping[str, np.ndarray]) -> str:
     pictures = ''.join(
         '<span class="face">'
         + ''.join(
-            f'<img class="{method}" data-place="{place}" alt="{title}" '
+            f'<img class="{method}" data-place="{place}" alt="{titles[place]}" '
             f'src="{image_source(images[index])}">'
-            for place, (title, (method, images)) in enumerate(
-                zip(titles, methods.items(), strict=True)
-            )
+            for place, (method, images) in enumerate(methods.items())
         )
         + '</span>'
         for index in chosen

@@ -80,7 +80,7 @@ def histogram(
     of: str,
     limits: tuple[float, float] | None = None,
 ) -> str:
-    """Bars as SVG, the highest as high as the picture.
+    """Bars as SVG, the tallest as high as the picture.
 
     Args:
       values: what to count, [n], n ≥ 1.
@@ -121,21 +121,20 @@ def line_chart(
       logarithmic: whether the axis of y is; then y > 0.
     """
     x, y = np.array(points, float).T
-    shown = np.log(y) if logarithmic else y
-    across = _scaled(x, _MARGIN, _CHART_WIDTH - 8)
-    down = _scaled(shown, _CHART_HEIGHT - 20, 10)
+    right, bottom = _CHART_WIDTH - 8, _CHART_HEIGHT - 20
+    across = _scaled(x, _MARGIN, right)
+    down = _scaled(np.log(y) if logarithmic else y, bottom, 10)
     line = ' '.join(
         f'{left:.1f},{top:.1f}' for left, top in zip(across, down, strict=True)
     )
-    right = _CHART_WIDTH - 8
     marks = ''.join(
         f'<line stroke="#ddd" x1="{_MARGIN}" x2="{right}" y1="{top}" y2="{top}"/>'
         f'<text x="{_MARGIN - 4}" y="{top + 4}" text-anchor="end">{value:.3g}</text>'
-        for value, top in ((y.max(), 10), (y.min(), _CHART_HEIGHT - 20))
+        for value, top in ((y.max(), 10), (y.min(), bottom))
     )
     ends = (
         f'<text x="{_MARGIN}" y="{_CHART_HEIGHT - 4}">{x[0]:,.0f}</text>'
-        f'<text x="{_CHART_WIDTH - 8}" y="{_CHART_HEIGHT - 4}" text-anchor="end">'
+        f'<text x="{right}" y="{_CHART_HEIGHT - 4}" text-anchor="end">'
         f'step {x[-1]:,.0f}</text>'
     )
     scale = ', logarithmic' if logarithmic else ''
@@ -146,9 +145,8 @@ def line_chart(
         f'{marks}{ends}<polyline points="{line}" fill="none" stroke="#4a76a8" '
         'stroke-width="1.5"/>'
         f'<circle cx="{across[-1]:.1f}" cy="{down[-1]:.1f}" r="2.5" fill="#4a76a8"/>'
-        '</svg><figcaption>'
-        f'{html.escape(title)}: {y[-1]:.4g} at the end{scale}</figcaption>'
-        '</figure>'
+        f'</svg><figcaption>{html.escape(title)}: {y[-1]:.4g} at the end{scale}'
+        '</figcaption></figure>'
     )
 
 

@@ -1,11 +1,11 @@
-"""Turns photographs into encoded faces of 112×96, or the reason why there is none.
+"""Turns photographs into encoded faces of 112×96, or says why there are none.
 
 All of it is pure and picklable, so that it runs in any process; nothing here raises for
 a damaged photograph.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
@@ -13,10 +13,9 @@ from scipy import fft
 
 from sicnn_jax.data import align, image_files, records
 
-# A fingerprint has the signs of this many of the lowest frequencies, each way.
+# A fingerprint has the signs of this many of the lowest frequencies along each axis.
 _FREQUENCIES = 16
 FINGERPRINT_BYTES = _FREQUENCIES**2 // 8
-_REDUCED = 4 * _FREQUENCIES
 
 CENTER, LANDMARKS, DETECT = 'center', 'landmarks', 'detect'
 FACES = ('largest', 'central', 'all')
@@ -43,8 +42,13 @@ class ConvertedFace(NamedTuple):
     height: float
     fingerprint: bytes
 
+    @classmethod
+    def of(cls, face: np.ndarray, height: float, encoding: str) -> Self:
+        """Encodes a face, uint8 [112, 96, 3]."""
+        return cls(records.encode_image(face, encoding), height, fingerprint(face))
 
-# At least one face, or the reason why there is none: 'reason' or 'reason: details'.
+
+# At least one face, or why there are none: 'reason' or 'reason: details'.
 Outcome = list[ConvertedFace] | str
 
 
@@ -54,12 +58,7 @@ class Convert:
 
     Attributes:
       placement: `CENTER`, `LANDMARKS` (photographs without are rejected) or `DETECT`.
-      faces: which of the detected ones: `largest`, `central` or `all`.
-      min_size: reject photographs whose shorter side has fewer pixels.
-      min_height: reject faces whose 112 rows come from fewer rows of the photograph;
-        with 112, nothing is enlarged.
-      encoding: `png` or `jpeg`.
-      rotations: if no face is upright, look for faces that are sideways or upside down.
+      faces, min_size, min_height, encoding, rotations: as in `settings.Settings`.
     """
 
     placement: str = CENTER
@@ -77,19 +76,17 @@ class Convert:
         """The alignment of the new set; `alignment` describes the source."""
         if self.placement == CENTER:
             return alignment or {'method': 'center_crop'}
-        described = {
-            'method': 'similarity',
-            'template': [list(point) for point in align.TEMPLATE],
-        }
-        if self.placement == DETECT:
-            described['detector'] = 'mtcnn'
-        return described
+        template = [list(point) for point in align.TEMPLATE]
+        detector = {'detector': 'mtcnn'} if self.placement == DETECT else {}
+        return {'method': 'similarity', 'template': template} | detector
 
     def _convert(self, photograph):
         if self.placement == LANDMARKS and photograph.landmarks is None:
             return 'no landmarks'
+        content = photograph.content
+        name = content if isinstance(content, str) else photograph.key
         try:
-            picture = image_files.load_picture(photograph.content, _named(photograph))
+            picture = image_files.load_picture(content, name)
         except image_files.MissingDecoderError as error:
             return f'{error.advice}: {error}'
         except records.DatasetError as error:
@@ -105,19 +102,12 @@ class Convert:
             placed = [_place(image, face) for face in points]
         except records.DatasetError as error:
             return f'impossible landmarks: {error}'
-        large = [face for face in placed if face[1] >= self.min_height]
+        least = self.min_height
+        large = [(face, rows) for face, rows in placed if rows >= least]
         if not large:
             highest = max(rows for _, rows in placed)
-            return (
-                f'too small: the face is {highest:.1f} pixels high, of '
-                f'{self.min_height}'
-            )
-        return [
-            ConvertedFace(
-                records.encode_image(face, self.encoding), rows, fingerprint(face)
-            )
-            for face, rows in large
-        ]
+            return f'too small: the face is {highest:.1f} pixels high, of {least}'
+        return [ConvertedFace.of(face, rows, self.encoding) for face, rows in large]
 
     def _landmarks(self, picture, given):
         """The landmarks of each face; None stands for a crop of the middle."""
@@ -156,12 +146,6 @@ def fingerprint(face: np.ndarray) -> bytes:
       `FINGERPRINT_BYTES` bytes.
     """
     grey = Image.fromarray(face).convert('L')
-    grey = grey.resize((_REDUCED, _REDUCED), Image.Resampling.BOX)
+    grey = grey.resize([4 * _FREQUENCIES] * 2, Image.Resampling.BOX)
     frequencies = fft.dctn(np.asarray(grey, np.float32), norm='ortho')
     return np.packbits(frequencies[:_FREQUENCIES, :_FREQUENCIES] > 0).tobytes()
-
-
-def _named(photograph):
-    """Its name in errors: the file if there is one, else the key."""
-    content = photograph.content
-    return content if isinstance(content, str) else photograph.key

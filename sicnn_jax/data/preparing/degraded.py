@@ -19,7 +19,7 @@ class Degrade:
     Attributes:
       scale: of the degradation, 8 or 4.
       kind: `bicubic` or `area`.
-      checkpoint: directory of a finished stage with a CNNH that enlarges; None for
+      checkpoint: directory of a finished stage whose CNNH enlarges the faces; None for
         bicubic interpolation.
       encoding: `png` or `jpeg`.
     """
@@ -39,19 +39,10 @@ class Degrade:
 
         hr = np.stack([_decode(photograph) for photograph in photographs])
         lr = inference.degrade_faces(hr, scale=self.scale, kind=self.kind)
-        if self._network is None:
-            faces = inference.enlarge_faces(lr)
-        else:
-            faces = self._network(lr)
+        faces = (self._network or inference.enlarge_faces)(lr)
+        height = records.HEIGHT / self.scale
         return [
-            [
-                convert.ConvertedFace(
-                    records.encode_image(face, self.encoding),
-                    records.HEIGHT / self.scale,
-                    convert.fingerprint(face),
-                )
-            ]
-            for face in faces
+            [convert.ConvertedFace.of(face, height, self.encoding)] for face in faces
         ]
 
     def describe(self, alignment: Any) -> dict[str, Any]:
@@ -77,12 +68,8 @@ class Degrade:
         }
         try:
             params, record = checkpoint.load_networks(self.checkpoint, ['cnnh'])
-            checkpoint.check_record(
-                record,
-                expected,
-                self.checkpoint,
-                'Name a checkpoint that was, or the same scale and degradation.',
-            )
+            remedy = 'Name a checkpoint that was, or the same scale and degradation.'
+            checkpoint.check_record(record, expected, self.checkpoint, remedy)
         except checkpoint.CheckpointError as error:
             raise records.DatasetError(str(error)) from error
         return inference.frozen(models.cnnh_from(record), params['cnnh'])

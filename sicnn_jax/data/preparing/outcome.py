@@ -35,7 +35,7 @@ def write_report(
     settings: Settings,
 ) -> dict[str, Any]:
     """Writes the report into the data set's directory, and returns it."""
-    splits = made.selected.filled()
+    splits, names = made.selected.filled(), made.candidates.names
     kept = np.concatenate(list(splits.values()))
     heights = made.faces['height'][kept]
     result = {
@@ -44,19 +44,22 @@ def write_report(
         **opened.passed_over.report(),
         **_describe_settings(settings),
         'identity': opened.identity_feature,
-        **_describe_outcome(info, made.candidates.names, splits),
+        'splits': {
+            split: {'identities': found.num_identities, 'images': found.num_examples}
+            for split, found in info.splits.items()
+        },
+        'images_per_identity': {
+            split: dict(sorted(collections.Counter(names[kept]).items()))
+            for split, kept in splits.items()
+        },
         'face_height': dataset_page.summarise_heights(heights),
         'skipped_by_reason': dataset_page.count_reasons(made.skipped),
         'skipped': made.skipped,
     }
-    shown = np.random.default_rng(settings.seed).permutation(kept)
-    shown = made.faces[shown[: dataset_page.SHOWN_FACES]]
-    dataset_page.write_report(
-        out,
-        result,
-        heights=heights,
-        shown=[made.unfinished.read(face) for face in shown],
-    )
+    chosen = np.random.default_rng(settings.seed).permutation(kept)
+    chosen = made.faces[chosen[: dataset_page.SHOWN_FACES]]
+    shown = [made.unfinished.read(face) for face in chosen]
+    dataset_page.write_report(out, result, heights=heights, shown=shown)
     return result
 
 
@@ -70,19 +73,6 @@ def _describe_settings(settings):
     }
     del described['test_identities'], described['test_list']
     return described
-
-
-def _describe_outcome(info, names, splits):
-    return {
-        'splits': {
-            split: {'identities': found.num_identities, 'images': found.num_examples}
-            for split, found in info.splits.items()
-        },
-        'images_per_identity': {
-            split: dict(sorted(collections.Counter(names[kept]).items()))
-            for split, kept in splits.items()
-        },
-    }
 
 
 def nothing_left(

@@ -15,10 +15,9 @@ from sicnn_jax.data.preparing import convert
 
 # Of 256 bits. Of the 56 million pairs of aligned LFW photographs, mirrored or not, the
 # twelve nearest differ in at most 52 bits: the seven that were inspected are copies,
-# some under two people's names; three inspected from 54 bits on are other photographs.
-# A photograph encoded again, at half the size, brighter or mirrored is at most 26 bits
-# from itself; one with landmarks moved by 1 pixel is at most 44 bits away in 19 of 20
-# cases.
+# some under two people's names; three inspected at 54 bits or more are not. Encoding a
+# photograph again, halving, brightening or mirroring it changes at most 26 bits; moving
+# its landmarks by 1 pixel changes at most 44 bits in 19 of 20 cases.
 DUPLICATE_BITS = 48
 
 # Rows of the distance table computed at once: 64 MB for 16,000 columns.
@@ -31,7 +30,7 @@ class Excluded:
 
     Attributes:
       identities: the path that names each, by `comparable_name`.
-      keys: of faces of which there may be copies.
+      keys: of faces that may have copies.
       fingerprints: of those faces, uint8 [n, FINGERPRINT_BYTES].
     """
 
@@ -41,7 +40,7 @@ class Excluded:
 
 
 def read_excluded(paths: Iterable[str | os.PathLike]) -> Excluded:
-    """Reads exclusions from files of names, one per line, and from data sets of ours.
+    """Reads exclusions from files of names, one per line, and from our data sets.
 
     The names of a data set count if they have letters: if two sets number their
     identities, the seventh of each is not the same person.
@@ -116,9 +115,11 @@ def near_duplicates(
     distance = np.full(len(train), 8 * convert.FINGERPRINT_BYTES)
     if not len(test):
         return nearest, distance
-    # With signs, a product is the number of equal bits minus that of different ones.
+    # With signs, a product counts the equal bits minus the different ones.
     columns = _signs(test)
-    both = np.concatenate([columns, columns * _mirrored_signs(columns.shape[1])])
+    # Mirroring flips a bit at odd horizontal frequencies.
+    mirror = np.where(np.arange(columns.shape[1]) % 2, -1, 1).astype(np.float32)
+    both = np.concatenate([columns, columns * mirror])
     for start in range(0, len(train), _ROWS):
         rows = np.s_[start : start + _ROWS]
         differing = (both.shape[1] - _signs(train[rows]) @ both.T) / 2
@@ -130,8 +131,3 @@ def near_duplicates(
 
 def _signs(fingerprints):
     return np.unpackbits(fingerprints, axis=1).astype(np.float32) * 2 - 1
-
-
-def _mirrored_signs(bits):
-    """−1 where mirroring flips a bit: at odd horizontal frequencies."""
-    return np.where(np.arange(bits) % 2, -1, 1).astype(np.float32)

@@ -26,8 +26,6 @@ from sicnn_jax.names import ByName, printable
 __all__ = ['prepare']
 
 _BEAM = 'beam:'
-
-
 _DEFAULTS = Settings()
 
 
@@ -143,9 +141,12 @@ def _function(settings):
     """The function that makes faces from photographs."""
     if settings.degrade is None:
         return _converter(settings)
-    _check_degrade(settings)
-    checkpoint = settings.checkpoint
-    stage = None if checkpoint is None else os.fspath(checkpoint)
+    if settings.landmarks is not None or settings.detect or settings.exclude:
+        raise records.DatasetError(
+            'degrade keeps the faces and splits of a data set as they are: leave out '
+            'landmarks, detect and exclude.'
+        )
+    stage = settings.checkpoint and os.fspath(settings.checkpoint)
     return degraded.Degrade(
         settings.degrade, settings.degradation, stage, settings.encoding
     )
@@ -181,14 +182,6 @@ def _converter(settings):
         settings.encoding,
         settings.rotations,
     )
-
-
-def _check_degrade(settings):
-    if settings.landmarks is not None or settings.detect or settings.exclude:
-        raise records.DatasetError(
-            'degrade keeps the faces and splits of a data set as they are: leave out '
-            'landmarks, detect and exclude.'
-        )
 
 
 def _check_splits(opened, source, settings):
@@ -239,21 +232,16 @@ def _read_test_list(settings, identities, source):
 
 def _made_with(source, opened, points, function):
     """The settings that must be the same to continue an interrupted run."""
-    return {
-        'source': outcome.where(source),
-        'photographs': _digest(opened.keys, points),
-        **dataclasses.asdict(function),
-    }
-
-
-def _digest(keys, points):
-    """A digest of the photographs of a run and their landmarks."""
     digest = hashlib.sha256()
-    for key in keys:
+    for key in opened.keys:
         digest.update(key.encode() + b'\0')
         if key in points:
             digest.update(points[key].tobytes())
-    return digest.hexdigest()
+    return {
+        'source': outcome.where(source),
+        'photographs': digest.hexdigest(),
+        **dataclasses.asdict(function),
+    }
 
 
 def _runner(function, opened, workers, runner):
@@ -283,29 +271,27 @@ def _runner(function, opened, workers, runner):
 def _convert_all(function, opened, points, unfinished, run, progress):
     """Converts the photographs that are not yet in the spool."""
 
-    def photographs(span):
+    def read(chunk):
+        span = spool.span(chunk)
         keys = opened.keys[span]
         contents = opened.read(span.start, span.start + len(keys))
-        return [
-            convert.Photograph(key, content, points.get(key))
-            for key, content in zip(keys, contents, strict=True)
-        ]
+        found = zip(keys, contents, map(points.get, keys), strict=True)
+        return spool.Task(chunk, [convert.Photograph(*one) for one in found])
 
     total = len(opened.keys)
     missing = unfinished.missing()
     done = total - sum(len(opened.keys[spool.span(chunk)]) for chunk in missing)
     progress(done, total)
     write = functools.partial(spool.write_chunk, function, unfinished.directory)
-    tasks = (spool.Task(chunk, photographs(spool.span(chunk))) for chunk in missing)
     # A single chunk is done before a process would have started.
     run = run if len(missing) > 1 else map
-    for converted in run(write, tasks):
+    for converted in run(write, (read(chunk) for chunk in missing)):
         done += converted
         progress(done, total)
 
 
 def _choose(unfinished, opened, excluded, listed, settings):
-    """Chooses which of the faces that were made are kept."""
+    """Chooses which of the faces that were made are kept, and in which split."""
     made, reasons = unfinished.load()
     candidates = selection.Faces(
         keys=[_key(opened.keys[face['item']], face['number']) for face in made],
@@ -313,18 +299,6 @@ def _choose(unfinished, opened, excluded, listed, settings):
         fingerprints=made['fingerprint'],
     )
     given = opened.splits and [opened.splits[item] for item in made['item']]
-    selected = _select(candidates, given, excluded, listed, settings)
-    skipped = _skipped(opened.keys, reasons, candidates.keys, selected.rejected)
-    return outcome.Made(unfinished, made, candidates, selected, skipped)
-
-
-def _key(photograph, number):
-    """The key of a face: its photograph's, with a number from the second face on."""
-    return f'{photograph}#{number}' if number else photograph
-
-
-def _select(candidates, given, excluded, listed, settings):
-    """Which faces are kept, and in which split; `given` are the source's splits."""
     selected = selection.Selection(candidates, given)
     if settings.degrade is None:
         selected.exclude_identities(excluded.identities, listed)
@@ -332,46 +306,42 @@ def _select(candidates, given, excluded, listed, settings):
         selected.split(listed, settings.test_identities, settings.seed)
         selected.drop_duplicates(excluded, settings.duplicate_bits)
         selected.drop_rare(settings.min_images)
-    return selected
+    skipped = [
+        *((opened.keys[item], reason) for item, reason in reasons.items()),
+        *((candidates.keys[i], reason) for i, reason in selected.rejected),
+    ]
+    entries = [{'file': file, 'reason': reason} for file, reason in sorted(skipped)]
+    return outcome.Made(unfinished, made, candidates, selected, entries)
+
+
+def _key(photograph, number):
+    """The key of a face: its photograph's, with a number from the second face on."""
+    return f'{photograph}#{number}' if number else photograph
 
 
 def _splits(made, source_name):
     """The faces that are kept, by split."""
     return {
-        split: _faces(made, kept, source_name)
+        split: (
+            records.Face(
+                image=made.unfinished.read(made.faces[i]),
+                name=made.candidates.names[i],
+                key=made.candidates.keys[i],
+                source=source_name,
+            )
+            for i in kept
+        )
         for split, kept in made.selected.filled().items()
     }
 
 
-def _faces(made, kept, source_name):
-    for face, i in zip(made.faces[kept], kept, strict=True):
-        yield records.Face(
-            image=made.unfinished.read(face),
-            name=made.candidates.names[i],
-            key=made.candidates.keys[i],
-            source=source_name,
-        )
-
-
-def _skipped(photographs, reasons, faces, rejected):
-    entries = [
-        *((photographs[item], reason) for item, reason in reasons.items()),
-        *((faces[i], reason) for i, reason in rejected),
-    ]
-    return [{'file': file, 'reason': reason} for file, reason in sorted(entries)]
-
-
 def _labels(labels, selected, names):
     """The names of labels: all that occur, or the source's labels that are kept."""
+    found = {split: set(names[kept]) for split, kept in selected.filled().items()}
     if labels is None:
-        filled = selected.filled()
-        return {split: sorted(set(names[kept])) for split, kept in filled.items()}
-    left_out = {names[i] for i, _ in selected.rejected}
-    gone = {
-        split: left_out.difference(names[kept])
-        for split, kept in selected.filled().items()
-    }
+        return {split: sorted(people) for split, people in found.items()}
+    gone = {names[i] for i, _ in selected.rejected}
     return {
-        split: [name for name in labels[split] if name not in gone[split]]
-        for split in gone
+        split: [name for name in labels[split] if name in people or name not in gone]
+        for split, people in found.items()
     }

@@ -37,44 +37,41 @@ class Selection:
 
     def __init__(self, faces: Faces, given: Sequence[str] | None = None):
         """All faces for training, or in the splits given for each."""
-        everything = np.arange(len(faces.keys))
         self._faces = faces
         self._splits_given = given is not None
         self.rejected: list[tuple[int, str]] = []
-        if given is None:
-            self.splits = {TRAIN: everything}
-        else:
+        self.splits = {TRAIN: np.arange(len(faces.keys))}
+        if given is not None:
+            split_of = np.asarray(given, object)
             # In the order of the data set.
-            of_each = np.asarray(given, object)
-            self.splits = {
-                name: everything[of_each == name] for name in dict.fromkeys(given)
-            }
+            names = dict.fromkeys(given)
+            self.splits = {name: np.flatnonzero(split_of == name) for name in names}
 
     def exclude_identities(
         self, excluded: Mapping[str, str], listed: Collection[str]
     ) -> None:
         """Removes training identities that are excluded and not in the test list."""
         found = {
-            name: excluded[overlap.comparable_name(name)]
-            for name in set(self._faces.names)
-            if overlap.comparable_name(name) in excluded and name not in listed
+            name: excluded.get(overlap.comparable_name(name))
+            for name in set(self._faces.names).difference(listed)
         }
         self._reject(
-            lambda name: f'identity is excluded: {name} is in {found[name]}',
-            collections.Counter(found),
+            {
+                name: f'identity is excluded: {name} is in {path}'
+                for name, path in found.items()
+                if path is not None
+            }
         )
 
     def drop_rare(self, min_images: int, listed: Collection[str] = ()) -> None:
-        """Removes training identities with too few faces that no test list has."""
+        """Removes training identities with too few faces, unless they are listed."""
         counts = collections.Counter(self._faces.names[self._train()])
-        rare = {
-            name: count
-            for name, count in counts.items()
-            if count < min_images and name not in listed
-        }
         self._reject(
-            lambda name: f'identity has too few images: {rare[name]} of {min_images}',
-            rare,
+            {
+                name: f'identity has too few images: {count} of {min_images}'
+                for name, count in counts.items()
+                if count < min_images and name not in listed
+            }
         )
 
     def split(
@@ -88,22 +85,17 @@ class Selection:
         Raises:
           DatasetError: nobody would remain for training.
         """
-        if self._splits_given or not len(self._train()):
+        train = self._train()
+        if self._splits_given or not len(train):
             return
         rng = np.random.default_rng(seed)
-        names = self._faces.names
-        train = self._train()
-        test = set(listed) or set(
-            _choose(sorted(set(names[train])), test_identities, rng)
-        )
-        in_test = np.fromiter((name in test for name in names[train]), bool, len(train))
-        self.splits = {
-            TRAIN: rng.permutation(train[~in_test]),
-            TEST: train[in_test],
-        }
+        names = self._faces.names[train]
+        test = set(listed) or set(_choose(sorted(set(names)), test_identities, rng))
+        in_test = np.fromiter((name in test for name in names), bool, len(train))
+        self.splits = {TRAIN: rng.permutation(train[~in_test]), TEST: train[in_test]}
 
     def drop_duplicates(self, excluded: overlap.Excluded, bits: int) -> None:
-        """Removes from training the photographs of other splits and other data sets.
+        """Removes training faces that are copies of faces of other splits or data sets.
 
         Args:
           excluded: faces of other data sets.
@@ -138,13 +130,13 @@ class Selection:
     def _train(self):
         return self.splits.get(TRAIN, np.empty(0, np.int64))
 
-    def _reject(self, reason, names):
+    def _reject(self, reasons):
+        """Removes training faces of people for a reason, given by name."""
         train = self._train()
-        out = np.fromiter(
-            (name in names for name in self._faces.names[train]), bool, len(train)
-        )
+        names = self._faces.names[train]
+        out = np.fromiter((name in reasons for name in names), bool, len(train))
         self.rejected += [
-            (face, reason(self._faces.names[face])) for face in train[out].tolist()
+            (face, reasons[self._faces.names[face]]) for face in train[out].tolist()
         ]
         if TRAIN in self.splits:
             self.splits[TRAIN] = train[~out]

@@ -28,17 +28,17 @@ class Settings:
       min_height: leave out faces whose 112 rows come from fewer rows of the photograph;
         with 112, no face is enlarged.
       degrade: take aligned faces to low resolution by this factor and back; the source
-        must be a data set of ours, whose labels and splits are kept.
+        must be one of our data sets, whose labels and splits are kept.
       degradation: `bicubic` or `area`.
       checkpoint: a finished stage whose CNNH enlarges them, instead of bicubic
         interpolation.
-      exclude: files of names, one per line, and data sets of ours: the people that they
+      exclude: files of names, one per line, and our data sets: the people that they
         name are left out of training, as are copies of the data sets' faces.
       duplicate_bits: training faces are copies if their fingerprints differ in at most
-        this many bits from one of the test split or of `exclude`; −1 for no copies.
+        this many bits from a face of the test split or of `exclude`; −1 keeps copies.
       seed: of the choice of test identities and the order of training faces.
       test_identities: how many identities, chosen at random, go to the split `test`:
-        a fraction if below 1, else a number.
+        a fraction if below 1, else a count.
       test_list: instead, a file with their names, one per line.
       identity: the feature of a TFDS data set that identifies the person; by default
         the first of `sources.IDENTITY_FEATURES` that is a label.

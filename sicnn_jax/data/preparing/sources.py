@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,8 +28,6 @@ _SPLITS = {
     **dict.fromkeys(('val', 'valid', 'validation'), 'val'),
     **dict.fromkeys(('test', 'testing'), 'test'),
 }
-_OR_TEST = {'val': 'test'}
-_BESIDE = 'beside the folders of people'
 _COLUMNS = ('path', 'identity')
 # Names of the identity feature in TFDS data sets, the unambiguous ones first.
 IDENTITY_FEATURES = (
@@ -83,8 +80,7 @@ def open_source(
       data_dir: where TFDS keeps its data sets.
       root: the directory that all images of a list must be below, and that its paths
         are relative to; by default the directory of the list.
-      identity: the feature of a TFDS data set that identifies the person; by default
-        the first of `IDENTITY_FEATURES` that is a label.
+      identity: as in `settings.Settings`.
 
     Raises:
       DatasetError: it is none of `CHOICES`, is damaged or has no images.
@@ -93,7 +89,8 @@ def open_source(
     if text.startswith('tfds:'):
         return _open_tfds(text.removeprefix('tfds:'), data_dir, identity)
     path = pathlib.Path(spec)
-    if _is_tfds(path):
+    ours = (path / records.SIDECAR).exists()
+    if not ours and (path / 'dataset_info.json').exists():
         return _open_tfds(path, data_dir, identity)
     if identity is not None:
         raise DatasetError(
@@ -101,27 +98,20 @@ def open_source(
             'not one: leave it out.'
         )
     if path.is_dir():
-        if (path / records.SIDECAR).exists():
+        if ours:
             return _open_records(path)
         if (path / 'train.rec').exists():
             return _open_recordio(path / 'train.rec')
         return _open_folder(path)
-    openers: dict[str, Callable[[pathlib.Path], Source]] = {
-        '.csv': functools.partial(_open_list, root=root),
-        '.parquet': functools.partial(_open_list, root=root),
-        '.rec': _open_recordio,
-        '.bin': _open_bin,
-    }
-    if path.exists() and path.suffix.lower() in openers:
-        return openers[path.suffix.lower()](path)
-    problem = 'is not a source' if path.exists() else 'does not exist'
+    suffix = path.suffix.lower() if path.exists() else None
+    if suffix in ('.csv', '.parquet'):
+        return _open_list(path, root)
+    if suffix == '.rec':
+        return _open_recordio(path)
+    if suffix == '.bin':
+        return _open_bin(path)
+    problem = 'does not exist' if suffix is None else 'is not a source'
     raise DatasetError(f'{text} {problem}; expected one of:\n{CHOICES}')
-
-
-def _is_tfds(path):
-    """Whether a directory holds a TFDS data set that is not one of ours."""
-    ours = (path / records.SIDECAR).exists()
-    return not ours and (path / 'dataset_info.json').exists()
 
 
 def _open_folder(directory):
@@ -135,7 +125,7 @@ def _open_folder(directory):
         if '/' in path:
             found.append(path)
         else:
-            passed_over.add(path, _BESIDE)
+            passed_over.add(path, 'beside the folders of people')
     if not found:
         raise DatasetError(
             f'{directory} has no images in its folders{passed_over}. Expected '
@@ -168,7 +158,7 @@ def _splits_of_folders(keys):
         return None
     if 'test' not in called.values():
         # Commands look under this name for faces to evaluate by.
-        called = {folder: _OR_TEST.get(name, name) for folder, name in called.items()}
+        called |= {folder: 'test' for folder, name in called.items() if name == 'val'}
     return [called[key.partition('/')[0]] for key in keys]
 
 
@@ -181,7 +171,7 @@ def _check_apart(directory, keys, names):
         if other != folder:
             raise DatasetError(
                 f'{directory} has {name} in {other} and in {folder}, which are splits: '
-                f'nobody may be in two. Expected other people in each; give one of '
+                f'nobody may be in two. Expected different people in each; give one of '
                 f'them (--source={os.path.join(directory, other)}), or all images as a '
                 'list (LIST.csv with path and identity) and --test_identities=0.1.'
             )
@@ -288,24 +278,19 @@ def _open_bin(path):
 
 def _open_records(directory):
     info = records.read_dataset_info(directory)
-    keys, identities, splits = [], [], []
-    for split in info.splits:
-        for face in records.read_faces(directory, split):
-            keys.append(face.key)
-            identities.append(face.name)
-            splits.append(split)
+
+    def faces():
+        for split in info.splits:
+            for face in records.read_faces(directory, split):
+                yield split, face
+
+    found = [(split, face.key, face.name) for split, face in faces()]
     return Source(
         name=directory.resolve().name,
-        keys=keys,
-        identities=identities,
-        read=_Stream(
-            lambda: (
-                face.image
-                for split in info.splits
-                for face in records.read_faces(directory, split)
-            )
-        ),
-        splits=splits,
+        keys=[key for _, key, _ in found],
+        identities=[name for _, _, name in found],
+        read=_Stream(lambda: (face.image for _, face in faces())),
+        splits=[split for split, _, _ in found],
         labels={name: split.identity_names for name, split in info.splits.items()},
         alignment=info.alignment,
         in_files=False,
@@ -332,38 +317,31 @@ def _open_tfds(
     features = builder.info.features
     image, identity = _choose_features(tfds, features, where, wanted)
 
-    def examples(split, name, decoder):
-        # One file after the other, so that the order is always the same.
-        read_config = tfds.ReadConfig(interleave_cycle_length=1)
-        dataset = builder.as_dataset(
-            split=split,
-            shuffle_files=False,
-            read_config=read_config,
-            decoders=tfds.decode.PartialDecoding(
-                {name: features[name]}, decoders={name: decoder} if decoder else None
-            ),
-        )
-        return (example[name] for example in dataset.as_numpy_iterator())
+    def examples(name, decoders=None):
+        """The key of each example, and the value of one of its features."""
+        for split in builder.info.splits:
+            dataset = builder.as_dataset(
+                split=split,
+                shuffle_files=False,
+                # One file after the other, so that the order is always the same.
+                read_config=tfds.ReadConfig(interleave_cycle_length=1),
+                decoders=tfds.decode.PartialDecoding({name: features[name]}, decoders),
+            )
+            for i, example in enumerate(dataset.as_numpy_iterator()):
+                yield f'{split}/{i:08d}', example[name]
 
-    keys, identities = [], []
-    for split in builder.info.splits:
-        for i, value in enumerate(examples(split, identity, None)):
-            key = f'{split}/{i:08d}'
-            keys.append(key)
-            identities.append(_identity(features[identity], value, f'{where}, {key}'))
-    if not keys:
+    found = [
+        (key, _identity(features[identity], value, f'{where}, {key}'))
+        for key, value in examples(identity)
+    ]
+    if not found:
         raise DatasetError(f'{where} has no images.')
+    encoded = {image: tfds.decode.SkipDecoding()}
     return Source(
         name=builder.info.name,
-        keys=keys,
-        identities=identities,
-        read=_Stream(
-            lambda: (
-                encoded
-                for split in builder.info.splits
-                for encoded in examples(split, image, tfds.decode.SkipDecoding())
-            )
-        ),
+        keys=[key for key, _ in found],
+        identities=[name for _, name in found],
+        read=_Stream(lambda: (value for _, value in examples(image, encoded))),
         in_files=False,
         identity_feature=identity,
     )
@@ -382,14 +360,14 @@ def _choose_features(tfds, features, where, wanted):
         raise DatasetError(
             f'{where} has the features {", ".join(sorted(features))}; expected an '
             f'image and {"one of " if wanted is None else ""}{", ".join(candidates)}. '
-            '--identity=FEATURE names the one that says who somebody is.'
+            '--identity=FEATURE names the one that identifies the person.'
         )
     labels = [name for name in found if _is_label(features[name])]
     if not labels:
         feature = features[found[0]]
         others = sorted(name for name in features if _is_label(features[name]))
         raise DatasetError(
-            f'{where}: the feature {found[0]!r} is no label: it is '
+            f'{where}: the feature {found[0]!r} is not a label: it is '
             f'{type(feature).__name__} of {feature.tf_dtype} and the shape '
             f'{feature.shape}; expected one class, integer or text. Its labels are: '
             f'{", ".join(others) or "none"} (--identity=FEATURE).'

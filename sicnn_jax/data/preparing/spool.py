@@ -32,7 +32,7 @@ from sicnn_jax.results_file import encode_json, write_whole
 # Photographs per chunk; a process is given one chunk at a time.
 CHUNK = 128
 
-_SETTINGS = 'settings.json'
+
 _PUBLISHING = 'publishing'
 
 FACE = np.dtype(
@@ -86,7 +86,7 @@ class Spool:
         Raises:
           DatasetError: that run had other settings.
         """
-        path = self.directory / _SETTINGS
+        path = self.directory / 'settings.json'
         if path.exists():
             found = json.loads(path.read_text(encoding='utf-8'))
             changed = [
@@ -97,8 +97,8 @@ class Spool:
             if changed:
                 raise records.DatasetError(
                     f'{self.directory} has faces of an interrupted run with other '
-                    f'settings: {"; ".join(changed)}. Give it the same settings to '
-                    'finish it, or delete that directory.'
+                    f'settings: {"; ".join(changed)}. Use the same settings to finish '
+                    'it, or delete that directory.'
                 )
         self.directory.mkdir(parents=True, exist_ok=True)
         _write(path, json.dumps(settings, indent=1).encode())
@@ -110,14 +110,21 @@ class Spool:
 
     def load(self) -> tuple[np.ndarray, dict[int, str]]:
         """All faces, `FACE` [n] in order, and why other photographs have none."""
-        faces, rejected = [], {}
+        arrays, rejected = [], {}
         for chunk in self._chunks:
-            found = self._load(chunk)
-            for item, outcome in enumerate(found, start=span(chunk).start):
+            faces: list[tuple] = []
+            for item, outcome in enumerate(self._load(chunk), start=span(chunk).start):
                 if isinstance(outcome, str):
                     rejected[item] = outcome
-            faces.append(_as_array(chunk, found))
-        return np.concatenate(faces), rejected
+                    continue
+                faces += [
+                    (item, number, chunk, 0, size, height, list(bytes.fromhex(bits)))
+                    for number, (size, height, bits) in enumerate(outcome)
+                ]
+            array = np.array(faces, FACE)
+            array['offset'] = np.cumsum(array['size']) - array['size']
+            arrays.append(array)
+        return np.concatenate(arrays), rejected
 
     def read(self, face: np.void) -> bytes:
         """The encoded face of an element that `load` returned."""
@@ -185,17 +192,16 @@ def run_in_processes(function: Callable, tasks: Iterable, *, workers: int) -> It
         workers, mp_context=context, initializer=_start_worker
     )
     tasks = iter(tasks)
+
+    def submit(count):
+        return {pool.submit(function, task) for task in itertools.islice(tasks, count)}
+
     try:
-        pending = {
-            pool.submit(function, task) for task in itertools.islice(tasks, 2 * workers)
-        }
+        pending = submit(2 * workers)
         while pending:
             done, pending = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
             yield from (future.result() for future in done)
-            pending |= {
-                pool.submit(function, task)
-                for task in itertools.islice(tasks, len(done))
-            }
+            pending |= submit(len(done))
     except futures.process.BrokenProcessPool as error:
         raise records.DatasetError(
             'A process that converted photographs died; most often memory ran out. '
@@ -228,24 +234,6 @@ def run_on_beam(runner: str, function: Callable, tasks: Iterable) -> Iterator:
     with beam.Pipeline(options=options) as pipeline:
         _ = pipeline | beam.Create(tasks) | beam.Reshuffle() | beam.Map(function)
     return (len(task.photographs) for task in tasks)
-
-
-def _as_array(chunk, found):
-    faces = [
-        (chunk * CHUNK + i, number, *face)
-        for i, outcome in enumerate(found)
-        if not isinstance(outcome, str)
-        for number, face in enumerate(outcome)
-    ]
-    array = np.zeros(len(faces), FACE)
-    if faces:
-        items, numbers, sizes, heights, fingerprints = zip(*faces, strict=True)
-        array['item'], array['number'], array['chunk'] = items, numbers, chunk
-        array['size'], array['height'] = sizes, heights
-        array['offset'] = np.cumsum(array['size']) - array['size']
-        joined = np.frombuffer(bytes.fromhex(''.join(fingerprints)), np.uint8)
-        array['fingerprint'] = joined.reshape(len(faces), -1)
-    return array
 
 
 def _start_worker():

@@ -50,7 +50,7 @@ def describe(
 
     Raises:
       DatasetError: the data set, a photograph or its landmarks are missing, or the
-        file, or the part that an interrupted run left, is by another teacher.
+        file, or what an interrupted run left of it, is from another teacher.
       InUseError: another run is writing the file.
       CheckpointError: there is no such teacher.
     """
@@ -58,7 +58,12 @@ def describe(
     out = out or data / f'targets-{name.partition(" ")[0]}.safetensors'
     info = records.read_dataset_info(data)
     if out.exists():
-        _check_same(out, data, name)
+        other = read_targets(out, data).teacher
+        if other != name:
+            raise records.DatasetError(
+                f'{out} is by the teacher {other!r}, but this one is {name!r}: '
+                'choose another file with --out, or delete that one.'
+            )
         return out
     unfinished = out.with_name(f'.{out.stem}.unfinished')
     settings = {'teacher': name, 'fingerprint': records.fingerprint(data)}
@@ -76,16 +81,6 @@ def describe(
         write_targets(out, name, keys, np.concatenate(features))
         shutil.rmtree(unfinished)
     return out
-
-
-def _check_same(out, data, name):
-    """Checks that an existing file is by the same teacher."""
-    found = read_targets(out, data)
-    if found.teacher != name:
-        raise records.DatasetError(
-            f'{out} is by the teacher {found.teacher!r}, but this one is {name!r}: '
-            'choose another file with --out, or delete that one.'
-        )
 
 
 def _begin(unfinished, settings):
@@ -140,34 +135,29 @@ def _open_teacher(
     if teacher == 'dlib':
         file = dlib_resnet.find_file()
         layers = dlib_resnet.read_layers(file)
-        program = jax.jit(dlib_resnet.describe_chips)
+        program = functools.partial(jax.jit(dlib_resnet.describe_chips), layers)
         seen, see = 'aligned', _chips_of_faces
         if photographs is not None and landmarks is not None:
             points = align.read_landmarks(landmarks)
             seen = f'photographs {_checksum(landmarks)}'
             see = functools.partial(_chips, photographs, points)
-
-        def function(faces):
-            return in_batches(lambda x: program(layers, x), see(faces))
-
-        return f'dlib {_checksum(file)} {seen}', function
+        name = f'dlib {_checksum(file)} {seen}'
+        return name, lambda faces: in_batches(program, see(faces))
     if photographs is not None:
         raise records.DatasetError(
             f'photographs are for the teacher dlib, but the teacher is {teacher}, '
             'which sees aligned faces: leave them out.'
         )
     path = Path(teacher)
-    onnx = path.suffix == '.onnx'
-    describe = _describe_once(path) if onnx else load_judge(path).describe
+    if path.suffix != '.onnx':
+        describe = load_judge(path).describe
+    else:
+        network = runtime.load_network(path)
+        # Mirrored faces are for verification.
+        once = dataclasses.replace(network.input, mirror=False)
+        describe = dataclasses.replace(network, input=once)
     name = f'{names.printable(path.stem)} {_checksum(path)}'
     return name, lambda faces: describe(_decode(faces))[0]
-
-
-def _describe_once(path):
-    """An ONNX network without mirrored faces, which are for verification."""
-    network = runtime.load_network(path)
-    expected = dataclasses.replace(network.input, mirror=False)
-    return dataclasses.replace(network, input=expected)
 
 
 def _decode(faces):
@@ -192,19 +182,16 @@ def _chips(photographs, points, faces):
         picture = image_files.load_picture(str(path), face.key)
         aligned = align.face_transform(picture.from_file(points[face.key]))
         chip = dlib_resnet.CHIP @ np.concatenate([aligned, [[0, 0, 1]]])
-        chips.append(
-            align.warp(picture.pixels, chip, (dlib_resnet.SIDE, dlib_resnet.SIDE))
-        )
+        chips.append(align.warp(picture.pixels, chip, (dlib_resnet.SIDE,) * 2))
     return np.stack(chips)
 
 
 def _checksum(path):
     """Checksum of a file and its JSON, or of the files of a stage's networks."""
-    digest = hashlib.sha256()
     files = [path, path.with_suffix('.json')]
     if path.is_dir():
         files = sorted((path / 'final').rglob('*'))
-    for file in files:
-        if file.is_file():
-            digest.update(file.read_bytes())
+    digest = hashlib.sha256()
+    for file in filter(Path.is_file, files):
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

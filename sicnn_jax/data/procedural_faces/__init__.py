@@ -1,4 +1,4 @@
-"""Procedural faces: the embedded data of the project, drawn on the device."""
+"""Procedural faces: the built-in data of the project, drawn on the device."""
 
 from sicnn_jax.data.procedural_faces.drawing import AT_ONCE, render_face, render_faces
 

@@ -1,4 +1,4 @@
-"""Procedural faces: the embedded data of the project, drawn on the device.
+"""Procedural faces: the built-in data of the project, drawn on the device.
 
 `parameters` describes what is drawn: an identity and a view of it. Every face is
 aligned to the five-point template of 112×96 face recognition. Most details that tell
@@ -31,8 +31,8 @@ AT_ONCE = 16
 
 _Grid = collections.namedtuple('_Grid', 'x y u v a side nose_u nose_v')
 
-# There are few clusters, and close ones: many people share a colour, and light moves it
-# further than the distance to the next cluster.
+# The clusters are few and close together: many people share a colour, and light moves
+# it further than the distance to the next cluster.
 _SKINS = ('edbd9e', 'dea885', 'c48c69', '946347')
 _HAIRS = ('17120f', '2b1c14', '4d301c', '855e33', '78736e')
 _IRISES = ('402412', '6b451f', '4d6b3d', '45739e')

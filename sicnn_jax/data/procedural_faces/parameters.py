@@ -5,7 +5,7 @@ of it (pose, expression, light, background, occlusion, camera).
 """
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -92,11 +92,8 @@ class Parameters(Protocol):
     def __getattr__(self, name: str) -> jax.Array: ...
 
 
-def _record(name: str, fields: Sequence[str]) -> Callable[..., Any]:
-    """A class of named tuples, made here because type checkers do not read tables."""
-    return collections.namedtuple(name, fields)
-
-
+# Any callable to type checkers, which do not read tables.
+_record: Callable[..., Any] = collections.namedtuple
 Identity = _record('Identity', (*_IDENTITY_RANGES, 'spots'))
 View = _record('View', (*_VIEW_RANGES, 'backdrop', 'noise_seed'))
 

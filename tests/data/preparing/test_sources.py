@@ -355,7 +355,7 @@ def test_the_feature_of_tfds_that_is_the_identity(tmp_path):
     assert (source.identities, source.identity_feature) == (['yes', 'yes'], 'label')
     with pytest.raises(DatasetError, match=r'features label, person_id, photo; .* who'):
         sources.open_source(where, identity='who')
-    with pytest.raises(DatasetError, match=r"'photo' is no label: .*label, person_id"):
+    with pytest.raises(DatasetError, match=r"'photo' is not a label: .*label, person"):
         sources.open_source(where, identity='photo')
     with pytest.raises(DatasetError, match=r'a TFDS data set, but .* is not one'):
         sources.open_source(tmp_path, identity='label')
@@ -370,7 +370,7 @@ def test_what_is_no_label_of_tfds(tmp_path, shape, kind, value):
 
     feature = tfds.features.Tensor(shape=shape, dtype=kind)
     write_tfds(tmp_path / 'tiny_faces' / '1.0.0', feature, {'a': [value]})
-    with pytest.raises(DatasetError, match=r"'label' is no label: .*; expected one cl"):
+    with pytest.raises(DatasetError, match=r"'label' is not a label: .*; expected one"):
         sources.open_source(tmp_path / 'tiny_faces' / '1.0.0')
 
 
