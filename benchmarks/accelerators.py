@@ -1,11 +1,12 @@
-"""What docs/performance.md leaves open for accelerators, in ten minutes at most.
+"""Measures on an accelerator what docs/performance.md leaves open, in ten minutes.
 
     python -m benchmarks.accelerators --dry_run
     python -m benchmarks.accelerators
 
-Runs other benchmarks, the most important first, each in what time is left; one that
-takes longer is ended, and the records that it wrote until then stay. It needs neither
-TensorFlow nor data; without PyTorch the comparison with it is left out.
+The command runs other benchmarks, the most important first. Each may use the time that
+is left; one that takes longer is ended, and the records that it has written stay. The
+command needs neither TensorFlow nor data. Without PyTorch, it skips the comparisons
+with PyTorch.
 """
 
 import argparse
@@ -23,10 +24,10 @@ class Measurement:
     """A benchmark as it is run on an accelerator.
 
     Attributes:
-      name: of `benchmarks.all.commands`.
-      arguments: its own.
-      tells: what its record will say.
-      package: that it needs beside the project's, or ''.
+      name: its name in `benchmarks.all.commands`.
+      arguments: its command-line arguments.
+      tells: what its record says.
+      package: a package that it needs and the project does not, or ''.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Measurement:
 
     @property
     def title(self) -> str:
-        """Of its row: the command without what all have."""
+        """Title of its row: the command without `python -m benchmarks.`."""
         return ' '.join((self.name, *self.arguments))
 
 
@@ -44,32 +45,32 @@ MEASUREMENTS = (
     Measurement(
         'speed.schedule',
         ('--iterations=200',),
-        "bfloat16 against the matmul peak; hours of the paper's whole schedule",
+        "bfloat16 against the matmul peak; hours for the paper's whole schedule",
     ),
     Measurement(
         'speed.against_pytorch',
         ('--dtype=bfloat16', '--batch=128', '--works=cnnh_update,cnnr_update'),
-        'updates beside PyTorch in automatic mixed precision',
+        'updates compared with PyTorch in automatic mixed precision',
         'torch',
     ),
     Measurement(
         'studies.fused',
         ('--config=di', '--rounds=3', '--steps=20'),
-        'Algorithm 1 as one program beside two, at the widths of the paper',
+        "Algorithm 1 as one program and as two, at the paper's widths",
     ),
     Measurement(
         'speed.schedule',
         ('--iterations=200', '--steps_per_dispatch=10'),
-        'what several iterations in one program save',
+        'time saved by several iterations in one program',
     ),
     Measurement(
         'speed.against_pytorch',
         ('--dtype=bfloat16', '--batch=128', '--works=di_iteration,cnnh_inference'),
-        'the same of Algorithm 1 and of inference',
+        'Algorithm 1 and inference compared with PyTorch',
         'torch',
     ),
 )
-# A few faces in float32: that everything works, also on a CPU.
+# A few faces in float32, to see that everything works, even on a CPU.
 TINY = (
     Measurement(
         'speed.schedule', ('--iterations=1', '--dtype=float32', '--batch=2'), 'works'
@@ -86,7 +87,7 @@ TINY = (
 def measure(
     measurements: tuple[Measurement, ...], minutes: float
 ) -> list[tuple[str, list[str]]]:
-    """Runs one after the other; rows of what came of each and how long it took."""
+    """Runs each in turn; returns rows with its outcome and its time."""
     end = time.monotonic() + 60 * minutes
     rows = []
     for each in measurements:
@@ -107,14 +108,14 @@ def measure(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--dry_run', action='store_true', help='say what, and end')
-    parser.add_argument('--tiny', action='store_true', help='does it work?')
-    parser.add_argument('--minutes', type=float, default=10.0, help='for all of them')
+    parser.add_argument('--dry_run', action='store_true', help='only list them')
+    parser.add_argument('--tiny', action='store_true', help='only see if they work')
+    parser.add_argument('--minutes', type=float, default=10.0, help='for all together')
     options = parser.parse_args()
     measurements = TINY if options.tiny else MEASUREMENTS
     if options.dry_run:
         rows = [(each.title, [each.tells]) for each in measurements]
-        print(markdown(('tells',), rows, 'benchmark'))
+        print(markdown(('what it tells',), rows, 'benchmark'))
         return 0
     rows = measure(measurements, options.minutes)
     print('\n' + markdown(('outcome', 'time'), rows, 'benchmark'))

@@ -5,10 +5,10 @@
     python -m benchmarks.all --list
 
 A benchmark that fails does not stop the others; then the exit code is 1. With --quick,
-each runs at a small size in a temporary directory, where its records go too: that shows
-that it works, but its figures mean nothing. Benchmarks of real photographs are left out
-unless --images=DIR and --landmarks=FILE are given; studies of the user's own data are
-always left out.
+each runs at a small size in a temporary directory, which also gets its records. This
+shows that it works, but its figures mean nothing. Benchmarks of real photographs are
+left out unless --images=DIR and --landmarks=FILE are given; those that need other files
+of the user are always left out.
 """
 
 import argparse
@@ -75,9 +75,9 @@ QUICK = {
     'studies.variations': ['--dry_run'],
 }
 
-# They take --images and --landmarks, which the repository does not have.
+# These take --images and --landmarks; the repository has no such files.
 OF_PHOTOGRAPHS = {'speed.detection'}
-# They take photographs without landmarks, shards of LFW, networks or finished runs.
+# These take photographs without landmarks, shards of LFW, networks or finished runs.
 OF_ONES_OWN = {
     'speed.mtcnn',
     'speed.time_to_quality',
@@ -93,7 +93,7 @@ OF_ONES_OWN = {
         )
     ),
 }
-# It runs others of these.
+# This one runs other benchmarks.
 _OF_OTHERS = {'accelerators'}
 
 
@@ -114,9 +114,16 @@ def commands() -> dict[str, str]:
 def run(
     name: str, extra: list[str], *, quick: bool, limit: float | None = None
 ) -> tuple[int | None, float]:
-    """Exit code and seconds of a benchmark, with arguments added to its size.
+    """Runs a benchmark in its own process.
 
-    A benchmark that takes longer than the limit, in seconds, is ended and has no code.
+    Args:
+      name: its name in `commands`.
+      extra: its arguments, before those of the small size.
+      quick: whether it runs at the small size, in a temporary directory.
+      limit: seconds after which it is killed.
+
+    Returns:
+      Exit code, or None if it was killed at the limit, and seconds.
     """
     environment = dict(os.environ)
     paths = [str(_HERE.parent), environment.get('PYTHONPATH', '')]
@@ -130,7 +137,7 @@ def run(
             environment['BENCHMARK_RESULTS'] = directory
         print(f'\n{" ".join(command[1:])}\n', flush=True)
         start = time.perf_counter()
-        # A group of its own, with the processes that it starts.
+        # In its own group, so that the processes that it starts can be killed with it.
         process = subprocess.Popen(
             command, cwd=where, env=environment, start_new_session=True
         )
@@ -150,8 +157,8 @@ def main() -> int:
     parser.add_argument('--quick', action='store_true', help='only see if they work')
     parser.add_argument('--list', action='store_true', help='list all benchmarks')
     parser.add_argument('--only', help='NAME,…; default: all')
-    parser.add_argument('--images', type=Path, help='photographs')
-    parser.add_argument('--landmarks', type=Path, help='of the photographs')
+    parser.add_argument('--images', type=Path, help='folder of photographs')
+    parser.add_argument('--landmarks', type=Path, help='their landmarks')
     arguments = parser.parse_args()
     known = commands()
     if arguments.list:
@@ -174,7 +181,7 @@ def main() -> int:
     for name in chosen:
         extra = photographs if name in OF_PHOTOGRAPHS else []
         if name in OF_ONES_OWN or (name in OF_PHOTOGRAPHS and not extra):
-            rows.append((name, ["left out: takes files of one's own", '']))
+            rows.append((name, ["left out: needs the user's files", '']))
             continue
         code, seconds = run(name, extra, quick=arguments.quick)
         codes.append(code)

@@ -1,8 +1,8 @@
-"""Multiply-adds of the paper's networks and of its training steps, per face or pair.
+"""Counts multiply-adds of the paper's networks and training steps, per face or pair.
 
     python -m benchmarks.counting
 
-tests/counting.py counts them, and tests compare its counts with the paper's tables.
+tests/counting.py does the counting, and tests compare it with the paper's tables.
 """
 
 from configs import di
@@ -25,7 +25,7 @@ def main():
         )
         print(
             f'{name}: {padded / 1e9:.3f} G multiply-adds forward, '
-            f'{unpadded / 1e9:.3f} G without those with padding'
+            f'{unpadded / 1e9:.3f} G without those by padding'
         )
     for stage in config.stages:
         function, shapes = iteration(config, stage)

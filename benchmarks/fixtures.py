@@ -6,8 +6,9 @@
 tests/models/test_parity.py compares our networks and A-Softmax with it, without
 PyTorch. Parameters (in our layout), inputs and labels are drawn from a seed;
 benchmarks/pytorch_twin.py computes outputs, losses and gradients in float64. The loss
-of a network is the product of its output with fixed weights, so that the loss and the
-gradient by the input depend on every pixel; the file holds every fifth row and column.
+of a network is the product of its output with fixed weights, so that it and its
+gradient with respect to the input depend on every pixel. Of outputs and gradients, the
+file holds every fifth row and column.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from benchmarks.measuring import markdown
 from sicnn_jax import models
 
 _OUT = Path(__file__).parent.parent / 'tests' / 'models' / 'parity.npz'
-# This stride meets every position that strides and pools by 2, 4 and 8 distinguish.
+# An odd number, so that all positions occur that strides of 2, 4 and 8 distinguish.
 _STRIDE = 5
 _FACES = 2
 
@@ -35,7 +36,7 @@ _CNNH = {'width': 6, 'growth': 4, 'depth': 2, 'deconv_width': 8}
 
 
 def network_fixture(name: str, model: Any, load: Callable, seed: int) -> dict:
-    """Parameters, input, output, loss and gradient of a network, by their names."""
+    """Parameters, input, output, loss and gradient of a network, by name."""
     size = (112, 96) if name == 'cnnr' else models.LR_SHAPES[model.scale]
     rng = np.random.default_rng(seed)
     faces = rng.integers(0, 256, (_FACES, *size, 3), dtype=np.uint8)
@@ -70,7 +71,7 @@ def _weights(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def a_softmax_fixture(annealing: float, seed: int) -> dict:
-    """Loss and gradients of A-Softmax on a few features, by their names."""
+    """Loss and gradients of A-Softmax on a few features, by name."""
     rng = np.random.default_rng(seed)
     given = {
         'features': rng.normal(size=(12, 6)).astype(np.float32),

@@ -1,11 +1,12 @@
-"""Shared by the benchmarks: timing, and the place of their records.
+"""Shared by the benchmarks: timing, records and tables.
 
-Records go to `results/`, or to the directory named by the environment variable
-BENCHMARK_RESULTS, for trials whose figures mean nothing.
+Records go to `results/`. For trials whose figures mean nothing, the environment
+variable BENCHMARK_RESULTS names another directory.
 """
 
 import datetime
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -22,7 +23,7 @@ RESULTS = Path(__file__).with_name('results')
 
 
 def time_calls(function: Callable[[], Any], calls: int) -> list[float]:
-    """Seconds of each call, until its result is computed."""
+    """Seconds of each call, up to the moment when its result is computed."""
     seconds = []
     for _ in range(calls):
         start = time.perf_counter()
@@ -42,15 +43,21 @@ def in_turns(
     return medians
 
 
+def in_own_process(function: Callable, *arguments: Any) -> Any:
+    """Calls a function in a new process."""
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
 def slope(values: list[float]) -> float:
-    """Least-squares slope of values by their position; 0 for a single one."""
+    """Least-squares slope of values over their positions; 0 for a single value."""
     if len(values) < 2:
         return 0.0
     return statistics.linear_regression(range(len(values)), values).slope
 
 
 def matmul_gflops(dtype: str = 'float32', calls: int = 7) -> float:
-    """Billions of operations per second of a large matrix product: the ceiling."""
+    """Billions of operations per second of a large matrix product, as a ceiling."""
     size = 2048 if jax.default_backend() == 'cpu' else 8192
     x = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)

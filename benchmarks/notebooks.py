@@ -1,4 +1,4 @@
-"""Runs the notebooks of launch/ from top to bottom and keeps their outputs.
+"""Runs the notebooks of launch/ from top to bottom and saves their outputs.
 
     python -m benchmarks.notebooks --only=losses_as_library
 
@@ -23,8 +23,8 @@ LAUNCH = Path(__file__).parent.parent / 'launch'
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [path.stem for path in sorted(LAUNCH.glob('*.ipynb'))]
-    parser.add_argument('--only', choices=names, help='default: all of them')
-    parser.add_argument('--folder', type=Path, help='to run in; default: a new one')
+    parser.add_argument('--only', choices=names, help='default: all')
+    parser.add_argument('--folder', type=Path, help='to run in; default: temporary')
     arguments = parser.parse_args()
     root = str(LAUNCH.parent)
     os.environ['PYTHONPATH'] = os.pathsep.join(

@@ -1,7 +1,7 @@
-"""A recogniser of an ONNX file in PyTorch, to measure ours beside.
+"""A recogniser of an ONNX file in PyTorch, to compare ours with.
 
-What is known beforehand, such as shapes, is computed once by our own operators; the
-rest are the operators below, those of MobileFaceNets and ResNets.
+Our own operators compute once what does not depend on the faces, such as shapes. The
+operators below, those of MobileFaceNets and ResNets, compute the rest.
 """
 
 import operator
@@ -21,14 +21,14 @@ from sicnn_jax.template import HEIGHT
 
 
 class Recogniser(nn.Module):
-    """Features of faces [n, 3, 112, 96], as `OnnxRecogniser` has them.
+    """Features of faces [n, 3, 112, 96], as `OnnxRecogniser` computes them.
 
     Args:
-      file: ONNX, for faces that may be padded at the sides, but not resized.
+      file: an ONNX file for faces that are at most padded at the sides, not resized.
       params: of `OnnxRecogniser.fit`; they are frozen.
 
     Raises:
-      ValueError: the file has an operator that is not known here, or takes faces of
+      ValueError: the file has an operator that is unknown here, or takes faces of
         another height or layout.
     """
 
@@ -42,7 +42,7 @@ class Recogniser(nn.Module):
         self._output = self._expected.output or graph.outputs[0]
         arrays = dict(zip(graph.parameters, params['arrays'], strict=True))
         known, self._steps = _bind(graph, {**graph.constants, **arrays})
-        # Single numbers are Python's, which are faster bounds and factors.
+        # Single numbers become Python numbers, which are faster as bounds and factors.
         self._numbers = {
             name: value.item() for name, value in known.items() if not value.ndim
         }
@@ -67,7 +67,7 @@ class Recogniser(nn.Module):
         return values[self._output].flatten(1) - self.centre
 
     def _arrange(self, faces):
-        """(x − 127.5) / 128 → what the file is given."""
+        """(x − 127.5) / 128 → the input that the file takes."""
         if self._expected.colour_order == 'BGR':
             faces = faces.flip(1)
         mean, scale = (
@@ -81,8 +81,8 @@ def _bind(graph: Graph, known: dict[str, Any]):
     """Computes what does not depend on the face.
 
     Returns:
-      The arrays that the rest takes, by name; of each other node a function of tensors,
-      the names of these, and that of its output.
+      The arrays that the remaining nodes take, by name; and each of these nodes, as a
+      function of tensors, the names of the tensors and the name of its output.
     """
     steps: list[tuple[Callable, tuple[str, ...], str]] = []
     for node in graph.nodes:
@@ -95,7 +95,7 @@ def _bind(graph: Graph, known: dict[str, Any]):
         if node.operator not in _OPERATORS:
             raise ValueError(f'{graph.path} has {node.operator}; see {__name__}.')
         bound, tensors = _OPERATORS[node.operator](node.attributes), given
-        # What says where to, and not what, is Python's.
+        # Shapes and indices are bound as they are, not passed as tensors.
         if node.operator in _STATIC:
             tensors = given[:1]
             bound = partial(bound, *(known[name] for name in given[1:]))
@@ -150,7 +150,7 @@ def _expand(shape, x):
 
 
 def _reshape(shape, x):
-    # The first number is that of the faces, 1 in the file.
+    # The first number, 1 in the file, is the number of faces.
     return x.reshape(len(x), *map(int, shape[1:]))
 
 
@@ -182,5 +182,5 @@ _OPERATORS: dict[str, Callable] = {
     'Slice': _plain(_slice),
     'Sub': _plain(operator.sub),
 }
-# After the first, their inputs are known.
+# All inputs of these but the first are known.
 _STATIC = ('Expand', 'Reshape', 'Slice')

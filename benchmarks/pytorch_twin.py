@@ -1,14 +1,14 @@
 """The same networks, losses and updates in PyTorch, to compare ours with.
 
-They are written as by a PyTorch user who cares about speed: channels_last, fused
-optimiser, no host round trip except for the loss. Modules have the names of our layers.
-`load_cnnr` and `load_cnnh` copy our weights; networks of other sizes than the paper's
-8× one take the arguments of the constructor, `sizes_of` a config.
+They are written as a PyTorch user who cares about speed would write them:
+channels_last, fused optimiser, no host round trip except for the loss. Modules have the
+names of our layers. `load_cnnr` and `load_cnnh` copy our weights. The constructors'
+defaults are the paper's sizes at 8×; `sizes_of` reads other sizes from a config.
 
 PyTorch's ConvTranspose2d(padding=(k − 1) // 2, output_padding=k % 2) equals ours on
 images that are mirrored in both directions. So the twin of CNNH mirrors its input and
-its output, which costs next to nothing, and the kernels of its convolutions: then both
-compute the same numbers.
+its output, which costs next to nothing, and the kernels of its convolutions. Then both
+networks compute the same numbers.
 """
 
 from collections import OrderedDict
@@ -77,9 +77,9 @@ class CNNR(nn.Sequential):
 
 
 class CNNH(nn.Sequential):
-    """Fig. 2a, 8×; 4× has only the kernels (5, 5), for its stages 2 and 3.
+    """Fig. 2a, 8×. For 4×, `kernels` is (5, 5), for stages 2 and 3.
 
-    Widths and depths are single numbers, or as many as our CNNH takes.
+    Each size is a single number, or a tuple as in our CNNH.
     """
 
     def __init__(
@@ -93,10 +93,8 @@ class CNNH(nn.Sequential):
         bicubic_skip=False,
     ):
         widths, growths = _each('width', width), _each('growth', growth)
-        depths, deconv_widths = (
-            _each('depth', depth),
-            _each('deconv_width', deconv_width),
-        )
+        depths = _each('depth', depth)
+        deconv_widths = _each('deconv_width', deconv_width)
         first = STAGES - len(kernels)
         layers = OrderedDict(
             stem=conv(3, widths[first]), stem_prelu=nn.PReLU(widths[first])
@@ -130,29 +128,29 @@ class CNNH(nn.Sequential):
     def forward(self, x):
         y = super().forward(x.flip(2, 3)).flip(2, 3)
         if self.bicubic_skip:
-            # In float32, as ours. Not `functional.interpolate`, whose cubic has another
-            # a and other edges.
+            # In float32, like ours. The kernel of `functional.interpolate` has another
+            # a, and its edges differ.
             with torch.autocast(x.device.type, enabled=False):
                 return y + self.rows @ x @ self.columns.T
         return torch.tanh(y)
 
 
 def bicubic(size, scale):
-    """Weights of pixels in what is enlarged, as JAX's: float32 [scale · size, size]."""
+    """Weights that enlarge one axis as JAX does, float32 [scale · size, size]."""
     places = (np.arange(scale * size) + 0.5) / scale - 0.5
     distance = np.abs(places[:, None] - np.arange(size))
-    # From 2 on there is no weight.
+    # The kernel vanishes from a distance of 2 on.
     weights = images.keys(np.minimum(distance, 2))
     return np.float32(weights / weights.sum(1, keepdims=True))
 
 
 def _each(field, value):
-    """One number for each resolution or stage, see our CNNH."""
+    """A number for each resolution or stage, see our CNNH."""
     return (value,) * CNNH_SIZES[field] if isinstance(value, int) else tuple(value)
 
 
 def _named_layers(numbers, make):
-    """Convolutions, each with a PReLU after it, by their names."""
+    """Convolutions, each followed by a PReLU, by name."""
     layers = OrderedDict()
     for number in numbers:
         layers[f'conv{number}'] = convolution = make(number)
@@ -171,7 +169,7 @@ def load_cnnh(params, **sizes):
 
 
 def load(name: str, params, described: Mapping):
-    """The network `name` of a config, 'cnnr' or 'cnnh', by its section there."""
+    """The network that the section `name` of a config describes: 'cnnr' or 'cnnh'."""
     if described['kind'] == 'onnx':
         recogniser = onnx_twin.Recogniser(described['file'], params)
         return recogniser.to(memory_format=torch.channels_last)
@@ -180,7 +178,7 @@ def load(name: str, params, described: Mapping):
 
 
 def sizes_of(described: Mapping) -> dict:
-    """What a constructor here takes, by the section `cnnr` or `cnnh` of a config."""
+    """Arguments of a constructor here, from a config's section `cnnr` or `cnnh`."""
     if described['kind'] == 'cnnr':
         return {name: described[name] for name in ('widths', 'depths', 'feature_dim')}
     names = (*CNNH_SIZES, 'final_depth', 'bicubic_skip')
@@ -240,7 +238,7 @@ def super_identity_loss(sr_features, hr_features):
 
 
 def look(faces, views):
-    """Faces as L_SI sees them, see `terms.look`: [n, 3, h, w] by views [n, 4]."""
+    """Faces [n, 3, h, w] as L_SI sees them through views [n, 4]; see `terms.look`."""
     height, width = faces.shape[2:]
     down, right, mirrored, blur = views.T[..., None]
     rows = torch.arange(height, device=faces.device) - down
@@ -259,10 +257,10 @@ def _sampling(places, blur, size):
 
 
 def a_softmax_loss(features, class_weights, labels, annealing):
-    """Eq. 2 with m = 4 and λ, as in the public PyTorch SphereFaces.
+    """Eq. 2 with m = 4 and λ, as in public PyTorch implementations of SphereFace.
 
-    Except that the cosines are divided by the norms of the class weights, as in ours,
-    which is faster than normalising all weights.
+    But like our loss, it divides the cosines by the norms of the class weights, which
+    is faster than normalising all weights.
     """
     norms = features.norm(dim=1)
     cosines = functional.normalize(features) @ class_weights / class_weights.norm(dim=0)
@@ -280,8 +278,8 @@ class Updates:
     """Our update steps, on networks with our parameters.
 
     Args:
-      params: of our networks, by name.
-      networks: theirs, by name: 'cnnr', 'cnnh'. Those without an optimiser are frozen.
+      params: our parameters, by the name of the network.
+      networks: modules 'cnnr' and 'cnnh'; those without an optimiser are frozen.
       optimizers: fields of a config's optimisers, by the name of what they train.
       compiled: whether the networks go through `torch.compile`.
       dtype: 'bfloat16' for automatic mixed precision; parameters, losses and
@@ -307,7 +305,7 @@ class Updates:
             self.clips[name] = described['clip']
 
     def set_learning_rate(self, name, value):
-        """Of what a name stands for, from the next step on."""
+        """Of the optimiser of this name, from the next step on."""
         for group in self.optimizers[name].param_groups:
             group['lr'] = value
 
@@ -319,13 +317,13 @@ class Updates:
         return float(loss.detach())
 
     def distillation(self, faces, targets):
-        """CNNR by a teacher's features."""
+        """Trains CNNR towards a teacher's features."""
         loss = super_identity_loss(self._run('cnnr', faces), targets)
         self._descend(loss, ('cnnr',))
         return float(loss.detach())
 
     def hallucination(self, lr, hr, alpha=0.0, views=None):
-        """Stage 2; with α, approach II, against a CNNR that sees faces so."""
+        """Stage 2; with α, approach II, whose CNNR sees faces through `views`."""
         return self._update_cnnh(self._run('cnnh', lr), hr, alpha, views)
 
     def domain_integrated(self, lr, hr, labels, alpha):
@@ -372,7 +370,7 @@ class Updates:
 
 
 def _optimizer(described, parameters: Sequence[nn.Parameter]):
-    """That of a config; kernels and matrices alone decay."""
+    """The optimiser of a config; only kernels and matrices decay."""
     kernels = [p for p in parameters if p.ndim > 1]
     others = [p for p in parameters if p.ndim <= 1]
     groups = [{'params': kernels, 'weight_decay': described['weight_decay']}]

@@ -18,7 +18,7 @@ from sicnn_jax.train_state import TrainState
 def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
     """A stage of a config, initialised, and a batch of procedural faces.
 
-    A stage that is taught has targets that are drawn at random.
+    If a stage learns from a teacher, the teacher's features are random.
 
     Returns:
       (state, batch) → (state, metrics), mapped over devices; the state; the batch.
@@ -33,6 +33,18 @@ def prepare(config: ConfigDict, stage_name: str) -> tuple[Callable, Any, Any]:
         size = len(batch['label']), stage.recipe.cnnr.feature_dim
         batch['target'] = np.random.default_rng(0).normal(size=size).astype(np.float32)
     return functools.partial(update, resident={}), state, parallel.shard(batch)
+
+
+def stepper(config: ConfigDict, stage_name: str) -> Callable[[], Any]:
+    """A function that takes a step of a stage on one batch; it returns the metrics."""
+    update, state, batch = prepare(config, stage_name)
+
+    def take_step():
+        nonlocal state
+        state, metrics = update(state, batch)
+        return metrics
+
+    return take_step
 
 
 def fresh_state(config: ConfigDict, stage: Stage, faces: Faces) -> TrainState:
@@ -50,6 +62,6 @@ def fresh_state(config: ConfigDict, stage: Stage, faces: Faces) -> TrainState:
 
 
 def _fitted(stage, faces):
-    """A recogniser that was trained elsewhere; a few faces are enough to begin with."""
+    """Parameters of a recogniser trained elsewhere, fitted to only two faces."""
     hr, _ = faces.test_faces(2)
     return stage.recipe.cnnr.fit(hr)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.drills.damaged --damaged=2000 --good=200
 
-The drill makes them in a temporary folder, prepares a data set, prints a table by kind
-and exits with 1 if a damaged photograph was used or not reported, or a good one was not
-used.
+The drill makes the photographs in a temporary folder, prepares a data set and prints a
+table by kind of damage. It exits with 1 if a damaged photograph was used or not
+reported, or a good one was not used.
 """
 
 import argparse

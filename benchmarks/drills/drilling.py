@@ -11,7 +11,7 @@ import numpy as np
 from sicnn_jax import checkpoint
 from tests.tiny_training import ROOT, STAGES, environment
 
-# Their files have random names, or one file for each start.
+# The files in these folders have random names, or there is one for each start.
 _NAMED_BY_CHANCE = {'state', 'params', 'tensorboard'}
 
 
@@ -51,7 +51,7 @@ def differences(
 
 
 def largest_difference(workdir: Path, expected: Path, stage: str) -> float:
-    """The largest difference of any final parameter of a stage."""
+    """The largest difference in any final parameter of a stage."""
     leaves = [
         jax.tree.leaves(checkpoint.load_networks(run / stage)[0])
         for run in (workdir, expected)

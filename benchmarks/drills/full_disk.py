@@ -3,17 +3,18 @@
     python -m benchmarks.drills.full_disk --fills=12
 
 The drill trains the three stages at tiny shapes once without disturbance. Then it
-trains again on a file system of a few MiB, which is filled at random steps up to a
-random rest, from nothing to two checkpoints. Each time, the run must end with a
-one-line error that names its directory, or continue. If it ended, the same command is
-given once more while the disk is still full, and must do no harm. Then space is freed
-and the same command is given again: it must continue from the newest checkpoint, and
-none may be damaged. At the end, networks, optimiser states, metrics, the table and the
-names of all files are compared, bit for bit. It exits with 1 if anything is wrong.
+trains again on a file system of a few MiB, which it fills at random steps except for a
+random rest, from nothing to the size of two checkpoints. Each time, the run must end
+with a one-line error that names its directory, or continue. If it ended, the same
+command is given once more while the disk is still full, and must do no harm. Then space
+is freed and the same command is given again: it must continue from the newest
+checkpoint, and none may be damaged. At the end, networks, optimiser states, metrics,
+the table and the names of all files are compared, bit for bit. The command exits with 1
+if anything is wrong.
 
 The file system is a tmpfs that only this program sees: it starts itself again in its
-own mount and user namespaces (`unshare` of util-linux), on Linux, as root or where
-users may make namespaces.
+own mount and user namespaces (`unshare` of util-linux). It needs Linux, and root or a
+system that lets users make namespaces.
 """
 
 import argparse
@@ -79,14 +80,14 @@ class Disk:
 def run(workdir: Path, steps: int, at: str | None = None, then=lambda: None) -> Ran:
     """Runs the command; calls `then` after the line that `at` matches.
 
-    A run that takes longer than the limit is killed. If somebody else stops it, it is
-    continued: they may have meant another training.
+    A run that takes longer than the limit is killed. A run that somebody else stops is
+    continued, since they may have meant another training.
     """
     process = drilling.start(
         tiny_training.command(workdir, tiny_training.fields(steps)), 2
     )
     lines = []
-    # Otherwise a run that writes no line would be waited for forever.
+    # Otherwise, the drill would wait forever for a run that writes no line.
     limit = threading.Timer(_LIMIT, process.kill)
     limit.start()
     with process.stdout:
@@ -109,7 +110,7 @@ def problems(ran: Ran, workdir: Path, newest: dict[str, int]) -> list[str]:
     Args:
       ran: the run.
       workdir: its directory.
-      newest: the newest checkpoint of each stage before.
+      newest: step of each stage's newest checkpoint before the run.
     """
     found = []
     if 'Damaged' in ran.text:
@@ -159,10 +160,10 @@ def drill(disk: Disk, directory: Path, fills: int, steps: int, seed: int) -> dic
             differences += drilling.differences(workdir, expected)
             shutil.rmtree(workdir)
             ahead = tiny_training.STAGES
-        # Among them are the last lines of a stage, when it writes its results.
         before = newest(workdir)
         stage = rng.choice(ahead)
         first = before.get(stage, 0) + 2
+        # The last step is likelier: after its line, a stage writes its results.
         step = rng.choice([*range(first, steps, 2), steps, steps])
         rest = rng.choice([0, rng.randrange(largest), rng.randrange(2 * largest)])
         at = rf'^\[{stage}\] {step}/'
@@ -215,11 +216,7 @@ def main() -> int:
         disk = Disk(Path(place))
         try:
             record = drill(
-                disk,
-                Path(directory),
-                arguments.fills,
-                arguments.steps,
-                arguments.seed,
+                disk, Path(directory), arguments.fills, arguments.steps, arguments.seed
             )
         finally:
             subprocess.run(['umount', '--lazy', place], check=True)
@@ -230,24 +227,18 @@ def main() -> int:
 
 
 def _start_inside():
-    """Starts this program again where it may mount a file system."""
+    """Starts this program again in namespaces where it may mount a file system."""
     if not shutil.which(_NAMESPACES[0]):
         sys.exit('Error: there is no `unshare` (util-linux, on Linux).')
     if subprocess.run([*_NAMESPACES, 'true'], capture_output=True).returncode:
         sys.exit(
-            'Error: a file system of few MiB cannot be mounted: namespaces are not '
+            'Error: cannot mount a file system of a few MiB, as namespaces are not '
             'allowed here. Run this as root, or where users may make them (sysctl '
             'kernel.unprivileged_userns_clone, user.max_user_namespaces).'
         )
+    command = [sys.executable, '-m', 'benchmarks.drills.full_disk', *sys.argv[1:]]
     return subprocess.run(
-        [
-            *_NAMESPACES,
-            sys.executable,
-            '-m',
-            'benchmarks.drills.full_disk',
-            *sys.argv[1:],
-        ],
-        env=os.environ | {_INSIDE: '1'},
+        [*_NAMESPACES, *command], env=os.environ | {_INSIDE: '1'}
     ).returncode
 
 

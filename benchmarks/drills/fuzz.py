@@ -1,14 +1,14 @@
-"""Reads damaged files and odd overrides: is each refused in words, or read correctly?
+"""Reads damaged files and odd overrides: is each read correctly or properly refused?
 
     python -m benchmarks.drills.fuzz --target=records,recordio,bin,overrides \\
         --minutes=10
 
 Each target takes inputs that hypothesis draws: valid files with bytes flipped, cut or
-inserted, numbers overwritten, or parts of other files; pickles of other opcodes; lists
-of `--config.FIELD=VALUE`. An input may be read, or refused by one of our errors.
+inserted, numbers overwritten, or parts of other files; pickles of arbitrary opcodes;
+lists of `--config.FIELD=VALUE`. An input may be read, or refused by one of our errors.
 Anything else is a finding: another error, a wrong result, more than `_PATIENCE`
-seconds, the end of the process. Each is printed once, with the smallest input that
-shows it and the seed of its round; the command exits with 1 if there are any.
+seconds, or a process that dies. The command prints each finding once, with the smallest
+input that shows it and the seed of its round, and exits with 1 if there are any.
 
 Inputs are tried in a separate process, whose memory is limited.
 """
@@ -36,14 +36,17 @@ from benchmarks.measuring import earlier_record, versions, write_record
 _ROUND = 250
 # Seconds for one input.
 _PATIENCE = 20
-# Bytes beyond the memory that a process has when it begins.
+# Bytes in addition to the memory that a process uses when it begins.
 _MEMORY = 4 * 2**30
 _LONGEST = 2_000
 
 
 class Tally:
-    """The outcomes of inputs: how many were `tried`, `read`, `refused`; `findings` by
-    error and place, each with the smallest input and its seed.
+    """The outcomes of inputs.
+
+    Attributes:
+      counts: how many inputs were `tried`, `read` and `refused`.
+      findings: by error and place, each with its smallest input and that one's seed.
     """
 
     def __init__(self):
@@ -61,7 +64,7 @@ class Tally:
         self._find(what, {'count': 1, 'input': shown, 'seed': seed})
 
     def add(self, other: dict) -> None:
-        """The counts and findings of another process."""
+        """Adds the counts and findings of another process."""
         for what, count in other['counts'].items():
             self.counts[what] += count
         for what, found in other['findings'].items():
@@ -125,7 +128,7 @@ def _too_slow(number, frame):
 
 
 def _described(error):
-    """The error, and the last of our lines that it passed through."""
+    """The error, and the last of our functions that it passed through."""
     places = [
         f'{Path(frame.filename).name}:{frame.name}'
         for frame in traceback.extract_tb(error.__traceback__)
@@ -201,7 +204,7 @@ def fuzz(name: str, minutes: float, seed: int) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--target', default=','.join(targets()))
-    parser.add_argument('--minutes', type=float, default=10.0, help='of each target')
+    parser.add_argument('--minutes', type=float, default=10.0, help='per target')
     parser.add_argument('--seed', type=int, default=0)
     arguments = parser.parse_args()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -217,7 +220,7 @@ def main() -> int:
         for what, finding in found['findings'].items():
             print(f'  {what}\n    seed {finding["seed"]}, {finding["count"]} times:')
             print(f'    {finding["input"]}', flush=True)
-    # The records of other targets stay.
+    # Keeps the records of other targets.
     earlier = earlier_record('fuzz') or {'targets': {}}
     write_record(
         'fuzz',

@@ -34,9 +34,8 @@ class Target(NamedTuple):
 
     Attributes:
       inputs: plain data to try.
-      attempt: reads one; returns whether it could be read, raises `Wrong` if the result
-        differs from what was written.
-      refusals: errors that refuse an input.
+      attempt: reads one; raises `Wrong` if the result differs from what was written.
+      refusals: errors by which it may refuse an input.
     """
 
     inputs: st.SearchStrategy
@@ -57,15 +56,18 @@ def targets() -> dict[str, Callable[[Path], Target]]:
 def records_target(directory: Path) -> Target:
     """Shards and `faces.json`: `records.read_faces` and `pipeline.eval_batches`.
 
-    Every face read from a damaged shard must be one that was written; a shard with
-    right checksums may hold any bytes.
+    Every face read from a damaged shard must be one that was written. A shard with
+    valid checksums may hold any bytes.
     """
     faces = [
         Face(np.full((112, 96, 3), 40 * i, np.uint8), f'p{i % 3}', f'{i}')
         for i in range(6)
     ]
     data = directory / 'data'
-    splits = {'train': faces, 'test': faces_of_others(faces)}
+    strangers = [
+        Face(face.image, f'q{i}', f'test_{i}') for i, face in enumerate(faces[:2])
+    ]
+    splits = {'train': faces, 'test': strangers}
     names = {
         split: sorted({face.name for face in found}) for split, found in splits.items()
     }
@@ -81,7 +83,6 @@ def records_target(directory: Path) -> Target:
         example.numpy() for example in tf.data.TFRecordDataset(str(data / shard))
     ]
     sidecar = json.loads(whole[records.SIDECAR])
-    places = mutations.nodes(sidecar)
 
     def attempt(drawn):
         kind, change, resized = drawn
@@ -127,7 +128,12 @@ def records_target(directory: Path) -> Target:
                 raise Wrong(f'a batch has the shape {batch["hr"].shape}')
             break
 
-    inputs = st.one_of(
+    return Target(_damaged_sets(mutations.nodes(sidecar)), attempt, (DatasetError,))
+
+
+def _damaged_sets(places):
+    """Kind of damage, damage, and whether `faces.json` gets the shard's new size."""
+    return st.one_of(
         st.tuples(st.just('shard'), mutations.damages(), st.booleans()),
         st.tuples(
             st.just('example'),
@@ -143,16 +149,10 @@ def records_target(directory: Path) -> Target:
         st.tuples(st.just('text'), mutations.damages(), st.just(False)),
         st.tuples(st.just('nested'), st.integers(0, 200_000), st.just(False)),
     )
-    return Target(inputs, attempt, (DatasetError,))
-
-
-def faces_of_others(faces: list[Face]) -> list[Face]:
-    """Two faces of other people, for the split `test`."""
-    return [Face(face.image, f'q{i}', f'test_{i}') for i, face in enumerate(faces[:2])]
 
 
 def framed(tf: Any, examples: list[bytes], path: Path) -> bytes:
-    """A shard of these records, with right checksums."""
+    """A shard of these records, with valid checksums."""
     with tf.io.TFRecordWriter(str(path)) as writer:
         for example in examples:
             writer.write(example)
@@ -170,8 +170,8 @@ def with_size(sidecar: dict, shard: str, size: int) -> None:
 def recordio_target(directory: Path) -> Target:
     """`train.rec`, `train.idx` and `property`: `recordio.read_index`, `Part.read`.
 
-    RecordIO has no checksums, so a changed byte of an image cannot be noticed. But a
-    file that is only cut short must be refused, or read as it was.
+    RecordIO has no checksums, so a changed byte of an image goes unnoticed. But a file
+    that is only cut short must be refused, unless every image is still in it.
     """
     images = [b'one', b'', b'three!' * 9, struct.pack('<I', 0xCED7230A) * 2]
     files = insightface_set(images)
@@ -236,7 +236,7 @@ def recordio_target(directory: Path) -> Target:
 
 
 def insightface_set(images: list[bytes]) -> dict[str, bytes]:
-    """The files of a set: a record 0, then one image and one identity each."""
+    """The files of a set: record 0, then a record per image, each another person."""
     packed = [([len(images) + 1.0, len(images) + 1.0], b'')]
     packed += [(float(i), image) for i, image in enumerate(images)]
     return made_set(packed, [], [len(images), 112, 112])
@@ -280,8 +280,8 @@ def record(label: Any, image: bytes) -> bytes:
 def bin_target(directory: Path) -> Target:
     """Pickles: `recordio.read_bin`.
 
-    Every image that is read must be in the file, with two per boolean; a file that is
-    cut short must be refused.
+    Every image that is read must be in the file, with two images per boolean. A file
+    that is cut short must be refused.
     """
     path = directory / 'lfw.bin'
     images = [b'\xff\xd8 one', b'two', b'three', b'four']
@@ -346,7 +346,7 @@ _GLOBALS = (
 
 
 def _sets():
-    """Pickles of images and booleans of any number, as bytes, arrays and calls."""
+    """Pickles of two images and one boolean, as plain values, arrays and calls."""
     data = st.binary(max_size=8)
     image = st.one_of(
         data.map(_dumped),
@@ -356,9 +356,7 @@ def _sets():
         _expressions(),
     )
     same = st.one_of(
-        st.booleans().map(_dumped),
-        st.integers(-1, 2).map(_dumped),
-        _expressions(),
+        st.booleans().map(_dumped), st.integers(-1, 2).map(_dumped), _expressions()
     )
     whole = st.binary(min_size=1, max_size=1).map(
         lambda drawn: _array([len(drawn)], 'b1', drawn, False)
@@ -388,9 +386,7 @@ def _expressions():
         ),
     )
     literals = plain.map(_dumped)
-    names = st.sampled_from(_GLOBALS).map(
-        lambda name: _dumped(name[0]) + _dumped(name[1]) + b'\x93'
-    )
+    names = st.sampled_from(_GLOBALS).map(lambda name: _global(*name))
     shape = st.lists(st.one_of(st.integers(0, 4), NUMBERS), max_size=3)
     dtypes = st.sampled_from(['b1', 'u1', 'i8', 'O', 'V0', 'f4', 'S2', 'U1'])
     arrays = st.builds(_array, shape, dtypes, st.binary(max_size=16), st.booleans())
@@ -417,33 +413,26 @@ def _expressions():
 
 def _array(shape, dtype, data, only_made):
     """`_reconstruct(ndarray, shape, 'b')`, alone or with the state of an array."""
-
-    def name(module, attribute):
-        return _dumped(module) + _dumped(attribute) + b'\x93'
-
-    reconstruct = name('numpy.core.multiarray', '_reconstruct') + name(
-        'numpy', 'ndarray'
-    )
+    shape = _dumped(tuple(shape))
+    reconstruct = _global('numpy.core.multiarray', '_reconstruct')
+    reconstruct += _global('numpy', 'ndarray')
+    reconstruct += (shape if only_made else _dumped((0,))) + _dumped(b'b') + b'\x87R'
     if only_made:
-        return reconstruct + _dumped(tuple(shape)) + _dumped(b'b') + b'\x87R'
-    made = reconstruct + _dumped((0,)) + _dumped(b'b') + b'\x87R'
-    kind = name('numpy', 'dtype') + _dumped(dtype) + b'\x85R'
-    return (
-        made
-        + b'('
-        + _dumped(1)
-        + _dumped(tuple(shape))
-        + kind
-        + _dumped(False)
-        + _dumped(data)
-        + b'tb'
-    )
+        return reconstruct
+    kind = _global('numpy', 'dtype') + _dumped(dtype) + b'\x85R'
+    state = (_dumped(1), shape, kind, _dumped(False), _dumped(data))
+    return reconstruct + b'(' + b''.join(state) + b'tb'
+
+
+def _global(module, name):
+    """Opcodes that push what a module has by this name."""
+    return _dumped(module) + _dumped(name) + b'\x93'
 
 
 def _dumped(value):
     """Opcodes of a plain value, without frame, memo and STOP."""
     content = pickle.dumps(value, 2)
-    # Values would share one memo.
+    # Without memo entries, since all values of a pickle would share them.
     return pickletools.optimize(content)[2:-1]
 
 
@@ -460,9 +449,9 @@ def _opcodes():
 
 
 def overrides_target(directory: Path) -> Target:
-    """`--config.FIELD=VALUE`: `config.load`, which also checks it.
+    """`--config.FIELD=VALUE`: `config.load`, which also checks the config.
 
-    Accepted values must be those that were given, and all numbers finite.
+    Accepted values must be those that were given, and all numbers must be finite.
     """
     default = load(CONFIG)
     fields = _flatten(default)
@@ -519,14 +508,14 @@ def _misspelt(field, place):
 
 
 def _as_asked(value, text):
-    """Whether a value is what its text says; a string stands for itself."""
+    """Whether a value is what its text says; a string is its text."""
     if isinstance(value, str):
         return value == text
     if isinstance(value, float):
         return value == float(text)
     try:
         said = ast.literal_eval(text.strip())
-    # Python has no such literal, for example `true`.
+    # The text is no Python literal, for example `true`.
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return True
     several = said if isinstance(said, list | tuple | dict) else [said]

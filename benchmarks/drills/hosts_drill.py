@@ -1,13 +1,14 @@
-"""Several processes train as one: same result? And when one is lost?
+"""Several processes train as one: is the result the same, and what if one is lost?
 
     python -m benchmarks.drills.hosts_drill --processes=2,4
 
 The drill runs on this machine, over loopback, with four CPU devices in all. For each
 number of processes, it trains the three stages at tiny shapes and compares them with
-one process and the same global batch; kills one process (SIGKILL), measures the seconds
-until the others have ended by themselves, and starts all again; asks one process to
-stop (SIGTERM), and starts all again. An interrupted run must end bit for bit like an
-uninterrupted one. The command exits with 1 if anything is wrong.
+the run of one process at the same global batch. Then it kills one process (SIGKILL),
+measures the seconds until the others have ended by themselves, and starts all again. In
+another run it asks one process to stop (SIGTERM), and starts all again. An interrupted
+run must end bit for bit like an uninterrupted one. The command exits with 1 if anything
+is wrong.
 """
 
 import argparse
@@ -27,8 +28,8 @@ from tests import tiny_training
 _DEVICES = 4
 # Seconds within which the others must have ended.
 _LIMIT = 60
-# One process computes in another order, and differs by rounding, which Adam enlarges
-# where a gradient is nearly zero.
+# One process sums in another order and so rounds differently; Adam enlarges the
+# differences where a gradient is nearly zero.
 _ROUNDING = 1e-3
 _INTERRUPTED_AT = r'\[hallucination\] \d+/'
 
@@ -42,7 +43,7 @@ def run(
       workdir: of the run.
       processes: their number.
       steps: of each stage.
-      interrupt: signal for the last process while stage 2 trains.
+      interrupt: signal to send to the last process while stage 2 trains.
 
     Returns:
       Exit status, and the seconds since the interruption, or since the start.
@@ -74,7 +75,7 @@ def run(
 
 
 def drill(directory: Path, processes: int, steps: int) -> dict:
-    """The record of one number of processes; `directory/1` has the run of one."""
+    """The record for a number of processes; `directory/1` is the run of one process."""
     whole = directory / str(processes)
     code, seconds = run(whole, processes, steps)
     record = {
@@ -101,7 +102,7 @@ def drill(directory: Path, processes: int, steps: int) -> dict:
 
 
 def is_right(record: dict) -> bool:
-    """Whether everything is right."""
+    """Whether the record shows no fault."""
     killed, stopped = record['killed'], record['stopped']
     return (
         record['status'] == 0
@@ -109,9 +110,10 @@ def is_right(record: dict) -> bool:
         and killed['status'] == 128 + signal.SIGKILL
         and killed['seconds_until_all_ended'] < _LIMIT
         and stopped['status'] == STOPPED
-        and all(one['status_of_the_next_start'] == 0 for one in (killed, stopped))
-        and not killed['differences']
-        and not stopped['differences']
+        and all(
+            one['status_of_the_next_start'] == 0 and not one['differences']
+            for one in (killed, stopped)
+        )
     )
 
 

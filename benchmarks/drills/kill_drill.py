@@ -5,7 +5,7 @@
 The drill trains the three stages at tiny shapes once without interruption. Then it
 trains again, kills the run (SIGKILL) at a random moment, starts it again with the same
 command, and so on; if a run ends before all kills are done, another begins. A quarter
-of the kills come while a start compiles and reads, the others after its first steps. At
+of the kills come while a run compiles and reads, the others after its first steps. At
 the end, networks, optimiser states, metrics, the table and the names of all files are
 compared, bit for bit. The command exits with 1 if anything differs.
 """
@@ -123,7 +123,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--kills', type=int, default=30)
     parser.add_argument('--steps', type=int, default=60, help='of each stage')
-    parser.add_argument('--longest', type=float, default=4.0, help='s until a kill')
+    parser.add_argument(
+        '--longest', type=float, default=4.0, help='the most seconds before a kill'
+    )
     parser.add_argument('--seed', type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:

@@ -5,9 +5,9 @@
 The drill trains the three stages of the paper at the sizes of configs/di.py:demo on the
 same batches, once with both networks in float32 and once in bfloat16 (parameters,
 losses and optimisers are always float32). It compares the mean of each loss over the
-second half of a stage, and the evaluation at the end. It exits with 1 if a loss differs
-by a share of more than --tolerance, PSNR by more than 0.1 dB or a similarity by more
-than 0.02.
+second half of a stage, and the evaluation at the end. It exits with 1 if the relative
+difference of a loss exceeds --tolerance, or if PSNR differs by more than 0.1 dB or a
+similarity by more than 0.02.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from tests import tiny_training
 
 _TYPES = ('float32', 'bfloat16')
 _LOSSES = ('recognition_loss', 'super_resolution_loss', 'super_identity_loss')
-# The largest differences of the evaluation at the end, in its units.
+# The largest differences allowed in the evaluation at the end, in its units.
 _MEASURED = {'psnr': 0.1, 'identity_similarity': 0.02, 'judge_similarity': 0.02}
 
 
 def train(workdir: Path, dtype: str, steps: int) -> dict[str, float]:
-    """Losses by stage and name, and SICNN's results."""
+    """Trains all stages; returns mean losses by stage and name, and SICNN's results."""
     fields = {'cnnr.dtype': dtype, 'cnnh.dtype': dtype, 'stages': tiny_training.STAGES}
     fields |= {f'{stage}.steps': steps for stage in tiny_training.STAGES}
     fields['data.dir'] = workdir.parent / 'data'
@@ -54,7 +54,7 @@ def train(workdir: Path, dtype: str, steps: int) -> dict[str, float]:
 def compare(
     exact: Mapping[str, float], rounded: Mapping[str, float], tolerance: float
 ) -> dict[str, dict[str, float]]:
-    """By name: both values, their difference (for a loss, its share) and the limit."""
+    """By name: both values, their difference (relative for a loss) and its limit."""
     return {
         name: {
             'float32': value,

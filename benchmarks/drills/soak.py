@@ -1,13 +1,14 @@
-"""Trains for a long time with evaluation and checkpoints: does anything grow or slow?
+"""Trains long, with evaluation and checkpoints: does anything grow or slow down?
 
     python -m benchmarks.drills.soak --minutes=30
 
 The drill runs domain-integrated training at the sizes of configs/di.py:demo, evaluated
 and saved every 100 steps, and stops it by SIGTERM when the time is up. It measures
 memory (resident, without files) and open files every two seconds, and the time of a
-step over windows of 20 steps without evaluation, drawing or saving. After the first
-fifth, in which everything is set up, it fits a line to the means of ten parts of each.
-It writes a record and a plot. It needs Linux, and `pip install -e '.[bench]'`.
+step over windows of 20 steps without evaluation, drawing or saving. It leaves out the
+first fifth, in which everything is set up, divides the rest of each measurement into
+ten parts and fits a line to their means. It writes a record and a plot, and needs Linux
+and `pip install -e '.[bench]'`.
 """
 
 import argparse
@@ -35,8 +36,8 @@ _PATIENCE = 600
 _STAGE = 'domain_integrated'
 _FIELDS = {
     'stages': tiny_training.STAGES,
-    # An epoch is 200 steps, so that the buffers that shuffle it turn over many times:
-    # their memory grows over the first two or three epochs.
+    # An epoch is only 200 steps, because the memory of the buffers that shuffle it
+    # grows over the first two or three epochs.
     'data.images_per_identity': 4,
     'recognition.steps': 20,
     'hallucination.steps': 20,
@@ -54,7 +55,7 @@ def watch(workdir: Path, seconds: float) -> tuple[list[tuple[float, ...]], int]:
     """
     # Resident memory then is what the program holds: large buffers return to the kernel
     # when they are freed, and are not in huge pages, which the kernel joins and splits
-    # at will.
+    # as it likes.
     environment = tiny_training.environment(1) | {
         'MALLOC_MMAP_THRESHOLD_': str(1 << 20)
     }
@@ -90,10 +91,10 @@ def _look(pid):
 
 
 def step_times(stage: Path, batch_size: int) -> list[tuple[float, float]]:
-    """(step, seconds per step) of each window in which only steps were done.
+    """(step, seconds per step) of each window that consists of steps only.
 
-    An evaluation is in the window that ends with it; pictures and checkpoints, which
-    follow it, are in the next window.
+    An evaluation belongs to the window that ends with it; the pictures and checkpoints
+    that follow it belong to the next window.
     """
     times, quiet = [], True
     for line in read_metrics(stage):
@@ -107,8 +108,8 @@ def step_times(stage: Path, batch_size: int) -> list[tuple[float, float]]:
 def trend(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     """The line through the means of ten parts of the values after the warm-up.
 
-    Neighbouring values are alike, but parts of a run hardly are: the error from the
-    values themselves would be far too small.
+    Neighbouring values are correlated, but the means of the parts hardly are: an error
+    computed from the values themselves would be far too small.
 
     Args:
       x: position of each value, rising, [n].
@@ -137,7 +138,7 @@ def trend(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
 def plot(curves: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
     """Draws (x, y) of each measure as a PNG, with the warm-up in grey."""
-    # Not in the extra `test`, since no test of this module draws.
+    # Imported here, because it is not in the extra `test` and no test draws.
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(curves), figsize=(12, 3), layout='constrained')

@@ -1,1 +1,1 @@
-"""Timings, compared with other programs where there are any."""
+"""Timings, compared with other programs if there are any."""

@@ -4,14 +4,15 @@
     python -m benchmarks.speed.against_pytorch --rounds=5
     python -m benchmarks.speed.against_pytorch --networks=light --onnx=NETWORK.onnx
 
-Networks of the paper's widths, or the light ones of configs/real.py and of di:demo. The
-work `identity_update`, L_SI through a recogniser of others, needs `--onnx`.
+The networks have the paper's widths, or are the light ones of configs/real.py and
+di:demo. The work `identity_update`, L_SI through a third-party recogniser, needs
+`--onnx`.
 
 Each side runs in its own process. The rounds alternate: one side waits while the other
 computes. Both start from the same parameters and faces, and must agree on the loss (or
 the picture) before anything is timed. Compile time is reported separately. PyTorch runs
-as it is and through torch.compile, on a GPU if there is one, and with --dtype=bfloat16
-in automatic mixed precision. The last columns are our billions of operations per second
+as it is and through torch.compile, on a GPU if there is one; --dtype=bfloat16 gives it
+automatic mixed precision. The last columns are our billions of operations per second
 (as counted by benchmarks/counting.py for direct convolutions) and those of a large
 matrix product on the same machine.
 """
@@ -32,7 +33,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.measuring import append_record, matmul_gflops, time_calls
+from benchmarks.measuring import append_record, in_turns, matmul_gflops, time_calls
 from benchmarks.stages import prepare
 from configs import di, real
 from sicnn_jax import images, inference, models, parallel, terms
@@ -46,10 +47,10 @@ class Work:
     """What is timed.
 
     Attributes:
-      config: with the stage.
-      stage: its name.
+      config: makes the config that has the stage.
+      stage: the stage's name.
       inference: CNNH's forward pass alone, not an update of the stage.
-      batch: how many faces, whatever `--batch` says; 0: as that says.
+      batch: the number of faces, whatever `--batch` says; 0 leaves it to `--batch`.
     """
 
     config: Callable[[], ConfigDict]
@@ -58,7 +59,7 @@ class Work:
     batch: int = 0
 
 
-# By networks and name.
+# By networks, then by name.
 WORKS = {
     'paper': {
         'cnnr_update': Work(di.get_config, 'recognition'),
@@ -85,7 +86,7 @@ WORKS = {
         },
     },
 }
-# 0: that of the config, which the paper's is too large for.
+# Defaults; 0 is the config's batch, which is too large at the paper's widths.
 BATCHES = {'paper': 8, 'light': 0}
 SIDES = ('ours', 'pytorch', 'pytorch_compiled')
 # Largest relative difference of the losses.
@@ -99,10 +100,10 @@ class Setting:
     """A work as it is measured, which both sides build for themselves.
 
     Attributes:
-      networks, work: of `WORKS`.
-      batch: faces, 0 for as many as the config has.
-      dtype: of the computation.
-      onnx: the file of `identity_update`.
+      networks, work: keys of `WORKS`.
+      batch: the number of faces; 0 for the config's.
+      dtype: the data type of the computation.
+      onnx: the file for `identity_update`.
     """
 
     networks: str
@@ -116,7 +117,7 @@ class Setting:
         return WORKS[self.networks][self.work]
 
     def configure(self) -> ConfigDict:
-        """The config, in which every step is like the first one."""
+        """The config, changed so that every step is like the first one."""
         work = self.described
         config = work.config()
         if config.cnnr.kind == 'onnx':
@@ -124,7 +125,7 @@ class Setting:
         for network in (config.cnnr, config.cnnh):
             if 'dtype' in network:
                 network.dtype = self.dtype
-        # Faces that are rendered already need no shards.
+        # Procedural faces need no shards.
         config.data.source = 'procedural'
         stage = config[work.stage]
         stage.batch_size = work.batch or self.batch or stage.batch_size
@@ -185,7 +186,7 @@ def _ours(setting, path):
 
 
 def loss_of(metrics: dict[str, Any], alpha: float) -> float:
-    """The loss of an update by its metrics; of Algorithm 1, that of CNNH."""
+    """The loss of an update from its metrics; for Algorithm 1, CNNH's loss."""
     if 'super_resolution_loss' in metrics:
         identity = metrics.get('super_identity_loss', 0.0)
         return float(metrics['super_resolution_loss'] + alpha * identity)
@@ -194,7 +195,7 @@ def loss_of(metrics: dict[str, Any], alpha: float) -> float:
 
 
 def _our_inference(config, stage_name, path):
-    """With constant parameters, as `inference.frozen`."""
+    """With constant parameters, like `inference.frozen`."""
     _, state, faces = prepare(config, stage_name)
     _save(path, config, stage_name, state, faces)
     params = parallel.unreplicate(state).params['cnnh']
@@ -206,7 +207,7 @@ def _our_inference(config, stage_name, path):
 
 
 def _save(path, config, stage_name, state, faces):
-    """What the other sides begin with."""
+    """Writes what the other sides start from."""
     faces = {name: np.concatenate(np.asarray(array)) for name, array in faces.items()}
     stage = config[stage_name]
     if stage.get('identity_shift') or stage.get('identity_blur'):
@@ -215,7 +216,7 @@ def _save(path, config, stage_name, state, faces):
 
 
 def _views(config, stage):
-    """Those of the first step, on all devices: [n, 4]."""
+    """The views of the first step on all devices, [n, 4]."""
     devices = len(parallel.local_devices())
     recipe = ConfigDict(
         {
@@ -232,7 +233,7 @@ def _views(config, stage):
 
 
 def _pytorch(side, setting, path):
-    # A worker of a pool must not have children, which would compile.
+    # Compile in this process: a worker of a pool must not have children.
     os.environ['TORCHINDUCTOR_COMPILE_THREADS'] = '1'
     import torch
 
@@ -284,9 +285,9 @@ def _degrade(hr):
 def count_gflop(setting: Setting) -> float | None:
     """Billions of operations of a work for one face (or pair).
 
-    None where a recogniser of others takes part, whose operations are not counted.
+    None with a third-party recogniser, whose operations are not counted.
     """
-    # In bfloat16 convolutions are the direct ones on every backend.
+    # In bfloat16, convolutions are direct on every backend.
     config = dataclasses.replace(setting, dtype='bfloat16').configure()
     work = setting.described
     if config.cnnr.kind != 'cnnr':
@@ -306,11 +307,10 @@ def compare(setting: Setting, rounds: int, steps: int) -> dict:
       The record: medians, the median of the rounds' ratios, compile times.
 
     Raises:
-      AssertionError: the sides do not compute the same.
+      AssertionError: the sides do not compute the same value.
     """
     context = multiprocessing.get_context('spawn')
     pools = {side: context.Pool(1) for side in SIDES}
-    seconds = {side: [] for side in SIDES}
     try:
         with tempfile.TemporaryDirectory() as directory:
             path = f'{directory}/twin.npz'
@@ -326,11 +326,11 @@ def compare(setting: Setting, rounds: int, steps: int) -> dict:
                 atol=1e-5,
                 err_msg=side,
             )
-        for _ in range(rounds):
-            for side, pool in pools.items():
-                seconds[side].append(
-                    statistics.median(pool.apply(time_steps, (steps,)))
-                )
+        timers = {
+            side: functools.partial(pool.apply, time_steps, (steps,))
+            for side, pool in pools.items()
+        }
+        seconds = in_turns(timers, rounds)
     finally:
         for pool in pools.values():
             pool.terminate()
@@ -353,7 +353,7 @@ def compare(setting: Setting, rounds: int, steps: int) -> dict:
 
 
 def _settings(arguments):
-    """All works that were asked for, or all that there is a file for."""
+    """The works that were asked for; by default, all whose file is given."""
     works = WORKS[arguments.networks]
     chosen = arguments.works.split(',') if arguments.works else [*works]
     if not (arguments.works or arguments.onnx) and 'identity_update' in chosen:

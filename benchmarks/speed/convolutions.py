@@ -1,4 +1,4 @@
-"""Forward and backward time of the convolutions that have a fast way here.
+"""Forward and backward time of the convolutions that are computed specially here.
 
     python -m benchmarks.speed.convolutions
 
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.measuring import append_record, time_calls
+from benchmarks.measuring import append_record, in_turns, time_calls
 from sicnn_jax.models import convolutions as ways
 from sicnn_jax.models.convolutions import image_convolution, transposed_convolution
 
@@ -68,7 +68,7 @@ def _spread(kernel):
     return jnp.concatenate(parts, axis=-1)
 
 
-# Layer → ways of computing it: ours, others, and the reference last.
+# Layer → ways of computing it: ours first, the reference last.
 LAYERS = {
     'deconvolution': {
         'four convolutions (ours)': transposed_convolution,
@@ -82,10 +82,7 @@ LAYERS = {
         'patches': lambda *xs: ways.patch_convolution(*xs, _SAME),
         'flax.linen.Conv': direct,
     },
-    'mapping': {
-        'matrix product (ours)': matrix_product,
-        'flax.linen.Conv': direct,
-    },
+    'mapping': {'matrix product (ours)': matrix_product, 'flax.linen.Conv': direct},
     'reconstruction': {
         'gradient by patches (ours)': image_convolution,
         'flax.linen.Conv': direct,
@@ -155,10 +152,11 @@ def compare(
             scale = np.abs(theirs).max()
             np.testing.assert_allclose(ours, theirs, atol=1e-4 * scale)
 
-    seconds = {name: [] for name in compiled}
-    for _ in range(rounds):
-        for name, (step, _, _) in compiled.items():
-            seconds[name] += time_calls(functools.partial(step, *arguments), 1)
+    timers = {
+        name: functools.partial(time_calls, functools.partial(step, *arguments), 1)
+        for name, (step, _, _) in compiled.items()
+    }
+    seconds = in_turns(timers, rounds)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     fastest, *_ = medians.values()
     print(f'{layer}, input {x.shape}, kernel {kernel.shape}')

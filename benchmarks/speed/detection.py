@@ -6,9 +6,9 @@
 The command shrinks photographs until the aligned face would be 14, 20 and 28 pixels
 high (the network takes 14 and makes 112). A face is found if the mean distance of its
 landmarks to the given ones is below a quarter of the distance between the eyes. Given
-landmarks may be rough (LFW's are), so it also measures the distance to the landmarks
-that the detector finds in the full photograph, if it finds the face there. Differences
-are in pixels of the 96×112 face; the first line is for full photographs.
+landmarks may be rough (LFW's are), so the command also measures the distance to the
+landmarks that the detector finds in the full photograph, if it finds the face there.
+Differences are in pixels of the 96×112 face; the first line is for full photographs.
 """
 
 import argparse
@@ -34,7 +34,7 @@ COLUMNS = (
     'other faces per photograph',
     'ms per photograph',
 )
-# Limits for landmarks that agree, and for those of the same face, in eye distances.
+# Limits, in eye distances, for landmarks that agree and that belong to one face.
 _NEAR, _SAME_FACE = 0.25, 0.5
 
 
@@ -64,7 +64,7 @@ def shrink(
 def nearest(
     faces: Sequence[detect.DetectedFace], landmarks: np.ndarray, within: float = _NEAR
 ) -> np.ndarray | None:
-    """Landmarks of the face that was found there, if any."""
+    """Landmarks of the found face that is nearest to these, if one is near enough."""
     points = min(
         (face.landmarks for face in faces),
         key=lambda points: distance(points, landmarks),
@@ -103,7 +103,7 @@ def compare(
     found: Sequence[Sequence[detect.DetectedFace]],
     landmarks: Sequence[np.ndarray | None],
 ) -> dict[str, float]:
-    """How many of the faces with landmarks were found, and how far off."""
+    """The share of the faces with landmarks that was found, and how far off it is."""
     wanted = [
         pair for pair in zip(found, landmarks, strict=True) if pair[1] is not None
     ]
@@ -129,21 +129,19 @@ def measure(photos: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[dict]:
     rows, own = [], None
     for height in (None, *HEIGHTS):
         found, seconds = find_all(photos, height)
-        if own is None:
-            own = [
-                nearest(faces, landmarks, _SAME_FACE)
-                for faces, landmarks in zip(found, given, strict=True)
-            ]
         same = [
-            nearest(faces, landmarks, _SAME_FACE) is not None
+            nearest(faces, landmarks, _SAME_FACE)
             for faces, landmarks in zip(found, given, strict=True)
         ]
+        # Landmarks that are found in the full photographs, which come first.
+        own = own or same
+        others = sum(map(len, found)) - sum(points is not None for points in same)
         rows.append(
             {
                 'height': height,
                 'given': compare(found, given),
                 'in_full': compare(found, own),
-                'others': (sum(map(len, found)) - sum(same)) / len(photos),
+                'others': others / len(photos),
                 'milliseconds': 1000 * seconds / len(photos),
             }
         )
@@ -179,7 +177,7 @@ def main():
     parser.add_argument('--limit', type=int, default=300)
     arguments = parser.parse_args()
     landmarks = align.read_landmarks(arguments.landmarks)
-    # In random order, because the photographs of one person are alike.
+    # In random order, because photographs of one person are alike.
     order = np.random.default_rng(0).permutation(sorted(landmarks))
     photos = [
         (image_files.load_image(str(arguments.images / name)), landmarks[name])

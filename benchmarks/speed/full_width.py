@@ -8,12 +8,11 @@ bfloat16 has no fast kernels, so --dtype=float32 is the default; give
 """
 
 import argparse
-import multiprocessing
 import resource
 
 import numpy as np
 
-from benchmarks.measuring import append_record, time_calls
+from benchmarks.measuring import append_record, in_own_process, time_calls
 from benchmarks.stages import prepare
 from configs import di
 from sicnn_jax import parallel
@@ -57,10 +56,9 @@ def main():
     arguments = parser.parse_args()
     print(f'{"stage":<20}{"compile":>10}{"step":>10}{"images/s":>10}{"peak":>11}')
     for stage in di.get_config().stages:
-        with multiprocessing.get_context('spawn').Pool(1) as pool:
-            record = pool.apply(
-                measure, (stage, arguments.batch, arguments.dtype, arguments.steps)
-            )
+        record = in_own_process(
+            measure, stage, arguments.batch, arguments.dtype, arguments.steps
+        )
         images_per_second = record['batch'] / record['step_seconds']
         print(
             f'{stage:<20}{record["compile_seconds"]:8.1f} s'

@@ -4,21 +4,20 @@
 
 At the paper's widths, in float32 on a CPU, the command measures CNNR's and CNNH's
 updates by batch, CNNR's update by number of identities, and CNNH, which is all
-convolutions, by the size of its input (here without the check that this is a face of
+convolutions, by the size of its input (without the check that the input is a face of
 12×14). Every figure is from its own process, without compilation. Growth with devices
 is not measured: simulated devices share the cores of one machine.
 """
 
 import argparse
-import multiprocessing
 import statistics
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from benchmarks.measuring import append_record, markdown, time_calls
-from benchmarks.stages import prepare
+from benchmarks.measuring import append_record, in_own_process, markdown, time_calls
+from benchmarks.stages import stepper
 from configs import di
 from sicnn_jax import models
 
@@ -31,15 +30,7 @@ def update_seconds(
     config.cnnr.dtype = config.cnnh.dtype = dtype
     config[stage].batch_size = batch
     config.data.identities = identities
-    update, state, faces = prepare(config, stage)
-
-    def take_step():
-        nonlocal state, metrics
-        state, metrics = update(state, faces)
-        return metrics
-
-    metrics = None
-    return statistics.median(time_calls(take_step, steps + 1)[1:])
+    return statistics.median(time_calls(stepper(config, stage), steps + 1)[1:])
 
 
 def inference_seconds(height: int, width: int, dtype: str, steps: int) -> float:
@@ -52,17 +43,11 @@ def inference_seconds(height: int, width: int, dtype: str, steps: int) -> float:
     return statistics.median(time_calls(lambda: apply(params, image), steps + 1)[1:])
 
 
-def measure(function, *arguments) -> float:
-    """Calls the function in its own process."""
-    with multiprocessing.get_context('spawn').Pool(1) as pool:
-        return pool.apply(function, arguments)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--batches', default='1,2,4,8,16,32')
     parser.add_argument('--identities', default='1000,17680,100000')
-    parser.add_argument('--batch', type=int, default=8, help='where identities grow')
+    parser.add_argument('--batch', type=int, default=8, help='while identities grow')
     parser.add_argument('--sizes', default='7x6,14x12,28x24,56x48')
     parser.add_argument('--dtype', default='float32')
     parser.add_argument('--steps', type=int, default=3)
@@ -76,7 +61,8 @@ def main():
 
     for stage in ('recognition', 'hallucination'):
         seconds = [
-            measure(update_seconds, stage, batch, paper, *how) for batch in batches
+            in_own_process(update_seconds, stage, batch, paper, *how)
+            for batch in batches
         ]
         record[stage] = dict(zip(batches, seconds, strict=True))
         rows = [
@@ -87,7 +73,7 @@ def main():
         print(markdown(('step, s', 'images/s'), rows, 'batch'), flush=True)
 
     seconds = [
-        measure(update_seconds, 'recognition', arguments.batch, count, *how)
+        in_own_process(update_seconds, 'recognition', arguments.batch, count, *how)
         for count in counts
     ]
     record['identities'] = dict(zip(counts, seconds, strict=True))
@@ -95,7 +81,7 @@ def main():
     print(f'\nrecognition, batch {arguments.batch}:\n')
     print(markdown(('step, s',), rows, 'identities'), flush=True)
 
-    seconds = [measure(inference_seconds, *size, *how) for size in sizes]
+    seconds = [in_own_process(inference_seconds, *size, *how) for size in sizes]
     record['sizes'] = {
         f'{height}x{width}': each
         for (height, width), each in zip(sizes, seconds, strict=True)

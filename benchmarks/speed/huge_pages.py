@@ -4,12 +4,13 @@
 
 glibc asks the kernel for huge pages if the environment of the process has
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1. XLA allocates the buffers of a step each time, so
-without huge pages much of a step goes into page faults. Both run in turn, each in its
+without huge pages much of a step goes into page faults. The two take turns, each in its
 own process.
 """
 
 import argparse
 import contextlib
+import functools
 import multiprocessing
 import os
 import platform
@@ -17,7 +18,7 @@ import statistics
 
 import numpy as np
 
-from benchmarks.measuring import append_record, time_calls
+from benchmarks.measuring import append_record, in_turns, time_calls
 from benchmarks.stages import prepare
 from configs import di
 
@@ -58,11 +59,11 @@ def compare(
             os.environ['GLIBC_TUNABLES'] = tunables
             pools[name] = stack.enter_context(context.Pool(1, set_up, (variant, stage)))
             pools[name].apply(time_steps, (2,))
-        rows = {name: [] for name in pools}
-        for _ in range(rounds):
-            for name, pool in pools.items():
-                rows[name].append(statistics.median(pool.apply(time_steps, (steps,))))
-    return rows
+        timers = {
+            name: functools.partial(pool.apply, time_steps, (steps,))
+            for name, pool in pools.items()
+        }
+        return in_turns(timers, rounds)
 
 
 def main():

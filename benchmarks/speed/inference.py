@@ -1,4 +1,4 @@
-"""CNNH's forward pass: ours, PyTorch as it is and compiled, and ONNX Runtime.
+"""Times CNNH's forward pass: ours, PyTorch as it is and compiled, and ONNX Runtime.
 
     pip install -e '.[bench]'
     python -m benchmarks.speed.inference --batches=1,256 --scales=8,4 --rounds=5
@@ -9,17 +9,17 @@ cores; they take turns. Ours and torch.compile have the weights as constants, as
 inference allows (ours like `Hallucinator`, by `inference.frozen`); ONNX Runtime runs
 the export of the PyTorch twin. Large batches are not fed whole: on a CPU, small pieces
 stay in the caches, and 256 faces at once would take about 11 GiB. So each contender
-feeds a batch in the one of --pieces that was its fastest in a trial. The time to export
-and compile is reported separately.
+takes a batch in pieces of the size that was its fastest in a trial, one of --pieces.
+The time to export and compile is reported separately.
 """
 
 import argparse
+import functools
 import logging
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from typing import Any
@@ -39,7 +39,7 @@ _TOLERANCE = 1e-3
 # The number of different faces; a larger batch repeats them.
 _FACES = 64
 
-# In a contender's process: the network by the size of the piece it was built for.
+# In a contender's process: its networks, by the size of the pieces that they take.
 _networks = {}
 _lr = None
 
@@ -55,7 +55,7 @@ def draw(scale: int) -> tuple[Any, np.ndarray]:
 def set_up(
     side: str, scale: int, params: Any, lr: np.ndarray, piece: int
 ) -> tuple[np.ndarray, float, float]:
-    """Builds a contender for pieces of a size, in this process.
+    """Builds a contender for pieces of one size in this process.
 
     Returns:
       Pictures of the first faces [piece, 112, 96, 3], seconds to build and run it for
@@ -101,7 +101,7 @@ def _ours(scale, params, lr):
 
 
 def _twin(scale, params):
-    # A worker of a pool must not have children, which would compile.
+    # Compile in this process: a worker of a pool must not have children.
     os.environ['TORCHINDUCTOR_COMPILE_THREADS'] = '1'
     import torch
 
@@ -141,7 +141,7 @@ def _onnxruntime(scale, params, lr):
     import onnxruntime
     import torch
 
-    # It warns of torchvision's operators, which are not used here.
+    # It warns about torchvision's operators, which are not used here.
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     example = torch.from_numpy(np.ascontiguousarray(lr.transpose(0, 3, 1, 2)))
     options = onnxruntime.SessionOptions()
@@ -190,13 +190,11 @@ def compare(
         )
         for side, of_side in built.items()
     }
-    seconds = in_turns(
-        {
-            side: _timer(pool, batch, pieces[side], calls)
-            for side, pool in pools.items()
-        },
-        rounds,
-    )
+    timers = {
+        side: functools.partial(pool.apply, time_batches, (batch, pieces[side], calls))
+        for side, pool in pools.items()
+    }
+    seconds = in_turns(timers, rounds)
     ours, *_ = seconds.values()
     return {
         side: {
@@ -207,10 +205,6 @@ def compare(
         }
         for side, times in seconds.items()
     }
-
-
-def _timer(pool, *arguments) -> Callable[[], list[float]]:
-    return lambda: pool.apply(time_batches, arguments)
 
 
 def _rows(scale, batch, measured):

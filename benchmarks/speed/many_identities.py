@@ -12,21 +12,20 @@ one machine, so their times say nothing about accelerators.
 """
 
 import argparse
-import multiprocessing
 import os
 
 import jax
 
-from benchmarks.measuring import append_record, time_calls
+from benchmarks.measuring import append_record, in_own_process, time_calls
 
 # The values of `--ways`.
 _IS_SPLIT = {'replicated': False, 'split': True}
 
 
 def measure(identities: int, devices: int, split: bool) -> dict:
-    """Places the state, takes steps, and looks at the first device."""
+    """Places the state, takes steps and measures the first device's memory."""
     os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
-    # Imported here: these modules start the backend, which reads the variable.
+    # Imported here, because these modules start the backend, which reads the variable.
     from benchmarks.stages import prepare
     from configs import di
 
@@ -69,8 +68,7 @@ def main():
     print(f'{"devices":>8}{"split":>8}{"MiB/device":>14}{"step":>10}{"loss":>12}')
     for devices in map(int, arguments.devices.split(',')):
         for split in map(_IS_SPLIT.get, ways):
-            with multiprocessing.get_context('spawn').Pool(1) as pool:
-                record = pool.apply(measure, (arguments.identities, devices, split))
+            record = in_own_process(measure, arguments.identities, devices, split)
             print(
                 f'{devices:>8}{split!s:>8}{record["mib_a_device"]:14.1f}'
                 f'{record["step_seconds"]:8.2f} s{record["loss"]:12.5f}',

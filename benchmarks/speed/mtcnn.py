@@ -1,12 +1,12 @@
-"""MTCNN in JAX and in the package `mtcnn` (TensorFlow): the same faces, and the time.
+"""MTCNN in JAX and in the package `mtcnn` (TensorFlow): compares faces and time.
 
     pip install -e '.[detect,records]'
     python -m benchmarks.speed.mtcnn --images=lfw/images
 
 The pictures are scikit-image's astronaut and the photographs of a folder, as they are
-and enlarged as in `detect.find_faces`. Both see each picture in turn, with all cores;
-compilation and the loading of TensorFlow are not timed. "Differences" are the largest
-in pixels, of boxes and landmarks, between a face and the package's nearest one.
+and enlarged as in `detect.find_faces`. The two take turns at each picture, with all
+cores; compilation and the loading of TensorFlow are not timed. The largest difference
+is in pixels, over boxes and landmarks, from a face to the package's nearest.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from sicnn_jax.data import detect, folders, image_files, mtcnn, runtime
 
 
 def read(directory: Path, count: int) -> Iterator[np.ndarray]:
-    """The astronaut, and photographs of a folder; those of one person are spread."""
+    """The astronaut, and photographs at regular intervals of a sorted folder."""
     yield skimage.data.astronaut()
     paths = sorted(folders.walk(directory, folders.PassedOver()))
     for path in paths[:: max(1, len(paths) // count)][:count]:
@@ -30,7 +30,7 @@ def read(directory: Path, count: int) -> Iterator[np.ndarray]:
 
 
 def load_package() -> Callable[[np.ndarray], np.ndarray]:
-    """Rows of the package: number, box, score, five x, five y."""
+    """The package's detector, which gives rows: number, box, score, five x, five y."""
     runtime.import_tensorflow()
     from mtcnn import MTCNN
 
@@ -53,7 +53,7 @@ def compare(found: mtcnn.Found, rows: np.ndarray) -> float | None:
     x_then_y = found.landmarks.swapaxes(1, 2).reshape(-1, 10)
     ours = np.concatenate([found.boxes, x_then_y], axis=1)
     theirs = np.delete(rows, [0, 5], axis=1)
-    # Not matched by rank: two faces may have scores that are equal up to rounding.
+    # Not matched by rank, because two scores may be equal up to rounding.
     apart = np.abs(ours[:, None] - theirs).max(axis=2)
     return float(apart.min(axis=1, initial=np.inf).max(initial=0))
 

@@ -1,23 +1,25 @@
-"""Photographs a second through `sicnn hallucinate`, and which phase holds them up.
+"""Photographs per second through `sicnn hallucinate`, and the slowest phase.
 
     python -m benchmarks.speed.photographs --count=200 --rounds=3
     python -m benchmarks.speed.photographs --images=lfw/images
 
-JPEG files of one megapixel, a face in each: those of --images, enlarged, in which the
-detector finds faces, or drawn ones with their landmarks, which need neither photographs
-nor the detector. The whole is what the command does, once compiled: read, detect, align
-and write in threads while the network works. A phase is the same work of it alone, on
-all cores: the slowest one bounds the whole, and the last line says what share of that
-is reached. On a CPU phases share the cores, so that no more can be reached than what
-they take together; that is said, too.
+The photographs are JPEG files of one megapixel with a face in each: those of --images,
+enlarged, in which the detector finds the faces, or drawn ones with known landmarks,
+which need neither photographs nor the detector.
+
+The whole is what `sicnn hallucinate` does, once compiled: threads read, detect, align
+and write while the network works. Each phase is also timed by itself, on all cores. The
+slowest phase bounds the rate of the whole, and the last line says what share of that
+bound is reached. On a CPU, all phases share the cores, so the line also compares the
+whole with the phases one after the other.
 """
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,18 +27,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.measuring import append_record, in_turns, markdown
+from benchmarks.measuring import append_record, in_turns, markdown, time_calls
 from benchmarks.speed.reading import render
 from sicnn_jax.data import align, image_files, runtime
 from sicnn_jax.data.detect import DetectedFace
 from sicnn_jax.inference import Hallucinator, photographs
 from sicnn_jax.inference.jobs import Job, list_jobs
 
-# Width and height, a megapixel in the shape of a photograph.
+# Width and height: a megapixel in the shape of a photograph.
 SIZE = (1152, 864)
 _DISTINCT = 64
 _JPEG_QUALITY = 90
-# Of the size of the faces that are drawn beside that of the template.
+# The size of the drawn faces relative to the template.
 _SCALE = 0.75
 
 
@@ -47,7 +49,7 @@ def draw(directory: Path, count: int) -> np.ndarray:
     corner = np.array(SIZE) // 3
     for place in range(count):
         face = Image.fromarray(faces[place % len(faces)])
-        # Soft shapes and fine grain: what a photograph costs to decode.
+        # With soft shapes and fine grain, it takes as long to decode as a photograph.
         shapes = rng.integers(0, 256, (9, 12, 3), np.uint8)
         picture = Image.fromarray(shapes).resize(SIZE, Image.Resampling.BICUBIC)
         grain = rng.normal(0, 4, (*SIZE[::-1], 1))
@@ -57,12 +59,12 @@ def draw(directory: Path, count: int) -> np.ndarray:
         small = face.resize(size, Image.Resampling.BICUBIC)
         picture.paste(small, tuple(corner.tolist()))
         picture.save(directory / f'{place:04d}.jpg', quality=_JPEG_QUALITY)
-    # Pixels are squares: the first one's centre is at 0.
+    # Pixels are squares, and the centre of the first one is at 0.
     return (np.asarray(align.TEMPLATE) + 0.5) * _SCALE - 0.5 + corner
 
 
 def enlarge(source: Path, directory: Path, count: int) -> None:
-    """Writes photographs of a folder with a megapixel each, over and over."""
+    """Writes photographs of a folder, repeated as needed, with a megapixel each."""
     files = sorted(job.path for job in list_jobs([source], directory).jobs)
     for place, path in enumerate(itertools.islice(itertools.cycle(files), count)):
         picture = Image.fromarray(image_files.load_image(str(path)))
@@ -80,7 +82,7 @@ class Command:
       hallucinator: the network.
       jobs: the photographs.
       out: where faces are written.
-      landmarks: of the face of each photograph, or None to find faces.
+      landmarks: of the face in every photograph, or None to find faces.
     """
 
     hallucinator: Hallucinator
@@ -89,7 +91,7 @@ class Command:
     landmarks: np.ndarray | None = None
 
     def locate(self, job: Job, picture: Any) -> Sequence[DetectedFace]:
-        """As `photographs.Locate`."""
+        """The faces of a photograph; a `photographs.Locate`."""
         if self.landmarks is None:
             return self.hallucinator.locate(picture.pixels)
         corner = self.landmarks.min(0)
@@ -97,14 +99,14 @@ class Command:
         return [DetectedFace(box, self.landmarks, 1.0)]
 
     def run(self) -> int:
-        """Does it all; returns the number of faces."""
+        """Runs the whole; returns the number of faces."""
         entries = photographs.run(
             self.hallucinator, self.jobs, self.out, locate=self.locate
         )
         return sum(len(entry['faces']) for entry in entries)
 
     def phases(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Each phase as a function, of what the ones before it made."""
+        """Each phase, as a function that works on the results of those before."""
 
         def read(job):
             return image_files.load_picture(str(job.path))
@@ -149,24 +151,24 @@ class Command:
 
 
 def _in_threads(function, items):
-    """As `photographs.run` has them."""
+    """In threads, as in `photographs.run`."""
     return [*runtime.ordered_map(function, items, workers=runtime.num_cpus())]
 
 
 def measure(command: Command, rounds: int) -> dict[str, Any]:
-    """Times the whole and each phase in turn: images a second, and the shares.
+    """Times the whole and each phase in turn; returns images per second and shares.
 
-    Pictures of all jobs are in memory meanwhile, 3 MB each.
+    The pictures of all jobs are in memory meanwhile, 3 MB each.
     """
     # Compiles.
     faces = command.run()
-    phases = dict(command.phases())
-    timers = {'whole': command.run} | phases
+    timers = {
+        name: functools.partial(time_calls, function, 1)
+        for name, function in (('whole', command.run), *command.phases())
+    }
     seconds = {
         name: statistics.median(times)
-        for name, times in in_turns(
-            {name: _timer(function) for name, function in timers.items()}, rounds
-        ).items()
+        for name, times in in_turns(timers, rounds).items()
     }
     whole = seconds.pop('whole')
     return {
@@ -181,25 +183,16 @@ def measure(command: Command, rounds: int) -> dict[str, Any]:
     }
 
 
-def _timer(function):
-    def once():
-        start = time.perf_counter()
-        function()
-        return [time.perf_counter() - start]
-
-    return once
-
-
 def table(record: dict[str, Any]) -> str:
-    """Images a second of each phase, and of the whole."""
+    """Images per second of each phase and of the whole."""
     rates = record['phases_per_second']
     rows = [(name, [f'{rate:,.1f}']) for name, rate in rates.items()]
     rows.append(('all of it', [f'{record["images_per_second"]:,.1f}']))
     slowest = min(rates, key=rates.__getitem__)
     return (
         markdown(('images/s',), rows, 'phase')
-        + f'\nOf what {slowest} alone would allow: {record["of_slowest"]:.0%}; of what '
-        f'all phases take one after the other: {record["of_all"]:.0%}'
+        + f'\nThe whole has {record["of_slowest"]:.0%} of the rate of {slowest} alone, '
+        f'and {record["of_all"]:.0%} of the rate of all phases one after the other.'
     )
 
 
@@ -209,7 +202,7 @@ def main():
     add('--images', type=Path, help='a folder of photographs instead of drawn ones')
     add('--count', type=int, default=200)
     add('--rounds', type=int, default=3)
-    add('--checkpoint', help='of sicnn hallucinate; default: the network that ships')
+    add('--checkpoint', help='as for sicnn hallucinate; default: the shipped one')
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         source, out = Path(directory) / 'photographs', Path(directory) / 'faces'

@@ -1,16 +1,16 @@
-"""Images per second that `sicnn_jax.data.prepare` turns into shards, and their parts.
+"""Images per second that `sicnn_jax.data.prepare` turns into shards, and its parts.
 
     python -m benchmarks.speed.preparing --images=2000 --rounds=3
 
-It times the command on all cores, in turn with landmarks (one warp to the template) and
-without (crop and resize). The command's start-up, measured as its time for the
-photographs of one person, is subtracted and reported separately. The parts are measured
-one image at a time on one core: reading and decoding the file, warping, fingerprint,
+The benchmark times `prepare` on all cores, in turn with landmarks (one warp to the
+template) and without (crop and resize). It subtracts the start-up, measured as the time
+for the photographs of one person, and reports it separately. It measures the parts one
+image at a time on one core: reading and decoding the file, warping, fingerprint,
 encoding the face, and writing encoded faces as a data set. The last column is the ratio
 of their sum to the cores' time; the rest is waiting and contention between processes.
 
-Photographs are JPEG files of 250×250 pixels, the size of LFW's, made from a few hundred
-repeated procedural faces at LFW's scale; or those of --source=DIR with their
+The photographs are JPEG files of 250×250 pixels, the size of LFW's, made from a few
+hundred repeated procedural faces at LFW's scale; or those of --source=DIR with their
 --landmarks=FILE. Files come from the page cache.
 """
 
@@ -59,7 +59,7 @@ def write_photographs(directory: Path, count: int) -> tuple[Path, Path]:
 
 
 def photograph(face: np.ndarray) -> Image.Image:
-    """A face in the middle of a picture, its own enlargement around it."""
+    """A face in the middle of a picture, with its own enlargement around it."""
     face = Image.fromarray(face)
     picture = face.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     size = round(records.WIDTH * _SCALE), round(records.HEIGHT * _SCALE)
@@ -150,7 +150,7 @@ def _timed(function: Callable, arguments: list[tuple]) -> tuple[float, list]:
 def measure(
     source: Path, landmarks: Path | None, encoding: str, rounds: int, sample: int
 ) -> list[dict]:
-    """Records of all ways, in turn, as far as there are landmarks."""
+    """Records of both ways, in turn; without landmarks, of the crop alone."""
     ways = {'crop': None} | ({'landmarks': landmarks} if landmarks else {})
     opened = sources.open_source(source)
     person = opened.identities[0]
@@ -210,7 +210,7 @@ def main():
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--sample', type=int, default=500, help='images for the parts')
     parser.add_argument('--encoding', default='png', choices=records.ENCODINGS)
-    parser.add_argument('--source', type=Path, help='a folder instead of our own')
+    parser.add_argument('--source', type=Path, help='photographs of your own')
     parser.add_argument('--landmarks', type=Path, help='of --source')
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:

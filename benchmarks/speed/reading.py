@@ -4,15 +4,17 @@
 
 Our side reads as training does: `pipeline.train_batches` (shuffled, mirrored, in
 batches) through `parallel.prefetch`. The bare loop reads and decodes the same shards in
-file order with as many threads, inside one call of tf.data, and keeps nothing. They
+file order with as many threads, inside one call of tf.data, and keeps nothing. The two
 take turns of one epoch. Batches that waited in queues meanwhile are not timed, so the
-end of an epoch, where the next is shuffled, falls elsewhere in each turn. Slopes are
-least squares: of the rate over the tenths of an epoch (the median of the epochs), and
-of the resident memory over the second half of the epochs. In the first half, glibc's
-arenas, one per thread, fill up; with MALLOC_ARENA_MAX=1 in the environment, memory is
-flat from the start. The last column is the ratio of the rate to that at which a
-domain-integrated iteration at the paper's widths takes faces, from the newest record of
-benchmarks/speed/against_pytorch.py on the same host, or from --pairs_per_second.
+end of an epoch, where the next is shuffled, falls elsewhere in each turn.
+
+Slopes are least squares: of the rate over the tenths of an epoch (the median of the
+epochs), and of the resident memory over the second half of the epochs. In the first
+half, glibc's arenas, one per thread, fill up; with MALLOC_ARENA_MAX=1 in the
+environment, memory is flat from the start. The last column is our rate divided by the
+rate at which domain-integrated training at the paper's widths consumes pairs, which is
+from the newest record of benchmarks/speed/against_pytorch.py on the same host, or from
+--pairs_per_second.
 
 The command writes a few hundred procedural faces, repeated, to a temporary directory,
 unless it is given --data=DIR. Files come from the page cache. Linux only.
@@ -49,7 +51,7 @@ def render(count: int) -> np.ndarray:
 
 
 def write(directory: Path, count: int, encoding: str) -> None:
-    """Writes a data set of `count` faces, of which only some are different."""
+    """Writes a data set of `count` faces, which repeat a few hundred."""
     encoded = [
         records.encode_image(face, encoding) for face in render(min(count, _DISTINCT))
     ]
@@ -129,7 +131,7 @@ def resident_mib() -> float:
 
 
 def measure(directory: Path, batch: int, epochs: int, shift: int) -> dict:
-    """Reads a data set by both ways in turn.
+    """Reads a data set in both ways in turn.
 
     Raises:
       ValueError: an epoch has no full batch.
@@ -222,7 +224,7 @@ def main():
     parser.add_argument('--epochs', type=int, default=12)
     parser.add_argument('--shift', type=int, default=0, help='of the augmentation')
     parser.add_argument('--encodings', default=','.join(records.ENCODINGS))
-    parser.add_argument('--data', type=Path, help='a data set instead of our own')
+    parser.add_argument('--data', type=Path, help='a data set of your own')
     parser.add_argument('--pairs_per_second', type=float)
     arguments = parser.parse_args()
     settings = arguments.batch, arguments.epochs, arguments.shift

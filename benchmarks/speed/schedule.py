@@ -4,10 +4,10 @@
 
 The command takes a number of iterations of each stage of configs/di.py, at its widths
 and batch sizes, as training does: faces are rendered on the device inside the step, and
-nothing waits for the host. The rest is multiplication. Next to the rate are the
-operations per second (as counted by benchmarks/counting.py, with direct convolutions,
-without rendering) and their share of those of a large matrix product in the same number
-format; and the time of an iteration on faces that are already rendered.
+nothing waits for the host. From these it extrapolates to the whole schedule. The table
+also has the time of an iteration on faces that are already rendered, the operations per
+second (as counted by benchmarks/counting.py, with direct convolutions, without
+rendering) and their share of what a large matrix product reaches in the same format.
 """
 
 import argparse
@@ -39,7 +39,7 @@ COLUMNS = (
 
 
 def measure(config, name: str, iterations: int) -> dict:
-    """Times iterations of a stage, taken in the same way as in `train`."""
+    """Times iterations of a stage, taken as in `train`."""
     stage = train.build_stage(config, name, Path('unused'))
     faces = open_faces(config.data, Path('unused'))
     state = fresh_state(config, stage, faces)
@@ -53,7 +53,7 @@ def measure(config, name: str, iterations: int) -> dict:
     state, first = _run(update, state, batches, 1)
     state, trained = _run(update, state, batches, calls)
 
-    # The same without rendering: a single batch, repeated.
+    # The same without rendering: one batch again and again.
     drawn = next(faces.train_batches(batch_size=stage.config.batch_size, seed=0))
     given = parallel.shard(jax.tree.map(np.asarray, jax.jit(faces.to_hr)(drawn)))
     update = train.dispatch(stage, lambda batch: batch)
@@ -127,7 +127,7 @@ def main():
         gflops = count_gflop(name) * record['batch'] / record['iteration_seconds']
         record |= {'gflops': gflops, 'matmul_gflops': ceiling}
         append_record('schedule', record)
-        # At another batch size, this is the time for as many faces.
+        # At another batch size, the time for the same number of faces.
         faces = iterations * paper_batch
         whole = faces / record['batch'] * record['iteration_seconds'] / 60
         minutes += whole

@@ -1,4 +1,4 @@
-"""Seconds from a command to its first face: without and with kept programs.
+"""Seconds from a command to its first face, without and with kept programs.
 
     python -m benchmarks.speed.start_up
 
@@ -64,7 +64,7 @@ def write_inputs(directory: Path) -> dict[str, list[str]]:
 
 
 def run(arguments: list[str], home: Path) -> float:
-    """Seconds of `sicnn` with these arguments; programs are kept in that home."""
+    """Seconds of `sicnn` with these arguments; it keeps programs in this home."""
     return _timed([sys.executable, '-m', 'sicnn_jax.cli', *arguments], home)[0]
 
 

@@ -1,24 +1,26 @@
-"""How good faces are after so many minutes of training, by method.
+"""How good each method's faces are after a number of minutes of training.
 
     python -m benchmarks.speed.time_to_quality --data=data/lfw --pairs=pairs.txt \\
         --judge=judge.onnx
 
-`--data` as of `benchmarks.studies.allocation`. Methods are the light CNNH of
-configs/real.py, CNNH in the paper's widths with the same optimiser, LapSRN and UR-DGN
-in the sizes of their configs' variant `real`, and the light CNNH in PyTorch, as it is
-or compiled. All see the same augmented batches of 16 faces, on the same cores; fold 8
+`--data` is as in `benchmarks.studies.allocation`. The methods are the light CNNH of
+configs/real.py, CNNH at the paper's widths with the same optimiser, LapSRN and UR-DGN
+at the sizes of their configs' variant `real`, and the light CNNH in PyTorch, as it is
+and compiled. All see the same augmented batches of 16 faces, on the same cores. Fold 8
 is reported.
 
-Each point trains anew, with a learning rate that falls to zero at its end: what one has
-who has so many minutes. To go on from the point before would cost every method a
-restart, and UR-DGN its discriminator. Minutes are those of steps alone: first a step of
-each method is timed, for which nothing else should run, and a point takes as many steps
-as fit. So training itself may be interrupted, or run beside other things. Making
-batches is counted for none; what compilation and evaluation take is reported apart.
+Each point trains from scratch, with a learning rate that falls to zero at its end, so
+it shows what that many minutes can give. If it continued from the previous point, every
+method would pay for a restart, and UR-DGN would lose its discriminator.
 
-What is trained is kept below `--runs`. Points that the record has are not measured
-again, so that `--methods` and `--minutes` may be given in pieces: to begin anew, move
-both away. A point of PyTorch that was interrupted begins anew.
+Minutes count only steps. The command first times a step of each method, while nothing
+else should run, and a point takes as many steps as fit. So training itself may be
+interrupted, or run next to other programs. No method's minutes include making batches;
+compilation and evaluation are reported separately.
+
+Trained networks are kept below `--runs`. Points in the record are not measured again,
+so several commands can share the `--methods` and `--minutes`; to start over, move the
+runs and the record away. An interrupted point of PyTorch starts over.
 """
 
 import argparse
@@ -55,10 +57,6 @@ MEASURES = {'psnr': 'PSNR, dB', 'similarity': 'similarity', 'verification': 'ver
 _TIMED = 12
 
 
-def _light(data):
-    return light.configure(data)
-
-
 def _paper(data):
     config = light.configure(data)
     config.winograd = True
@@ -81,12 +79,12 @@ def _compared(get_config, data):
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """What is trained.
+    """A method to train.
 
     Attributes:
-      title: of its rows.
+      title: the title of its rows.
       configure: shards → config with the stage `STAGE`.
-      twin: whether it is trained in PyTorch: '', 'as it is' or 'compiled'.
+      twin: how PyTorch trains it, 'as it is' or 'compiled'; '' if JAX does.
     """
 
     title: str
@@ -95,12 +93,12 @@ class Method:
 
 
 METHODS = {
-    'light': Method('CNNH, light', _light),
+    'light': Method('CNNH, light', light.configure),
     'paper': Method("CNNH, the paper's widths", _paper),
     'lapsrn': Method('LapSRN', lambda data: _compared(lapsrn.get_config, data)),
     'ur_dgn': Method('UR-DGN', lambda data: _compared(ur_dgn.get_config, data)),
-    'pytorch': Method('CNNH, light, in PyTorch', _light, 'as it is'),
-    'pytorch_compiled': Method('the same compiled', _light, 'compiled'),
+    'pytorch': Method('CNNH, light, in PyTorch', light.configure, 'as it is'),
+    'pytorch_compiled': Method('the same compiled', light.configure, 'compiled'),
 }
 
 
@@ -108,7 +106,7 @@ class Twin:
     """The stage of a config in PyTorch: our first weights, batches and schedule."""
 
     def __init__(self, config: ConfigDict, *, compiled: bool):
-        # Whoever does without PyTorch can train the others.
+        # Imported here, because the other methods do without PyTorch.
         import torch
 
         from benchmarks import pytorch_twin
@@ -127,7 +125,7 @@ class Twin:
         self._pairs = jax.jit(self._make_pairs)
 
     def train(self, steps: int) -> np.ndarray:
-        """Takes so many steps; returns the loss of each."""
+        """Takes steps; returns the loss of each."""
         optimizer = self._stage.config.optimizer.cnnh
         schedule = learning_rate_schedule(optimizer, steps)
         losses = []
@@ -137,7 +135,7 @@ class Twin:
         return np.array(losses)
 
     def time(self) -> dict[str, float]:
-        """As `light.time_steps`; the network is another one afterwards."""
+        """Like `light.time_steps`; afterwards, the network has changed."""
         lr, hr = next(self._batches())
         first, *seconds = time_calls(
             lambda: self._updates.hallucination(lr, hr), _TIMED + 1
@@ -153,7 +151,7 @@ class Twin:
         return np.asarray(images.to_levels(sr.permute(0, 2, 3, 1).cpu().numpy()))
 
     def _batches(self):
-        """Pairs of tensors, as training has them with the config's seed of 0."""
+        """Pairs of tensors, the same as in training with the config's seed of 0."""
         config = self._stage.config
         resident = jax.device_put(self._faces.resident)
         for batch in self._faces.train_batches(
@@ -169,7 +167,7 @@ class Twin:
 
 
 def steps_in(minutes: float, step_seconds: float) -> int:
-    """How many steps take so many minutes, at least one."""
+    """The number of steps that take some minutes, at least one."""
     return max(1, round(60 * minutes / step_seconds))
 
 
@@ -183,7 +181,7 @@ def time_method(method: Method, config: ConfigDict) -> dict[str, float]:
 def train_method(
     method: Method, config: ConfigDict, steps: int, workdir: Path
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Trains for so many steps; returns what enlarges faces then."""
+    """Trains for some steps; returns the function that then enlarges faces."""
     config[STAGE].steps = steps
     if method.twin:
         twin = Twin(config, compiled=method.twin == 'compiled')
@@ -196,7 +194,7 @@ def train_method(
 def measure(
     enlarge: Callable[[np.ndarray], np.ndarray], folds: Folds
 ) -> dict[str, float]:
-    """What fold 8 comes to, and seconds of enlarging its faces, once compiled."""
+    """Results on fold 8, and the seconds to enlarge its faces, once compiled."""
     sr = enlarge(folds.lr)
     start = time.perf_counter()
     enlarge(folds.lr)
@@ -228,7 +226,7 @@ def _by_method(record):
 
 def plot(record: Mapping[str, Any], path: Path) -> None:
     """Draws PSNR and similarity by minutes, a line for each method, as a PNG."""
-    # Of the extra `bench`; what is tested here does not draw.
+    # Imported here, because it is in the extra `bench` and no test draws.
     import matplotlib.pyplot as plt
 
     shown = ('psnr', 'similarity')
@@ -245,10 +243,10 @@ def plot(record: Mapping[str, Any], path: Path) -> None:
 
 
 def begin(record: dict[str, Any] | None, judge: str, cores: int) -> dict[str, Any]:
-    """The record to go on with, or a new one.
+    """The record to continue, or a new one.
 
     Raises:
-      ValueError: it is of another judge, or of another number of cores.
+      ValueError: the record has another judge or number of cores.
     """
     about = {'judge': Path(judge).name, 'training_cores': cores}
     if record is None:
@@ -256,8 +254,8 @@ def begin(record: dict[str, Any] | None, judge: str, cores: int) -> dict[str, An
     for field, value in about.items():
         if record[field] != value:
             raise ValueError(
-                f'{NAME}.json has {field} {record[field]!r}, this is {value!r}: move '
-                'that record away, or give the same again.'
+                f'{NAME}.json has {field} {record[field]!r}, but now it is {value!r}: '
+                'move that record away, or use the same again.'
             )
     return record
 
@@ -268,12 +266,12 @@ def run(
     """Times each method, trains its points and writes the record after each."""
     record['bicubic'] = folds.bicubic[str(REPORT)]
     chosen = {name: METHODS[name] for name in options.methods.split(',')}
-    # First of all: the machine is idle then.
+    # Before any training, while the machine is idle.
     for name, method in chosen.items():
         if name not in record['timed']:
             config = _on_cores(method.configure(options.data), cores)
             record['timed'][name] = time_method(method, config)
-            print(METHODS[name].title, record['timed'][name], flush=True)
+            print(method.title, record['timed'][name], flush=True)
             write_record(NAME, record)
     for minutes in map(float, options.minutes.split(',')):
         for name, method in chosen.items():
@@ -289,7 +287,7 @@ def run(
 
 
 def _on_cores(config, cores):
-    """A device for each core, where there are several."""
+    """The config with a device for each core, if there are several."""
     config.cpu_devices = cores if cores > 1 else 0
     return config
 
@@ -297,12 +295,12 @@ def _on_cores(config, cores):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='shards, test: people of folds 7, 8')
+    add('--data', type=Path, required=True, help='shards with folds 7 and 8 as test')
     add('--pairs', required=True, help="LFW's pairs.txt")
-    add('--judge', default='dlib', help='as of sicnn_jax.evaluate')
+    add('--judge', default='dlib', help='as for sicnn_jax.evaluate')
     add('--methods', default=','.join(METHODS), help='default: all')
     add('--minutes', default='1,2,5,10,20')
-    add('--cores', default='', help='which to keep to, such as 0,1; default: all')
+    add('--cores', default='', help='cores to use, such as 0,1; default: all')
     add('--runs', type=Path, default=Path('runs') / NAME)
     options = parser.parse_args()
     if options.cores:

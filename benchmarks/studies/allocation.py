@@ -1,13 +1,13 @@
-"""Where the channels of a light CNNH should go: allocations at equal minutes.
+"""Where should a light CNNH have its channels? Compares allocations at equal minutes.
 
     python -m benchmarks.studies.allocation --data=data/lfw --pairs=pairs.txt \\
         --judge=judge.onnx --minutes=3
 
-`--data` are shards whose split `test` has exactly the people of folds 7 and 8 of the
-pairs. The command times a step of each allocation (so nothing else should run; `--time`
-does only that), and trains each by L_SR for the steps that take `--minutes` at that
-rate. Compilation is not counted. Trained networks are kept below `--runs`, and the same
-command continues after an interruption; `--seeds=1 '--only=A;B'` adds runs to the
+`--data` has shards whose split `test` has exactly the people of folds 7 and 8 of the
+pairs. The command times a step of each allocation (so nothing else should run; with
+`--time`, it stops here), and trains each by L_SR for the steps that take `--minutes` at
+that rate. Compilation does not count. Trained networks are kept below `--runs`, and the
+same command continues after an interruption; `--seeds=1 '--only=A;B'` adds runs to the
 record. Choose by fold 7; fold 8 is for the report.
 """
 
@@ -54,7 +54,7 @@ class Allocation:
     """A light CNNH and its training settings.
 
     Attributes:
-      sizes: fields of `config.cnnh` that differ from the tapered network's.
+      sizes: fields of `config.cnnh` that differ from those of the tapered network.
       batch_size: faces per step.
       learning_rate: at the first step.
     """
@@ -65,7 +65,7 @@ class Allocation:
 
 
 class ResizedCNNH(models.CNNH):
-    """CNNH that doubles by nearest neighbours and a 3×3 convolution."""
+    """CNNH that doubles the size by nearest neighbours and a 3×3 convolution."""
 
     def upscaling(self, features: int, stage: int) -> nn.Module:
         return _ResizeConv(features, self.init_std, self.dtype, name=f'deconv{stage}')
@@ -135,7 +135,7 @@ def configure(allocation: Allocation, data: Path, seed: int) -> ConfigDict:
 def train_one(
     allocation: Allocation, data: Path, seed: int, steps: int, workdir: Path
 ) -> float:
-    """Trains an allocation unless it is trained; returns the minutes taken now."""
+    """Trains an allocation unless it is trained; returns the minutes that this took."""
     config = configure(allocation, data, seed)
     config.hallucination.steps = steps
     config.hallucination.checkpoint_every = 1_000
@@ -175,12 +175,12 @@ def table(record: Mapping[str, Any]) -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='shards, test: people of folds 7, 8')
+    add('--data', type=Path, required=True, help='shards with folds 7 and 8 as test')
     add('--pairs', required=True, help="LFW's pairs.txt")
     add('--judge', default='dlib', help='as for sicnn_jax.evaluate')
     add('--minutes', type=float, default=3.0)
     add('--seeds', default='0')
-    add('--only', default='', help="names of allocations, with ';'; default: all")
+    add('--only', default='', help="allocations, separated by ';'; default: all")
     add('--runs', type=Path, default=Path('runs/allocation'))
     add('--time', action='store_true', help='only time the steps')
     options = parser.parse_args()

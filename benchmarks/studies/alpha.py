@@ -3,9 +3,9 @@
     python -m benchmarks.studies.alpha --config=configs/di.py:demo \\
         --alphas=8,512,768,1024
 
-It serves to choose α: the procedural faces, for training and test, are drawn separately
-from the config's, so α is not chosen on the faces that the config reports. Finished
-runs are not repeated.
+The command helps to choose α. It draws procedural faces, for training and test, that
+differ from the config's, so α is not chosen on the faces that the config reports.
+Finished runs are not repeated.
 """
 
 import argparse
@@ -19,7 +19,7 @@ DATA_SEED, SEED = 7, 10
 
 
 def table(results: dict[float, dict]) -> str:
-    """SICNN by α, after the rows of the first run's other methods."""
+    """SICNN by α, after the other methods of the first run."""
     first, *_ = results.values()
     rows = [(row['method'], row) for row in first['rows'] if row['method'] != 'sicnn']
     rows += [

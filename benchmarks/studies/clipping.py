@@ -3,9 +3,10 @@
     python -m benchmarks.studies.clipping --steps=300
 
 The command trains narrow networks (those of configs/di.py:demo) with the optimisers of
-configs/di.py, at the paper's learning rates from the first step on (with the warm-up of
-the recognition stage shortened to the run) and several clipping norms. It prints the
-mean loss of the last tenth of the steps, or the first step that was not finite.
+configs/di.py, at the paper's learning rates from the first step on (with the
+recognition stage's warm-up shortened to fit the run) and several clipping norms. It
+prints the mean loss of the last tenth of the steps, or the first step that was not
+finite.
 """
 
 import argparse
@@ -20,10 +21,7 @@ from sicnn_jax import parallel
 from sicnn_jax.data.dataset import open_faces
 from sicnn_jax.descent import finite_networks
 
-LOSSES = {
-    'recognition': 'recognition_loss',
-    'hallucination': 'super_resolution_loss',
-}
+LOSSES = {'recognition': 'recognition_loss', 'hallucination': 'super_resolution_loss'}
 CLIPS = {'recognition': (0.0, 5.0), 'hallucination': (0.0, 1.0, 10.0, 100.0)}
 
 

@@ -1,10 +1,10 @@
-"""Depthwise convolutions of ONNX networks on one CPU core: XLA's, or shifted products.
+"""Depthwise convolutions of ONNX networks on one CPU core: XLA or shifted products?
 
     python -m benchmarks.studies.depthwise --faces=16 --rounds=3
 
-It prints the milliseconds of 3×3 kernels over a batch by `jax.vmap`: of the
-convolution, and of its gradient by the faces. `sicnn_jax/onnx/windows.py` takes shifted
-products on a CPU.
+The command prints the milliseconds of 3×3 convolutions, which `jax.vmap` maps over a
+batch, and of their gradient with respect to the faces. On a CPU,
+`sicnn_jax/onnx/windows.py` uses shifted products.
 """
 
 import argparse

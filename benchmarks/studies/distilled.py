@@ -1,13 +1,13 @@
-"""How well a taught CNNR knows people, compared with its teacher.
+"""How well a taught CNNR recognises people, compared with its teacher.
 
     python -m benchmarks.studies.distilled --data=data/lfw --pairs=pairs.txt \\
         --taught=runs/real-distilled/recognition --teacher=dlib \\
         --targets=data/lfw/targets-dlib.safetensors
 
-`--data` is as in `benchmarks.studies.allocation`: people of folds 7 and 8, whom CNNR
-has not seen. The command verifies the originals of each fold by the threshold that is
-best on the other one, and measures the mean squared distance on the hypersphere to the
-teacher's features of the same faces.
+`--data` is as in `benchmarks.studies.allocation`, and CNNR has never seen its people.
+The command verifies the originals of each fold by the threshold that is best on the
+other fold, and measures the mean squared distance on the hypersphere to the teacher's
+features of the same faces.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _FOLDS = (CHOICE, REPORT)
 
 
 def distance(stage: Path, data: Path, targets: Path) -> tuple[float, float]:
-    """Mean squared distance to the teacher's features, and that between strangers."""
+    """Mean squared distance to the teacher's features of a face, and of a stranger."""
     params, record = checkpoint.load_networks(stage, ['cnnr'])
     hr, _ = dataset.read_split(data, 'test')
     cnnr = models.cnnr_from(record)
@@ -40,7 +40,7 @@ def distance(stage: Path, data: Path, targets: Path) -> tuple[float, float]:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='shards, test: people of folds 7, 8')
+    add('--data', type=Path, required=True, help='shards with folds 7 and 8 as test')
     add('--pairs', required=True, help="LFW's pairs.txt")
     add('--taught', type=Path, required=True, help='a finished stage with CNNR')
     add('--teacher', default='dlib', help='as --judge of sicnn_jax.evaluate')
@@ -48,10 +48,7 @@ def main():
     options = parser.parse_args()
     near, far = distance(options.taught, options.data, options.targets)
     found = {'distance': near, 'distance_to_others': far}
-    for name, judge in (
-        ('taught', str(options.taught)),
-        ('teacher', options.teacher),
-    ):
+    for name, judge in (('taught', str(options.taught)), ('teacher', options.teacher)):
         found[name] = Folds(options.data, options.pairs, judge).originals
     append_record('distilled', found | {'teacher_name': options.teacher})
     rows = [

@@ -1,19 +1,20 @@
-"""Who lowers L_SI in training: CNNH, which is meant to, or the CNNR that measures it.
+"""Who lowers L_SI in training: CNNH, as intended, or the CNNR that measures it?
 
     python -m benchmarks.studies.falls --scale=real --seeds=0,1,2 \\
         --config.data.dir=DATA --config.data.targets=DATA/targets-dlib.safetensors
 
-Where a last stage trains CNNR as well, L_SI may fall because CNNH makes faces that are
-more like the person, or because CNNR has come to tell them apart less. The finished
-rows of Table 3 in the cache of `sicnn_jax.reproduce` have both networks as they were
-before that stage and after it, so L_SI of held-out faces can be measured with each of
-the four combinations. A network's part of the fall is the mean of what it changes with
-the other one as it was before and as it is after (its Shapley value); the parts sum to
-the fall. What the record has already is not measured again.
+If the last stage also trains CNNR, L_SI may fall because CNNH makes faces that are more
+like the person, or because CNNR becomes worse at telling them apart. The finished rows
+of Table 3 in the cache of `sicnn_jax.reproduce` have both networks from before and
+after that stage, so L_SI of held-out faces can be measured with all four combinations.
+A network's part in the fall is the change that it makes, averaged over the other
+network before and after the stage (its Shapley value). The parts sum to the fall. Rows
+in the record are not measured again.
 
-The record also says how CNNR's update changes what L_SI asks of CNNH: the length of its
-gradient with respect to the faces and the cosine between the gradients, of the CNNR
-after and the CNNR before, at the faces of the CNNH before.
+The record also says how training CNNR changes what L_SI asks of CNNH. At the faces that
+CNNH makes before the stage, it compares the gradients of L_SI with respect to these
+faces through CNNR after the stage and before it: the ratio of their lengths and the
+cosine between them.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from sicnn_jax.reproduction.flags import add_flags, exit_status, parse
 from sicnn_jax.reproduction.runs import Runs
 from sicnn_jax.reproduction.tables import Row, tables
 
-# Row → the stages that its CNNR and its CNNH end in.
+# Row → the last stages of its CNNR and of its CNNH.
 ROWS = {
     'I': ('approach_i', 'approach_i'),
     'III': ('mixed', 'approach_iii'),
@@ -44,20 +45,17 @@ ROWS = {
 
 
 def measure(
-    hr: np.ndarray,
-    lr: np.ndarray,
-    cnnr: dict[str, Any],
-    cnnh: dict[str, Any],
+    hr: np.ndarray, lr: np.ndarray, cnnr: dict[str, Any], cnnh: dict[str, Any]
 ) -> dict[str, float]:
-    """What became of L_SI, and by whom.
+    """L_SI before and after the stage, and each network's part in the change.
 
     Args:
       hr, lr: held-out faces, uint8 [n, 112, 96, 3] and [n, h, w, 3].
       cnnr, cnnh: 'before' and 'after' → module and parameters.
 
     Returns:
-      'before' and 'after' of L_SI; what CNNR and CNNH make of the difference;
-      'gradient', the length after relative to before, and 'cosine' between the two.
+      L_SI 'before' and 'after'; the parts of 'cnnr' and 'cnnh' in the difference;
+      'gradient', its length after relative to before; 'cosine' between the gradients.
     """
     faces = {when: inference.super_resolve(*net, lr) for when, net in cnnh.items()}
     found = {
@@ -88,7 +86,7 @@ def measure(
 
 
 def _gradients(cnnr, params, sr, hr):
-    """Of each face's L_SI with respect to its pixels, float32 [n, values]."""
+    """Gradient of each face's L_SI with respect to its pixels, float32 [n, values]."""
     gradient = functools.partial(_gradient, cnnr, params)
     return in_batches(gradient, np.stack([sr, hr], axis=1)).reshape(len(hr), -1)
 
@@ -99,7 +97,7 @@ def _gradient(cnnr, params, pairs):
 
     def loss(sr):
         features = (cnnr.apply({'params': params}, faces) for faces in (sr, hr))
-        # The loss is a mean, and each face is to have its own gradient.
+        # The loss is a mean, but each face gets the gradient of its own loss.
         return len(sr) * super_identity_loss(*features)
 
     return jax.grad(loss)(sr)
@@ -108,7 +106,7 @@ def _gradient(cnnr, params, pairs):
 def measure_row(
     runs: Runs, cache: Cache, row: Row, seed: int, faces: int
 ) -> dict[str, float] | None:
-    """`measure` of a row of Table 3; None where it is not trained yet."""
+    """`measure` of a row of Table 3; None if it is not trained yet."""
     run, sicnn = row.run(seed), runs.sicnn(seed)
     cnnr_stage, cnnh_stage = (cache.directory(run) / name for name in ROWS[row.title])
     recognition = dict(run.given).get('recognition', sicnn)
@@ -134,7 +132,7 @@ def _load(network, directory: Path):
 
 
 def table(record: dict[str, Any]) -> str:
-    """What each row came to, by seed."""
+    """The results of each row, by seed."""
     columns = ('L_SI before', 'after', 'by CNNR', 'by CNNH', 'gradient', 'cosine')
     rows = [
         (f'{title} (seed {seed})', [f'{value:.3f}' for value in found.values()])

@@ -3,16 +3,16 @@
     python -m benchmarks.studies.fused --config=di:demo --rounds=5 --steps=8
 
 The command times iterations of `domain_integrated` on one batch that is already on the
-device, as two programs and as one in turn, and prints medians and their ratio.
-`--batch` is for machines that are too small for the config's batch, `--dtype=float32`
-for CPUs without fast bfloat16.
+device, in turn as two programs and as one, and prints medians and their ratio. Use
+`--batch` on machines that are too small for the config's batch, and `--dtype=float32`
+on CPUs without fast bfloat16.
 """
 
 import argparse
 import statistics
 
 from benchmarks.measuring import append_record, in_turns, markdown, time_calls
-from benchmarks.stages import prepare
+from benchmarks.stages import stepper
 from sicnn_jax import parallel
 from sicnn_jax.config.load import load
 from sicnn_jax.models.convolutions import use_winograd
@@ -68,13 +68,7 @@ def main():
 
 def _timer(config, steps):
     """A function that times iterations; its first call compiles."""
-    update, state, batch = prepare(config, _STAGE)
-
-    def take_step():
-        nonlocal state
-        state, metrics = update(state, batch)
-        return metrics
-
+    take_step = stepper(config, _STAGE)
     time_calls(take_step, 1)
     return lambda: time_calls(take_step, steps)
 

@@ -1,13 +1,13 @@
-"""The results of a CNNH for faces of different kinds, as far as a photograph tells.
+"""Results of CNNH for groups of faces, as far as photographs show such groups.
 
     python -m benchmarks.studies.groups --data=data/lfw --judge=judge.onnx \\
         --landmarks=landmarks.txt --networks=runs/a/approach_ii,runs/b/approach_ii
 
-LFW does not describe groups of people. Its photographs show how light the cheeks are
+LFW does not assign people to groups. But its photographs show how light the cheeks are
 (L* of CIELAB, which depends on light and make-up as well as on skin) and how far a head
 is turned (the distance of the nose from the middle of the eyes, in eye distances). Both
-divide the faces of `--data`'s split `test` into groups; similarity is to the original,
-by the judge. Each network, of either scale, is a row.
+divide the faces of the split `test` of `--data` into groups. The judge measures the
+similarity to the original. Each network, at either scale, is a row.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from sicnn_jax.inference import Hallucinator
 
 # Rows and columns of the cheeks in an aligned face.
 _CHEEKS = (slice(62, 80), (slice(22, 36), slice(60, 74)))
-# From this distance on, a head counts as turned; in the middle, the nose is at 0.
+# From this distance on, a head counts as turned; a nose in the middle is at 0.
 _TURNED = 0.15
 
 
@@ -61,10 +61,10 @@ def part(faces: np.ndarray, landmarks: np.ndarray) -> dict[str, np.ndarray]:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='shards, test: people never seen')
+    add('--data', type=Path, required=True, help='shards with unseen people as test')
     add('--judge', required=True, help='as for sicnn_jax.evaluate')
     add('--landmarks', type=Path, required=True, help='of the photographs')
-    add('--networks', required=True, help='stages or packed networks, with commas')
+    add('--networks', required=True, help='stages or packed networks: A,B,…')
     options = parser.parse_args()
     hr, _ = dataset.read_split(options.data, 'test')
     known = align.read_landmarks(options.landmarks)

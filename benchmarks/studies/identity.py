@@ -1,22 +1,22 @@
-"""What L_SI adds that a judge sees who took no part, on LFW, at 8× or 4×.
+"""What L_SI adds on LFW according to an independent judge, at 8× or 4×.
 
     python -m benchmarks.studies.identity --data=data/lfw --pairs=pairs.txt \\
         --judge=judge.onnx --scale=8 --seeds=0,1,2
 
-`--data` as of `benchmarks.studies.allocation`. For each seed one CNNH is trained by
-L_SR, and each row goes on from it on the same batches. Unless `--steps` says otherwise,
-the numbers are those of configs/real.py. `--only` names rows, with ';'. Those with a
-CNNR that was taught need `--taught`, a finished stage of configs/real.py:distilled, and
-`--targets`; the one with another teacher needs `--teacher`, an ONNX file, and another
-judge.
+`--data` is as in `benchmarks.studies.allocation`. For each seed, the command trains one
+CNNH by L_SR, and each row continues from it on the same batches. Steps are those of
+configs/real.py unless `--steps` gives others. `--only` selects rows, separated by ';'.
+Rows with a taught CNNR need `--taught`, a finished stage of configs/real.py:distilled,
+and `--targets`. The row with another teacher needs `--teacher`, an ONNX file, and
+another judge, and is trained only if `--only` names it.
 
-Choose by fold 7; fold 8 is for the report: LFW's 600 pairs, and up to 4,000 that are
-drawn among all photographs of its people. Gains are those over L_SR alone, with paired
-95% intervals over faces or pairs. Drawn pairs share faces, so that their intervals are
-too narrow. Powers of luminance are relative to the originals.
+Choose by fold 7; fold 8 is for the report: LFW's 600 pairs, and up to 4,000 pairs drawn
+from all photographs of its people. Gains are over L_SR alone, with paired 95% intervals
+over faces or pairs. Drawn pairs share faces, so their intervals are too narrow. Powers
+of luminance are relative to the originals.
 
-What is trained is kept below `--runs` (another directory for another recipe), and the
-command goes on where it was interrupted.
+Trained networks are kept below `--runs` (use another directory for another recipe), and
+the same command continues after an interruption.
 """
 
 import argparse
@@ -41,12 +41,12 @@ from sicnn_jax.evaluation.pairs import choose_folds, index_pairs, read_pairs
 CONTROL = 'L_SR only'
 COLUMNS = ('psnr', 'ssim', 'judge_similarity', 'verification_accuracy')
 _DRAWN_PAIRS = 4_000
-# Steps between evaluations, but for that at the end.
+# Steps between evaluations, so that only the one at the end takes place.
 _NEVER = 1_000_000
-# From this share of the Nyquist frequency on, along either axis, there is little in a
-# photograph of this size: a grid shows here.
+# From this share of the Nyquist frequency on, along either axis, a photograph of this
+# size has little power, so a grid shows there.
 _FINE = 0.9
-# So many of the lowest frequencies of the other axis count for a grid.
+# The number of lowest frequencies along the other axis that count as a grid.
 _LOW = 3
 
 
@@ -55,10 +55,10 @@ class Row:
     """How a last stage is trained.
 
     Attributes:
-      variant: of configs/real.py, which says what recognises.
-      stage: of that config.
-      fields: of the stage, where they are not those of the config.
-      activations: of dlib's network, where they are not those of the config.
+      variant: a variant of configs/real.py, which determines the recogniser.
+      stage: the last stage, one of that config.
+      fields: fields of the stage that differ from the config's.
+      activations: `config.cnnr.activations`, if they differ from the config's.
     """
 
     variant: str
@@ -99,16 +99,16 @@ ROWS = {
     'taught CNNR, taught on SR ∪ HR': Row('distilled', 'taught_integrated'),
     'another teacher': Row('onnx', 'approach_ii'),
 }
-# They have a judge of their own.
+# These rows need another judge, so their record is another one.
 _REVERSED = ('another teacher',)
-# Variant → what it needs.
+# Variant → the flags that it needs.
 _NEEDED = {'distilled': ('taught', 'targets'), 'onnx': ('teacher',)}
 
 
 def load_people(
     config: ConfigDict, data: Path, pairs: str
 ) -> tuple[np.ndarray, dict[str, Pairs]]:
-    """Faces of the people of both folds, and pairs of them by what they are for.
+    """Faces of the people of both folds, and sets of pairs of them by name.
 
     Returns:
       uint8 [n, 112, 96, 3]; LFW's pairs of each fold, and drawn ones of the people of
@@ -134,7 +134,7 @@ def load_people(
 
 
 def configure(row: Row, options: argparse.Namespace, seed: int) -> ConfigDict:
-    """The config of a row: the network that recognises, and the last stage."""
+    """The config of a row: the recogniser and the last stage."""
     config = real.get_config(row.variant)
     config.seed = seed
     config.scale = options.scale
@@ -156,7 +156,7 @@ def configure(row: Row, options: argparse.Namespace, seed: int) -> ConfigDict:
 
 
 def _briefly(config, stages):
-    """Evaluated at the end alone."""
+    """The config with these stages, each evaluated only at its end."""
     config.stages = stages
     for name in stages:
         config[name].evaluate_every = _NEVER
@@ -168,7 +168,7 @@ def _base(options, seed):
 
 
 def train_row(name: str, options: argparse.Namespace, seed: int) -> None:
-    """Trains a row, and first, unless it is there, the CNNH that it goes on from."""
+    """Trains a row and, if it does not exist, the CNNH that the row continues from."""
     config = configure(Row('', 'sr_only'), options, seed)
     config.hallucination.steps = options.steps[0]
     train.run(_briefly(config, ('hallucination',)), _base(options, seed))
@@ -186,9 +186,9 @@ def measure(
     """Method → set of pairs → means, and gains over the control with their intervals.
 
     Args:
-      faces: 'hr' and those of each method, uint8 [n, 112, 96, 3].
-      pairs: of `load_people`.
-      judge: who looks at them.
+      faces: of 'hr' and of each method, uint8 [n, 112, 96, 3].
+      pairs: from `load_people`.
+      judge: the one that describes the faces.
     """
     hr = faces['hr']
     original = fine_power(hr)
@@ -237,19 +237,19 @@ def paired(better: np.ndarray, worse: np.ndarray) -> list[float]:
 
 
 def fine_power(faces: np.ndarray) -> dict[str, float]:
-    """Mean power of luminance where L_SI may leave a grid, along either axis.
+    """Mean power of luminance at frequencies where L_SI may leave a grid.
 
     Args:
       faces: uint8 [n, h, w, 3].
 
     Returns:
-      'nyquist': of the frequencies near it; 'grid': of a period of four pixels, that of
-      the last two deconvolutions.
+      'nyquist': the power near the Nyquist frequency of either axis; 'grid': the power
+      at a period of four pixels, the period of the last two deconvolutions.
     """
     y = metrics.luminance(faces)
     height, width = y.shape[1:3]
     y = y.reshape(-1, height, width)
-    # Else the step from one edge to the other is all that there is to see.
+    # Without a window, the step from one edge to the other would dominate.
     window = np.outer(np.hanning(height), np.hanning(width))
     y = (y - y.mean((1, 2), keepdims=True)) * window
     power = np.mean(np.abs(np.fft.fft2(y, norm='ortho')) ** 2, axis=0)
@@ -260,7 +260,7 @@ def fine_power(faces: np.ndarray) -> dict[str, float]:
 
 
 def table(record: Mapping[str, Any]) -> str:
-    """What each row came to, by seed."""
+    """The results of each row, by seed."""
     rows = []
     for seed, found in sorted(record['seeds'].items()):
         for name, row in found.items():
@@ -287,7 +287,7 @@ def table(record: Mapping[str, Any]) -> str:
 
 
 def summary(record: Mapping[str, Any]) -> str:
-    """Means over the seeds that each row has, with standard deviations."""
+    """Means and standard deviations over the seeds that each row has."""
     seeds = record['seeds'].values()
     names = dict.fromkeys(name for found in seeds for name in found)
     rows = []
@@ -388,16 +388,16 @@ def _steps(text):
 def _parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='shards, test: people of folds 7, 8')
+    add('--data', type=Path, required=True, help='shards with folds 7 and 8 as test')
     add('--pairs', required=True, help="LFW's pairs.txt")
-    add('--judge', required=True, help='as of sicnn_jax.evaluate; no teacher of these')
+    add('--judge', required=True, help='as for sicnn_jax.evaluate; never a teacher')
     add('--scale', type=int, default=8, choices=(8, 4))
-    add('--steps', type=_steps, default=_default_steps(), help='L_SR, and then on')
-    add('--taught', type=Path, help='a finished CNNR that dlib taught')
+    add('--steps', type=_steps, default=_default_steps(), help='N,M: L_SR, then a row')
+    add('--taught', type=Path, help='a finished CNNR taught by dlib')
     add('--targets', type=Path, help="the teacher's features of the shards")
     add('--teacher', type=Path, help='an ONNX file')
     add('--seeds', default='0')
-    add('--only', default='', help="rows, with ';'; default: all")
+    add('--only', default='', help="rows, separated by ';'")
     add('--runs', type=Path, default=Path('runs/identity'))
     add('--cpu_devices', type=int, default=real.get_config().cpu_devices)
     return parser

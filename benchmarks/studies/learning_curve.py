@@ -1,4 +1,4 @@
-"""How good configs/real.py gets by minutes on one core, at 8× and at 4×.
+"""How good configs/real.py is after minutes of training on one core, at 8× or 4×.
 
     python -m benchmarks.studies.learning_curve --data=data/lfw --pairs=pairs.txt \\
         --judges=dlib,judge.onnx --scale=8
@@ -36,7 +36,7 @@ def train_piece(config: ConfigDict, steps: int, before: Path | None, workdir: Pa
     stage = config.hallucination
     stage.steps = steps
     stage.init.cnnh = str(before) if before else ''
-    # Other faces than in the earlier pieces.
+    # Draws other batches than the earlier pieces.
     stage.data_seed = 1 + steps
     train.run(config, workdir)
     return workdir / 'hallucination'
@@ -61,9 +61,9 @@ def table(record: dict[str, Any]) -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='shards, test: people of folds 7, 8')
+    add('--data', type=Path, required=True, help='shards with folds 7 and 8 as test')
     add('--pairs', required=True, help="LFW's pairs.txt")
-    add('--judges', default='dlib', help='as for sicnn_jax.evaluate, with commas')
+    add('--judges', default='dlib', help='each as for sicnn_jax.evaluate: A,B,…')
     add('--scale', type=int, choices=(8, 4), default=8)
     add('--minutes', default='2,5,10,20,60')
     add('--core', type=int, default=0, help='the core to use')

@@ -1,7 +1,7 @@
 """Shared by the studies of light networks: the time of a step, and two judged folds.
 
-The folds are 7 and 8 of LFW's pairs, with people whom no network here is trained on:
-choices are made by fold 7, and fold 8 is for the report.
+The folds are 7 and 8 of LFW's pairs. No network here is trained on their people.
+Choices are made by fold 7, and fold 8 is for the report.
 """
 
 import statistics
@@ -27,7 +27,7 @@ _STEPS_TIMED = 12
 
 
 def configure(data: Path) -> ConfigDict:
-    """configs/real.py with only its first stage, which is trained by L_SR."""
+    """The config of configs/real.py with only its first stage, which trains by L_SR."""
     config = real.get_config()
     config.data.dir = str(data)
     config.stages = ('hallucination',)
@@ -78,7 +78,7 @@ def time_steps(config: ConfigDict) -> dict[str, float]:
 
 
 def _draw_params(network, faces):
-    """Parameters without compiling what would initialise them."""
+    """Random parameters, without compiling the function that initialises them."""
     rng = np.random.default_rng(0)
     faces = jax.ShapeDtypeStruct(faces.shape, jnp.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), faces)
@@ -97,7 +97,7 @@ def _multiply_adds(cnnh, params, lr):
 
 
 class Folds:
-    """The people of folds 7 and 8 as a judge sees them; originals are seen only once.
+    """The people of folds 7 and 8 as a judge sees them; it sees originals only once.
 
     Args:
       data: shards.
@@ -140,7 +140,7 @@ class Folds:
 
 
 def cells(found: Mapping[str, float]) -> list[str]:
-    """What `Folds.measure` gives for a fold, as a table has it."""
+    """Cells of a table, from what `Folds.measure` returns for a fold."""
     return [
         f'{found["psnr"]:.2f}',
         f'{found["similarity"]:.4f}',

@@ -2,7 +2,8 @@
 
     python -m benchmarks.studies.seeds --config=configs/di.py:demo --seeds=0,1,2
 
-Finished runs are not repeated. The command writes a Markdown table and a JSON record.
+Finished runs are not repeated. The command prints a Markdown table and writes a JSON
+record.
 """
 
 import argparse

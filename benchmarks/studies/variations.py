@@ -1,13 +1,13 @@
-"""SICNN and its rivals, with one thing at a time another way than in the paper.
+"""SICNN and its rivals, with one thing at a time changed from the paper.
 
     python -m benchmarks.studies.variations --table=beyond
     python -m benchmarks.studies.variations --table=remedies,rivals --dry_run
 
-`beyond` has what the paper does not: CosFace, ArcFace, features that are not normalised
-and so on. `remedies` looks for what would put domain-integrated training above approach
-II where it is not, `rivals` for what would put SICNN above the compared methods. Runs
-are in the cache of `sicnn_jax.reproduce`, the other flags are as there, and tables are
-written as there, under their names.
+`beyond` goes beyond the paper: CosFace, ArcFace, features that are not normalised and
+so on. `remedies` looks for changes that put domain-integrated training above approach
+II where it is below, and `rivals` for changes that put SICNN above the compared
+methods. The command shares the cache and the other flags of `sicnn_jax.reproduce`, and
+writes its tables in the same way, under their names.
 """
 
 import argparse
@@ -42,15 +42,15 @@ class Variation:
     """A third stage with something changed.
 
     Attributes:
-      title: of its row.
-      fields: (field, value) that are set.
-      factors: (field, what it is multiplied by).
-      given: stages that this leaves as they are.
-      config: that the stage is of.
-      variant: of the config, beside the scale's.
-      stage: its name there.
-      method: what evaluation calls the stage.
-      control: whether the run has L_SR only (α = 0), too.
+      title: the title of its row.
+      fields: (field, value) to set.
+      factors: (field, factor) to multiply by.
+      given: stages that it does not change.
+      config: name of the config that has the stage.
+      variant: variant of the config, in addition to the scale's.
+      stage: name of the stage.
+      method: the evaluation's name for the stage.
+      control: whether the run also trains by L_SR only (α = 0).
     """
 
     title: str
@@ -65,7 +65,7 @@ class Variation:
 
 
 def _recognition_loss(name, title):
-    """Another loss than A-Softmax: from the start, and in the third stage only."""
+    """A loss other than A-Softmax: from the start, and in the third stage only."""
     fields = (('recognition_loss.name', name),)
     return {
         name: Variation(title, fields, given=('hallucination',)),
@@ -89,12 +89,12 @@ _BEYOND = {
 }
 
 
-# How many times as long a stage is that is longer.
+# The factor by which longer stages are longer.
 _LONGER = 4
 
 
 def _longer(stage, networks):
-    """Factors of a stage's length, with the schedules of its optimisers."""
+    """Factors for the length of a stage and the schedules of its optimisers."""
     schedules = (
         f'{stage}.optimizer.{network}.{field}'
         for network in networks
@@ -123,7 +123,7 @@ def _rate_of_cnnr(title, factor):
     )
 
 
-# What might bring domain-integrated training above II where it is not.
+# Changes that might put domain-integrated training above II.
 _REMEDIES = {
     'ii_longer': _approach_ii(
         'II, four times as long', _longer('approach_ii', ('cnnh',))
@@ -138,7 +138,7 @@ _REMEDIES = {
     'faster_cnnr': _rate_of_cnnr('domain-integrated, CNNR at four times its rate', 4),
     'ii_weaker': _approach_ii('II, a quarter of α', (('approach_ii.alpha', 1 / 4),)),
 }
-# Where CNNR was taught by a teacher and not by names.
+# More of them, if CNNR learned from a teacher and not from names.
 _OF_A_TEACHER = {
     'much_slower_cnnr': _rate_of_cnnr(
         'domain-integrated, CNNR at a 16th of its rate', 1 / 16
@@ -156,7 +156,7 @@ _OF_A_TEACHER = {
 
 
 def _all_longer(title, networks, **of):
-    """Both trainings of the network that hallucinates, at the same CNNR."""
+    """Longer training of the hallucination network in both its stages, same CNNR."""
     longer = Variation(title, given=('recognition',), **of)
     factors = (*_longer('hallucination', networks), *_longer(longer.stage, networks))
     return dataclasses.replace(longer, factors=factors)
@@ -174,7 +174,7 @@ def _compared_longer(method, networks):
     )
 
 
-# What might bring SICNN above the compared methods, and LapSRN above Ma et al.
+# Changes that might put SICNN above the compared methods, and LapSRN above Ma et al.
 _RIVALS = {
     'sicnn_longer': _all_longer('SICNN, four times as long', ('cnnh',)),
     'lapsrn_longer': _compared_longer('lapsrn', ('cnnh',)),
@@ -192,7 +192,7 @@ _RIVALS = {
 
 
 def varied(runs: Runs, name: str, variation: Variation, seed: int) -> Run:
-    """A third stage with something changed, and stages before it if need be."""
+    """The run of a variation, including stages before the third that change."""
     own = (*(('sr_only',) if variation.control else ()), variation.stage)
     run = functools.partial(
         runs.third,
@@ -208,7 +208,7 @@ def varied(runs: Runs, name: str, variation: Variation, seed: int) -> Run:
 
 
 def _times(config, field, factor):
-    """A number of a config multiplied, or several; integers where they were."""
+    """A number of a config, or several, multiplied; integers stay integers."""
     value = functools.reduce(operator.getitem, field.split('.'), config)
     if isinstance(value, tuple):
         return tuple(type(each)(each * factor) for each in value)
@@ -216,16 +216,16 @@ def _times(config, field, factor):
 
 
 def beyond(runs: Runs) -> Table:
-    """What the paper does not have: SICNN, with one thing at a time another way.
+    """Beyond the paper: SICNN with one thing at a time changed.
 
-    Faces that are not aligned are among it where they are procedural.
+    Only procedural faces can be misaligned.
     """
     variations = dict(_BEYOND)
     config = runs.sicnn(0).resolved
     if config.data.source == 'records':
         del variations['misaligned']
     if not config.domain_integrated.fused:
-        # It is SICNN itself.
+        # Then this variation is SICNN itself.
         del variations['two_programs']
     pairs = (
         ('features not normalised', 'SICNN'),
@@ -240,7 +240,7 @@ def beyond(runs: Runs) -> Table:
 
 
 def remedies(runs: Runs) -> Table:
-    """Approach II and domain-integrated training, and what might order them otherwise.
+    """Approach II and domain-integrated training, and changes that might reorder them.
 
     The paper has the latter above (Table 3).
     """
@@ -268,7 +268,7 @@ def remedies(runs: Runs) -> Table:
 
 
 def rivals(runs: Runs) -> Table:
-    """SICNN and the compared methods, and what might order them as in the paper."""
+    """SICNN and compared methods, and changes that might restore the paper's order."""
     rows = {row.title: row for row in tables(runs)[5].rows}
     titles = {name: variation.title for name, variation in _RIVALS.items()}
     longer, wider = titles['sicnn_longer'], titles['sicnn_wider']
@@ -296,7 +296,7 @@ def rivals(runs: Runs) -> Table:
 
 
 def _varied(runs, variations):
-    """Rows of variations, each with its control before it if it has one."""
+    """Rows of variations, each after its control if it has one."""
     rows = []
     for name, variation in variations.items():
         run = functools.partial(varied, runs, name, variation)
@@ -310,7 +310,7 @@ def _control(title):
     return f'{title}, {TITLES["sr_only"]}'
 
 
-# By the names of their files.
+# By the name of the file.
 TABLES: Mapping[str, Callable[[Runs], Table]] = {
     'beyond': beyond,
     'remedies': remedies,
