@@ -90,6 +90,7 @@ OF_ONES_OWN = {
             'identity',
             'learning_curve',
             'which_is_sicnn',
+            'widths',
         )
     ),
 }

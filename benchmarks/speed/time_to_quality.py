@@ -294,9 +294,8 @@ def _on_cores(config, cores):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    light.add_flags(parser)
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='shards with folds 7 and 8 as test')
-    add('--pairs', required=True, help="LFW's pairs.txt")
     add('--judge', default='dlib', help='as for sicnn_jax.evaluate')
     add('--methods', default=','.join(METHODS), help='default: all')
     add('--minutes', default='1,2,5,10,20')

@@ -174,9 +174,8 @@ def table(record: Mapping[str, Any]) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    light.add_flags(parser)
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='shards with folds 7 and 8 as test')
-    add('--pairs', required=True, help="LFW's pairs.txt")
     add('--judge', default='dlib', help='as for sicnn_jax.evaluate')
     add('--minutes', type=float, default=3.0)
     add('--seeds', default='0')

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import append_record, markdown
+from benchmarks.studies import light
 from benchmarks.studies.light import CHOICE, REPORT, Folds
 from sicnn_jax import checkpoint, inference, metrics, models
 from sicnn_jax.data import dataset
@@ -39,9 +40,8 @@ def distance(stage: Path, data: Path, targets: Path) -> tuple[float, float]:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    light.add_flags(parser)
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='shards with folds 7 and 8 as test')
-    add('--pairs', required=True, help="LFW's pairs.txt")
     add('--taught', type=Path, required=True, help='a finished stage with CNNR')
     add('--teacher', default='dlib', help='as --judge of sicnn_jax.evaluate')
     add('--targets', type=Path, required=True, help="the teacher's features")

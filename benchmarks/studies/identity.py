@@ -29,6 +29,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.measuring import earlier_record, markdown, write_record
+from benchmarks.studies import light
 from benchmarks.studies.light import CHOICE, REPORT, super_resolve
 from configs import real
 from sicnn_jax import inference, metrics, parallel, train
@@ -387,9 +388,8 @@ def _steps(text):
 
 def _parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    light.add_flags(parser)
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='shards with folds 7 and 8 as test')
-    add('--pairs', required=True, help="LFW's pairs.txt")
     add('--judge', required=True, help='as for sicnn_jax.evaluate; never a teacher')
     add('--scale', type=int, default=8, choices=(8, 4))
     add('--steps', type=_steps, default=_default_steps(), help='N,M: L_SR, then a row')

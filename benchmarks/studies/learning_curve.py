@@ -60,9 +60,8 @@ def table(record: dict[str, Any]) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    light.add_flags(parser)
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='shards with folds 7 and 8 as test')
-    add('--pairs', required=True, help="LFW's pairs.txt")
     add('--judges', default='dlib', help='each as for sicnn_jax.evaluate: A,B,…')
     add('--scale', type=int, choices=(8, 4), default=8)
     add('--minutes', default='2,5,10,20,60')

@@ -4,6 +4,7 @@ The folds are 7 and 8 of LFW's pairs. No network here is trained on their people
 Choices are made by fold 7, and fold 8 is for the report.
 """
 
+import argparse
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,13 @@ from tests.counting import multiply_adds
 
 CHOICE, REPORT = 7, 8
 _STEPS_TIMED = 12
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --data and --pairs, which these studies need."""
+    add = parser.add_argument
+    add('--data', type=Path, required=True, help='shards with folds 7 and 8 as test')
+    add('--pairs', required=True, help="LFW's pairs.txt")
 
 
 def configure(data: Path) -> ConfigDict:

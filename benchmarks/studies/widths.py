@@ -76,9 +76,8 @@ def table(record: Mapping[str, Any]) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    light.add_flags(parser)
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='shards, test: people of folds 7, 8')
-    add('--pairs', required=True, help="LFW's pairs.txt")
     add('--judge', default='dlib', help='as for sicnn_jax.evaluate')
     add('--steps', type=int, default=400)
     add('--only', default='', help="names of networks, with ';'; default: all")

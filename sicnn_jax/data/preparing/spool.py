@@ -32,7 +32,6 @@ from sicnn_jax.results_file import encode_json, write_whole
 # Photographs per chunk; a process is given one chunk at a time.
 CHUNK = 128
 
-
 _PUBLISHING = 'publishing'
 
 FACE = np.dtype(
