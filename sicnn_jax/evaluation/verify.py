@@ -136,13 +136,12 @@ def verify_methods(
     """
     _check_choices(flip, video)
     found = verification_sets.open_set(path, data, split)
-    _check_images(path, found, images, landmarks)
+    points = _read_landmarks(path, found, images, landmarks)
     listed = choose_folds(found.pairs, folds, report, path)
     keys = sorted({key for pair in listed for key in (pair.key_a, pair.key_b)})
     located, missing, passed_over = verification_sets.find_images(
         found, keys, images, frames
     )
-    points = verification_sets.read_landmarks(found, landmarks) if landmarks else None
     album = Album(located, points)
     each = found.kind == 'ytf' and video == 'score'
     see = functools.partial(describe, album, flip=flip, each=each)
@@ -153,21 +152,13 @@ def verify_methods(
     used = _with_both(path, listed, keys, originals, missing, missing_file)
     pairs = index_pairs(used, {key: side for side, key in enumerate(keys)}, report)
     rows = functools.partial(_rows, pairs, each=each, scale=scale, kind=found.kind)
-    results = rows(originals)
-    outside = [judge for judge in recognisers if judge.expects]
-    exchanged = rows(see(outside, lambda hr: {'hr': hr[..., ::-1]}))
-    _check_colours(recognisers, results, exchanged)
-    results += rows(see(recognisers, functools.partial(_enlarge, methods)))
-    order = [judge.name for judge in recognisers]
     return {
-        'rows': sorted(results, key=lambda row: order.index(row['recogniser'])),
+        'rows': _all_rows(rows, see, recognisers, methods, originals),
         'set': found.kind,
         'pairs_file': os.fspath(path),
         'images': os.fspath(images or data or path),
         'landmarks': os.fspath(landmarks),
-        'pairs_listed': len(listed),
-        'pairs_used': len(used),
-        **_count_pairs(pairs),
+        **_count_pairs(listed, used, pairs),
         'images_used': len(located) - len(album.missing),
         'missing': _as_list(missing),
         **passed_over.report(),
@@ -186,8 +177,19 @@ def _check_choices(flip, video):
         )
 
 
-def _check_images(path, found, images, landmarks):
-    """Checks that images are given if needed, and landmarks only with images."""
+def _all_rows(rows, see, recognisers, methods, originals):
+    """The rows of the originals and of each method, sorted by recogniser."""
+    results = rows(originals)
+    outside = [judge for judge in recognisers if judge.expects]
+    exchanged = rows(see(outside, lambda hr: {'hr': hr[..., ::-1]}))
+    _check_colours(recognisers, results, exchanged)
+    results += rows(see(recognisers, functools.partial(_enlarge, methods)))
+    order = [judge.name for judge in recognisers]
+    return sorted(results, key=lambda row: order.index(row['recogniser']))
+
+
+def _read_landmarks(path, found, images, landmarks):
+    """The landmarks of the images, if given; checks that images are given if needed."""
     if bool(images) == (found.images is not None):
         raise ValueError(
             f'{path} brings its images, or they are in shards: leave out --images.'
@@ -196,6 +198,7 @@ def _check_images(path, found, images, landmarks):
         )
     if landmarks and not images:
         raise ValueError('--landmarks need --images: give both, or leave both out.')
+    return verification_sets.read_landmarks(found, landmarks) if landmarks else None
 
 
 def _as_list(missing):
@@ -235,10 +238,12 @@ def _rows(pairs, described, *, each, scale, kind):
     ]
 
 
-def _count_pairs(pairs):
-    """The number of pairs in the folds that are averaged over, and those folds."""
+def _count_pairs(listed, used, pairs):
+    """Numbers of pairs, in all and in the folds that are averaged over; these folds."""
     same = pairs.same[pairs.reported]
     return {
+        'pairs_listed': len(listed),
+        'pairs_used': len(used),
         'pairs_reported': len(same),
         'pairs_reported_different': int(np.sum(~same)),
         'folds': np.unique(pairs.fold).tolist(),

@@ -97,18 +97,12 @@ def prepare(
     runtime.check_tensorflow()
     function = _function(settings)
     excluded = overlap.read_excluded(settings.exclude)
-    opened = sources.open_source(source, data_dir, list_root, settings.identity)
-    _check_splits(opened, source, settings)
-    listed = _read_test_list(settings, opened.identities, source)
-    points = _read_points(settings.landmarks, opened.keys, source)
+    opened, listed, points = _open(source, settings, data_dir, list_root)
 
     run = _runner(function, opened, workers, runner)
     unfinished.start(_made_with(source, opened, points, function), len(opened.keys))
     _convert_all(function, opened, points, unfinished, run, progress)
-    made = _choose(unfinished, opened, excluded, listed, settings)
-    if not made.selected.filled():
-        unfinished.remove()
-        raise records.DatasetError(outcome.nothing_left(source, made.skipped))
+    made = _choose(unfinished, source, opened, excluded, listed, settings)
 
     unfinished.begin_publishing()
     info = write_records.write_dataset(
@@ -122,6 +116,14 @@ def prepare(
     result = outcome.write_report(out, source, opened, made, info, settings)
     unfinished.remove()
     return result
+
+
+def _open(source, settings, data_dir, list_root):
+    """The source, the people of the test list and the landmarks of its photographs."""
+    opened = sources.open_source(source, data_dir, list_root, settings.identity)
+    _check_splits(opened, source, settings)
+    listed = _read_test_list(settings, opened.identities, source)
+    return opened, listed, _read_points(settings.landmarks, opened.keys, source)
 
 
 def _check_out(out, overwrite):
@@ -290,8 +292,11 @@ def _convert_all(function, opened, points, unfinished, run, progress):
         progress(done, total)
 
 
-def _choose(unfinished, opened, excluded, listed, settings):
-    """Chooses which of the faces that were made are kept, and in which split."""
+def _choose(unfinished, source, opened, excluded, listed, settings):
+    """Chooses which of the faces that were made are kept, and in which split.
+
+    Raises DatasetError if none is; what was made is removed then.
+    """
     made, reasons = unfinished.load()
     candidates = selection.Faces(
         keys=[_key(opened.keys[face['item']], face['number']) for face in made],
@@ -311,6 +316,9 @@ def _choose(unfinished, opened, excluded, listed, settings):
         *((candidates.keys[i], reason) for i, reason in selected.rejected),
     ]
     entries = [{'file': file, 'reason': reason} for file, reason in sorted(skipped)]
+    if not selected.filled():
+        unfinished.remove()
+        raise records.DatasetError(outcome.nothing_left(source, entries))
     return outcome.Made(unfinished, made, candidates, selected, entries)
 
 
