@@ -50,8 +50,21 @@ def steps_in(minutes: float, step_seconds: float) -> int:
     return round(minutes * 60 / step_seconds / every) * every
 
 
+def count(config: ConfigDict) -> dict[str, int]:
+    """Parameters of CNNH, and its multiply-adds per face with direct convolutions."""
+    cnnh = train.build_stage(config, 'hallucination', Path('unused')).recipe.cnnh
+    lr = _lr(config)
+    params = _draw_params(cnnh, lr)
+    with on_any_backend():
+        counted = multiply_adds(
+            lambda params, lr: cnnh.apply({'params': params}, lr), params, lr
+        )
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    return {'parameters': sum(sizes), 'multiply_adds': counted}
+
+
 def time_steps(config: ConfigDict) -> dict[str, float]:
-    """Seconds of a step (median) and of the first one, with compilation, and sizes.
+    """Seconds of a step (median) and of the first one, with compilation, and `count`.
 
     Args:
       config: with the stage `hallucination`; its faces are drawn at random here.
@@ -59,10 +72,9 @@ def time_steps(config: ConfigDict) -> dict[str, float]:
     stage = train.build_stage(config, 'hallucination', Path('unused'))
     rng = np.random.default_rng(0)
     hr = rng.integers(0, 256, (stage.config.batch_size, 112, 96, 3), np.uint8)
-    lr = jax.ShapeDtypeStruct((1, *models.LR_SHAPES[config.scale], 3), jnp.float32)
     params = {
         name: _draw_params(
-            getattr(stage.recipe, name), lr if name == 'cnnh' else hr[:1]
+            getattr(stage.recipe, name), _lr(config) if name == 'cnnh' else hr[:1]
         )
         for name in stage.networks
     }
@@ -77,12 +89,13 @@ def time_steps(config: ConfigDict) -> dict[str, float]:
 
     with use_winograd(config.winograd):
         first, *seconds = time_calls(step, _STEPS_TIMED + 1)
-    return {
-        'step_seconds': statistics.median(seconds),
-        'compile_seconds': first,
-        'parameters': sum(leaf.size for leaf in jax.tree.leaves(params['cnnh'])),
-        'multiply_adds': _multiply_adds(stage.recipe.cnnh, params['cnnh'], lr),
-    }
+    timed = {'step_seconds': statistics.median(seconds), 'compile_seconds': first}
+    return timed | count(config)
+
+
+def _lr(config):
+    """The input of CNNH, one face."""
+    return jax.ShapeDtypeStruct((1, *models.LR_SHAPES[config.scale], 3), jnp.float32)
 
 
 def _draw_params(network, faces):
@@ -94,14 +107,6 @@ def _draw_params(network, faces):
         lambda leaf: rng.normal(0, 0.02, leaf.shape).astype(np.float32),
         shapes['params'],
     )
-
-
-def _multiply_adds(cnnh, params, lr):
-    """Multiply-adds per face, with direct convolutions."""
-    with on_any_backend():
-        return multiply_adds(
-            lambda params, lr: cnnh.apply({'params': params}, lr), params, lr
-        )
 
 
 class Folds:
