@@ -66,13 +66,7 @@ def _paper(data):
 
 
 def _compared(get_config, data):
-    config = get_config('real')
-    for name in config.stages:
-        if name != STAGE:
-            del config[name]
-    config.stages = (STAGE,)
-    config.data.dir = str(data)
-    config[STAGE].evaluate_every = 1_000
+    config = light.second_stage_alone(get_config('real'), data)
     config[STAGE].checkpoint_every = 100
     return config
 
@@ -293,8 +287,7 @@ def _on_cores(config, cores):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    light.add_flags(parser)
+    parser = light.parser(__doc__)
     add = parser.add_argument
     add('--judge', default='dlib', help='as for sicnn_jax.evaluate')
     add('--methods', default=','.join(METHODS), help='default: all')

@@ -11,7 +11,6 @@ same command continues after an interruption; `--seeds=1 '--only=A;B'` adds runs
 record. Choose by fold 7; fold 8 is for the report.
 """
 
-import argparse
 import dataclasses
 import time
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.measuring import earlier_record, markdown, write_record
 from benchmarks.studies import light
-from benchmarks.studies.light import CHOICE, REPORT, Folds, super_resolve, time_steps
+from benchmarks.studies.light import Folds, super_resolve, time_steps
 from configs import real
 from sicnn_jax import models, parallel, train
 from sicnn_jax.models.layers import Conv
@@ -156,25 +155,15 @@ def table(record: Mapping[str, Any]) -> str:
                 seed,
                 str(run['steps']),
             ]
-            for fold in (CHOICE, REPORT):
-                cells += light.cells(run['folds'][str(fold)])
-            rows.append((name, cells))
-    of_bicubic = [''] * 5
-    for fold in (CHOICE, REPORT):
-        of_bicubic += light.cells(bicubic[str(fold)])
-    rows.append(('bicubic', of_bicubic))
-    columns = ('G mult-adds', 'M parameters', 's per step', 'seed', 'steps')
-    for fold in (CHOICE, REPORT):
-        columns += tuple(
-            f'{column}, fold {fold}'
-            for column in ('PSNR', 'similarity', 'verification')
-        )
+            rows.append((name, cells + light.both_folds(run['folds'])))
+    rows.append(('bicubic', [''] * 5 + light.both_folds(bicubic)))
+    sizes = ('G mult-adds', 'M parameters', 's per step', 'seed', 'steps')
+    columns = (*sizes, *light.FOLD_COLUMNS)
     return markdown(columns, rows, first='allocation')
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    light.add_flags(parser)
+    parser = light.parser(__doc__)
     add = parser.add_argument
     add('--judge', default='dlib', help='as for sicnn_jax.evaluate')
     add('--minutes', type=float, default=3.0)

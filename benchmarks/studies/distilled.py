@@ -10,7 +10,6 @@ other fold, and measures the mean squared distance on the hypersphere to the tea
 features of the same faces.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +38,7 @@ def distance(stage: Path, data: Path, targets: Path) -> tuple[float, float]:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    light.add_flags(parser)
+    parser = light.parser(__doc__)
     add = parser.add_argument
     add('--taught', type=Path, required=True, help='a finished stage with CNNR')
     add('--teacher', default='dlib', help='as --judge of sicnn_jax.evaluate')

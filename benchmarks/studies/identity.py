@@ -387,8 +387,7 @@ def _steps(text):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    light.add_flags(parser)
+    parser = light.parser(__doc__)
     add = parser.add_argument
     add('--judge', required=True, help='as for sicnn_jax.evaluate; never a teacher')
     add('--scale', type=int, default=8, choices=(8, 4))

@@ -10,7 +10,6 @@ reported. Trained networks are kept below `--runs`, and the same command continu
 an interruption.
 """
 
-import argparse
 import os
 from pathlib import Path
 from typing import Any
@@ -59,8 +58,7 @@ def table(record: dict[str, Any]) -> str:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    light.add_flags(parser)
+    parser = light.parser(__doc__)
     add = parser.add_argument
     add('--judges', default='dlib', help='each as for sicnn_jax.evaluate: A,B,…')
     add('--scale', type=int, choices=(8, 4), default=8)

@@ -27,19 +27,27 @@ CHOICE, REPORT = 7, 8
 _STEPS_TIMED = 12
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds --data and --pairs, which these studies need."""
-    add = parser.add_argument
+def parser(doc: str) -> argparse.ArgumentParser:
+    """The parser of a command with this docstring; --data and --pairs are required."""
+    made = argparse.ArgumentParser(description=doc.splitlines()[0])
+    add = made.add_argument
     add('--data', type=Path, required=True, help='shards with folds 7 and 8 as test')
     add('--pairs', required=True, help="LFW's pairs.txt")
+    return made
 
 
 def configure(data: Path) -> ConfigDict:
     """The config of configs/real.py with only its first stage, which trains by L_SR."""
-    config = real.get_config()
-    config.data.dir = str(data)
+    return second_stage_alone(real.get_config(), data)
+
+
+def second_stage_alone(config: ConfigDict, data: Path) -> ConfigDict:
+    """Leaves a config only its stage `hallucination`, trained on these shards."""
+    for name in config.stages:
+        if name != 'hallucination':
+            del config[name]
     config.stages = ('hallucination',)
-    del config.sr_only
+    config.data.dir = str(data)
     config.hallucination.evaluate_every = 1_000
     return config
 
@@ -150,6 +158,19 @@ class Folds:
             }
             for fold, pairs in self._pairs.items()
         }
+
+
+# Headings of `both_folds`.
+FOLD_COLUMNS = tuple(
+    f'{column}, fold {fold}'
+    for fold in (CHOICE, REPORT)
+    for column in ('PSNR', 'similarity', 'verification')
+)
+
+
+def both_folds(found: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The cells of a table for what `Folds.measure` returns."""
+    return [cell for fold in (CHOICE, REPORT) for cell in cells(found[str(fold)])]
 
 
 def cells(found: Mapping[str, float]) -> list[str]:

@@ -11,7 +11,6 @@ as CNNH; fold 8 is for the report. Trained networks are kept below `--runs`, and
 same command continues after an interruption.
 """
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,12 @@ from ml_collections import ConfigDict
 
 from benchmarks.measuring import earlier_record, markdown, write_record
 from benchmarks.studies import light
-from benchmarks.studies.light import CHOICE, REPORT, Folds, super_resolve
+from benchmarks.studies.light import Folds, super_resolve
 from configs import di, lapsrn, ur_dgn
 from sicnn_jax import parallel, train
 
 _RECORD = 'widths'
-# Name → config and what is set in it: `cnnh` and `discriminator`.
+# Name → config, and the fields of its `cnnh` that are set.
 NETWORKS: Mapping[str, tuple[Any, Mapping[str, Any]]] = {
     'CNNH': (di, {}),
     'LapSRN 16, depth 3': (lapsrn, {'width': 16, 'depth': 3}),
@@ -42,13 +41,9 @@ NETWORKS: Mapping[str, tuple[Any, Mapping[str, Any]]] = {
 def configure(name: str, data: Path, steps: int) -> ConfigDict:
     """The config of a network, with only the stage `hallucination`."""
     module, fields = NETWORKS[name]
-    config = module.get_config('real')
-    config.data.dir = str(data)
-    config.stages = ('hallucination',)
+    config = light.second_stage_alone(module.get_config('real'), data)
     config.cnnh.update(fields)
-    stage = config.hallucination
-    stage.steps = steps
-    stage.evaluate_every = stage.checkpoint_every = 1_000_000
+    config.hallucination.steps = steps
     return config
 
 
@@ -60,21 +55,13 @@ def table(record: Mapping[str, Any]) -> str:
             f'{one["multiply_adds"] / 1e9:.2f}',
             f'{one["parameters"] / 1e6:.2f}',
         ]
-        for fold in (CHOICE, REPORT):
-            cells += light.cells(one['folds'][str(fold)])
-        rows.append((name, cells))
-    columns = ('G mult-adds', 'M parameters')
-    for fold in (CHOICE, REPORT):
-        columns += tuple(
-            f'{column}, fold {fold}'
-            for column in ('PSNR', 'similarity', 'verification')
-        )
+        rows.append((name, cells + light.both_folds(one['folds'])))
+    columns = ('G mult-adds', 'M parameters', *light.FOLD_COLUMNS)
     return markdown(columns, rows, first=f'{record["steps"]} steps')
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    light.add_flags(parser)
+    parser = light.parser(__doc__)
     add = parser.add_argument
     add('--judge', default='dlib', help='as for sicnn_jax.evaluate')
     add('--steps', type=int, default=400)

@@ -27,7 +27,7 @@ def test_what_demands_files_is_left_out_without_them():
     demanding = {
         name
         for name, text in texts.items()
-        if 'required=True' in text or 'light.add_flags(' in text
+        if 'required=True' in text or 'light.parser(' in text
     }
     assert demanding == all_benchmarks.OF_PHOTOGRAPHS | all_benchmarks.OF_ONES_OWN
 
