@@ -10,10 +10,10 @@ Rows with a taught CNNR need `--taught`, a finished stage of configs/real.py:dis
 and `--targets`. The row with another teacher needs `--teacher`, an ONNX file, and
 another judge, and is trained only if `--only` names it.
 
-Choose by fold 7; fold 8 is for the report: LFW's 600 pairs, and up to 4,000 pairs drawn
-from all photographs of its people. Gains are over L_SR alone, with paired 95% intervals
-over faces or pairs. Drawn pairs share faces, so their intervals are too narrow. Powers
-of luminance are relative to the originals.
+Choose by fold 7; fold 8 is for the report: the faces of LFW's 600 pairs, and all faces
+of the same people with up to 4,000 pairs drawn from them. Gains are over L_SR alone,
+with paired 95% intervals over faces or pairs. Drawn pairs share faces, so their
+intervals are too narrow. Powers of luminance are relative to the originals.
 
 Trained networks are kept below `--runs` (use another directory for another recipe), and
 the same command continues after an interruption.
@@ -288,7 +288,11 @@ def table(record: Mapping[str, Any]) -> str:
 
 
 def summary(record: Mapping[str, Any]) -> str:
-    """Means and standard deviations over the seeds that each row has."""
+    """Means and standard deviations over the seeds that each row has.
+
+    First come the faces and pairs of LFW's list, then all faces of the same people with
+    the drawn pairs.
+    """
     seeds = record['seeds'].values()
     names = dict.fromkeys(name for found in seeds for name in found)
     rows = []
@@ -297,22 +301,33 @@ def summary(record: Mapping[str, Any]) -> str:
         # Bicubic interpolation has no seed.
         found = found[:1] if name == 'bicubic' else found
         cells = [str(len(found)) if len(found) > 1 else '']
-        for places, column, form in (
-            (f'fold {REPORT}', 'psnr', '{:.2f}'),
-            (f'fold {REPORT}', 'judge_similarity', '{:.4f}'),
-            (f'fold {REPORT}', 'verification_accuracy', '{:.1%}'),
-            ('drawn', 'verification_accuracy', '{:.1%}'),
-        ):
-            cells.append(_mean(form, [row[places][column] for row in found]))
+        for places in (f'fold {REPORT}', 'drawn'):
+            cells += _means([row[places] for row in found])
         rows.append((name, cells))
-    columns = ('seeds', 'PSNR', 'similarity', 'verification, 600 pairs', 'drawn pairs')
+    listed = ('PSNR', 'similarity', 'gain', 'verification')
+    columns = ('seeds', *listed, *(f'{column}, all faces' for column in listed))
     return markdown(columns, rows, first=f'fold {REPORT}')
+
+
+def _means(found):
+    """Cells about the same faces in several seeds."""
+    cells = [
+        _mean(form, [each[column] for each in found])
+        for column, form in (
+            ('psnr', '{:.2f}'),
+            ('judge_similarity', '{:.4f}'),
+            ('verification_accuracy', '{:.1%}'),
+        )
+    ]
+    gains = [each['gain']['judge_similarity'][0] for each in found if 'gain' in each]
+    cells.insert(2, _mean('{:+.4f}', gains) if gains else '')
+    return cells
 
 
 def _mean(form, values):
     text = form.format(np.mean(values))
     if len(values) > 1:
-        text += f' ± {form.format(np.std(values, ddof=1))}'
+        text += f' ± {form.replace("+", "").format(np.std(values, ddof=1))}'
     return text
 
 
